@@ -1,0 +1,92 @@
+"""Random changes to training images, as a Keras layer in the training graph."""
+
+import math
+
+import keras
+from keras import ops
+
+
+class RandomAffine(keras.layers.Layer):
+    """Rotate, shear, zoom and shift each image by its own random amounts, with one interpolation.
+
+    One fused transform is faster than a layer for each (benchmarks/README.md) and blurs once
+    instead of four times. Pixels that come from outside are 0, the background. Does nothing
+    outside training.
+
+    Input: uint8 or float (n, height, width, 1). Output: float32 of the same shape and value range.
+
+    Args:
+        rotation_degrees: Angle drawn from [-x, x], counterclockwise.
+        shear_degrees: Horizontal shear angle drawn from [-x, x].
+        zoom_fraction: Height and width are scaled independently by factors from [1 - x, 1 + x],
+            as Keras' ImageDataGenerator does with zoom_range=x.
+        shift_fraction: Vertical and horizontal shift drawn from [-x, x] of the side.
+        erase_fraction: With probability 1/2 a square of this share of the image's area is set to
+            background, at a random place (Zhong et al. 2017, https://arxiv.org/abs/1708.04896,
+            with one size and aspect ratio).
+        seed: Of the layer's own random generator.
+    """
+
+    def __init__(
+        self,
+        rotation_degrees: float,
+        shear_degrees: float,
+        zoom_fraction: float,
+        shift_fraction: float,
+        erase_fraction: float,
+        seed: int,
+    ) -> None:
+        super().__init__(dtype="float32", name="augmentation")
+        self.rotation = math.radians(rotation_degrees)
+        self.shear = math.radians(shear_degrees)
+        self.zoom = zoom_fraction
+        self.shift = shift_fraction
+        self.erase = erase_fraction
+        self.moves = any((self.rotation, self.shear, self.zoom, self.shift))
+        self.random = keras.random.SeedGenerator(seed)
+
+    def call(self, images, training=False):  # type: ignore[no-untyped-def]
+        """Return the images as float32, changed if training."""
+        images = ops.cast(images, "float32")
+        if training and self.moves:
+            images = ops.image.affine_transform(images, self.matrices(ops.shape(images)), "bilinear", "constant", 0.0)
+        if training and self.erase:
+            images = images * self._kept(ops.shape(images))
+        return images
+
+    def matrices(self, shape):  # type: ignore[no-untyped-def]
+        """Draw one transform per image.
+
+        Args:
+            shape: (n, height, width, channels).
+
+        Returns:
+            float32 (n, 8): a0 a1 a2 b0 b1 b2 0 0 as `keras.ops.image.affine_transform` takes
+            them: output pixel (x, y) is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
+        """
+        n, height, width = shape[0], float(shape[1]), float(shape[2])
+        angle, shear = self._uniform(n, self.rotation), self._uniform(n, self.shear)
+        zoom_x, zoom_y = 1.0 + self._uniform(n, self.zoom), 1.0 + self._uniform(n, self.zoom)
+        shift_x, shift_y = width * self._uniform(n, self.shift), height * self._uniform(n, self.shift)
+        # Inverse map about the centre: undo the shift, rotate back, shear back, scale back.
+        cos, sin, slope = ops.cos(angle), ops.sin(angle), ops.tan(shear)
+        a0, a1 = (cos + slope * sin) / zoom_x, (slope * cos - sin) / zoom_x
+        b0, b1 = sin / zoom_y, cos / zoom_y
+        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+        a2 = centre_x - a0 * (centre_x + shift_x) - a1 * (centre_y + shift_y)
+        b2 = centre_y - b0 * (centre_x + shift_x) - b1 * (centre_y + shift_y)
+        zero = ops.zeros_like(a0)
+        return ops.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
+
+    def _uniform(self, n, limit: float):  # type: ignore[no-untyped-def]
+        return keras.random.uniform((n,), -limit, limit, seed=self.random) if limit else ops.zeros((n,))
+
+    def _kept(self, shape):  # type: ignore[no-untyped-def]
+        """Return float32 (n, height, width, 1): 0 in the erased square, 1 elsewhere."""
+        n, height, width = shape[0], shape[1], shape[2]
+        half = math.sqrt(self.erase * height * width) / 2
+        place = keras.random.uniform((3, n, 1, 1, 1), seed=self.random)
+        rows = ops.reshape(ops.arange(height, dtype="float32"), (1, height, 1, 1))
+        columns = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, width, 1))
+        inside = ops.logical_and(ops.abs(rows - place[0] * height) < half, ops.abs(columns - place[1] * width) < half)
+        return ops.cast(ops.logical_not(ops.logical_and(inside, place[2] < 0.5)), "float32")

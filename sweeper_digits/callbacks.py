@@ -1,0 +1,173 @@
+"""What happens after each epoch: a line, a row of history, the best weights, the checkpoint."""
+
+import logging
+import math
+import sys
+import time
+
+import keras
+import numpy as np
+
+from sweeper_digits.errors import Diverged, UserError
+from sweeper_digits.run import Run
+from sweeper_digits.trial import RunningTrial
+
+log = logging.getLogger(__name__)
+
+
+class History(keras.callbacks.Callback):
+    """Append each epoch to history.csv and to the log; show progress within it on a terminal.
+
+    Args:
+        run: Where history.csv is.
+        epochs: Planned.
+        images: Trained on per epoch.
+
+    Raises:
+        Diverged: The loss became NaN or infinite. The epoch is in history.csv.
+    """
+
+    def __init__(self, run: Run, epochs: int, images: int) -> None:
+        super().__init__()
+        self.run, self.epochs, self.images = run, epochs, images
+        self.live = sys.stderr.isatty()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Start the clock."""
+        self.durations: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the epoch's clock."""
+        self.epoch, self.epoch_started, self.shown = epoch, time.perf_counter(), 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Show how far the epoch is, on a terminal, five times a second at most."""
+        now = time.perf_counter()
+        if self.live and logs and now - self.shown > 0.2:
+            self.shown = now
+            done = (batch + 1) / self.params["steps"]
+            speed = done * self.images / (now - self.epoch_started)
+            sys.stderr.write(
+                f"\repoch {self.epoch + 1:3d}/{self.epochs}  {done:4.0%}  loss {logs['loss']:.4f}"
+                f"  accuracy {logs['accuracy']:.4f}  {speed:,.0f} images/s\x1b[K"
+            )
+            sys.stderr.flush()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write the epoch down."""
+        logs = logs or {}
+        seconds = time.perf_counter() - self.epoch_started
+        self.durations.append(seconds)
+        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        metrics = {name: float(logs[name]) for name in names if name in logs}
+        rates = {
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(seconds, 4),
+            "images_per_second": round(self.images / seconds, 1),
+        }
+        self.run.append_history({"epoch": epoch + 1} | metrics | rates)
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        left = (self.epochs - epoch - 1) * float(np.median(self.durations))
+        log.info(
+            "epoch %3d/%d  %s  %s images/s  %s left",
+            epoch + 1, self.epochs, values, f"{self.images / seconds:,.0f}", f"{left // 60:.0f}:{left % 60:02.0f}",
+        )  # fmt: skip
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"{name} became {value} in epoch {epoch + 1}: training diverged; lower "
+                    f"optimizer.learning_rate or set optimizer.global_clipnorm=1 ({self.run.history} has the epochs)",
+                    epoch,
+                )
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keep the weights of the epoch with the lowest val_loss, and stop after `patience` worse ones.
+
+    Keras' EarlyStopping keeps neither its count nor its weights over a kill. Without validation
+    the last epoch is the best.
+
+    Args:
+        kept: The model whose weights are kept.
+        patience: Epochs, or None to never stop.
+    """
+
+    def __init__(self, kept: keras.Model, patience: int | None) -> None:
+        super().__init__()
+        self.kept, self.patience = kept, patience
+        self.loss, self.epoch = math.inf, 0
+        self.weights: list[np.ndarray] = kept.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Compare, keep, stop."""
+        loss = (logs or {}).get("val_loss", -math.inf)
+        if loss < self.loss or loss == -math.inf:
+            self.loss, self.epoch, self.weights = loss, epoch, self.kept.get_weights()
+        elif self.patience is not None and epoch - self.epoch >= self.patience:
+            self.model.stop_training = True
+            log.info("stopped: no better val_loss for %d epochs", self.patience)
+
+    def restore(self) -> None:
+        """Give the model its best weights."""
+        self.kept.set_weights(self.weights)
+
+
+class Report(keras.callbacks.Callback):
+    """Report a metric of each epoch to the sweep, and stop where its pruner says so."""
+
+    def __init__(self, trial: RunningTrial, epochs: int, metric: str) -> None:
+        super().__init__()
+        self.trial, self.epochs, self.metric = trial, epochs, metric
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Report and ask."""
+        if self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs):
+            # Not by an exception: the other callbacks still see the end of the training.
+            self.model.stop_training = True
+            log.info("pruned")
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Save, when an epoch begins, all that is needed to begin it again after a kill.
+
+    Weights, optimizer state, the states of all random generators, and the best weights so far.
+    """
+
+    def __init__(
+        self, run: Run, trainee: keras.Model, optimizer: keras.optimizers.Optimizer, best: BestWeights
+    ) -> None:
+        super().__init__()
+        self.run, self.best = run, best
+        optimizer.build(trainee.trainable_variables)
+        # The images themselves are a variable too; they do not belong into a checkpoint.
+        self.variables = [v for v in trainee.variables if v.dtype != "uint8"] + optimizer.variables
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save, except before the first epoch; also before a resumed one, whose state is in another folder."""
+        if epoch == 0:
+            return
+        state = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}
+        state |= {f"best_{i}": weights for i, weights in enumerate(self.best.weights)}
+        self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.loss])})
+
+    def restore(self, source: Run) -> int:
+        """Take over the state and history of a killed run and return the epoch to begin with.
+
+        Raises:
+            UserError: The checkpoint is of another model or optimizer.
+        """
+        state = source.read_checkpoint()
+        shapes = [state[f"variable_{i}"].shape for i in range(sum(n.startswith("variable_") for n in state))]
+        if shapes != [tuple(v.shape) for v in self.variables]:
+            raise UserError(f"resume={source.folder}: its checkpoint is of another model, optimizer or schedule")
+        for i, variable in enumerate(self.variables):
+            variable.assign(state[f"variable_{i}"])
+        self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
+        epoch, best_epoch, self.best.loss = state["progress"].tolist()
+        self.best.epoch, first_epoch = int(best_epoch), int(epoch)
+        self.run.write_history(source.read_history()[:first_epoch])
+        log.info("resumed    %s after epoch %d", source.folder, first_epoch)
+        return first_epoch

@@ -1,0 +1,108 @@
+"""What the machine can do: GPU or CPU, and in which precision; and giving back its memory."""
+
+import gc
+import os
+import platform
+from pathlib import Path
+
+import keras
+
+from sweeper_digits.errors import UserError
+
+# Instructions that multiply bfloat16 natively; without them it is emulated and slower than float32.
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
+# NVIDIA compute capability from which bfloat16 is native (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
+
+
+def choose_device(device: str) -> str:
+    """Return `gpu:0` or `cpu:0`, and let a GPU's memory grow as needed.
+
+    Raises:
+        UserError: A GPU was asked for and Keras' backend sees none.
+    """
+    if device == "cpu":
+        return "cpu:0"
+    if not keras.distribution.list_devices("gpu"):
+        if device == "gpu":
+            raise UserError(
+                f"device=gpu: Keras ({keras.backend.backend()}) sees no GPU; use device=cpu, "
+                "or install the GPU libraries: pip install '.[gpu]'"
+            )
+        return "cpu:0"
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            if not tf.config.experimental.get_memory_growth(gpu):
+                tf.config.experimental.set_memory_growth(gpu, True)
+    return "gpu:0"
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """Return `float32`, `bfloat16` or `float16`; `auto` is bfloat16 where it is native.
+
+    Source: bfloat16 trains 3.1 x as many images per second as float32 on a CPU with AMX, 1.6 x with
+    AVX512-BF16 alone (benchmarks/README.md).
+    """
+    if precision != "auto":
+        return precision
+    native = _gpu_has_bfloat16() if device.startswith("gpu") else _cpu_has_bfloat16()
+    return "bfloat16" if native else "float32"
+
+
+def forget_models() -> None:
+    """Free the memory of the models that this process trained before and no longer uses.
+
+    TensorFlow keeps each traced training step for ever: the all-reduce in Keras' optimizers
+    registers a gradient function, globally, that refers to it (about 15 MiB per trained model;
+    https://github.com/keras-team/tf-keras/pull/898).
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()  # what imports left is not searched again: 0.4 s per call
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework import ops
+
+        registered = ops.gradient_registry._registry
+        for name in [name for name in registered if name.startswith("CustomGradient-")]:
+            del registered[name]
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session()  # collects garbage too: a Keras model is full of cycles
+    keras.config.set_dtype_policy(policy)  # which clear_session sets back to float32
+
+
+def describe(device: str) -> str:
+    """Return the name of the processor, for people."""
+    if device.startswith("gpu"):
+        return device
+    return f"cpu ({_cpu_info('model name') or platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
+
+
+def _gpu_has_bfloat16() -> bool:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        return tuple(details.get("compute_capability", (0, 0))) >= BFLOAT16_CAPABILITY
+    if keras.backend.backend() == "jax":
+        import jax
+
+        capability = str(getattr(jax.devices("gpu")[0], "compute_capability", "0.0"))
+        return tuple(int(part) for part in capability.split(".")) >= BFLOAT16_CAPABILITY
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported())
+
+
+def _cpu_has_bfloat16() -> bool:
+    return bool(BFLOAT16_FLAGS & set(_cpu_info("flags").split()))
+
+
+def _cpu_info(key: str) -> str:
+    """Return a value of the first processor in /proc/cpuinfo; empty where there is none."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.split(":")[0].strip() == key:
+                return line.partition(":")[2].strip()
+    return ""

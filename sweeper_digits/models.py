@@ -1,0 +1,106 @@
+"""The network: one builder, whose options make all variants in conf/model."""
+
+import keras
+from keras import layers, ops
+
+# Activations that commute with max pooling: a quarter of the values, the same result.
+MONOTONE = ("relu", "leaky_relu", "elu")
+
+
+def build_cnn(
+    filters: int,
+    first_kernel_size: int,
+    kernel_size: int,
+    stages: int,
+    depth: int,
+    normalization: bool,
+    residual: bool,
+    dense_units: int,
+    dropout: float,
+    dense_dropout: float,
+    activation: str,
+) -> keras.Model:
+    """Build a convolutional network for digits.
+
+    Args:
+        filters: Of the first stage; each later stage has twice as many as the one before.
+        first_kernel_size: Of the convolutions in the first stage.
+        kernel_size: Of those in later stages.
+        stages: Each ends in 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1 pixels a side.
+        depth: Convolutions per stage.
+        normalization: Whether to normalize over the batch after each pooling, where maps are
+            small. On full-size maps it would halve the speed on a CPU. Its averages follow
+            within tens of steps (momentum 0.9), so that short trainings on small data validate.
+        residual: Whether each convolution after a stage's first adds its input to its output.
+        dense_units: Of the hidden dense layer; 0: none, and the maps are averaged instead.
+        dropout: Share dropped after each stage.
+        dense_dropout: Share dropped before the output.
+        activation: As Keras names it.
+
+    Returns:
+        A model from raw pixels, uint8 (n, 28, 28, 1), 0-255, to probabilities, float32 (n, 10).
+        It is made of Keras' own layers, so its file loads without this package.
+    """
+    pool_first = activation in MONOTONE and not residual
+    inputs = keras.Input((28, 28, 1), dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 255, name="scale")(inputs)
+    for stage in range(stages):
+        width = filters * 2**stage
+        size = first_kernel_size if stage == 0 else kernel_size
+        for index in range(depth):
+            last = index == depth - 1
+            shortcut = x
+            x = layers.Conv2D(width, size, padding="same")(x)
+            if residual and index > 0:
+                x = layers.Add()([x, shortcut])
+            if not (last and pool_first):
+                x = layers.Activation(activation)(x)
+        x = layers.MaxPooling2D()(x)
+        if normalization:
+            x = layers.BatchNormalization(momentum=0.9)(x)
+        if pool_first:
+            x = layers.Activation(activation)(x)
+        x = layers.Dropout(dropout)(x)
+    if dense_units:
+        x = layers.Dense(dense_units)(layers.Flatten()(x))
+        x = layers.Activation(activation)(x)
+    else:
+        x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dense_dropout)(x)
+    # Logits in float32: bfloat16 has only three significant digits.
+    x = layers.Dense(10, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, layers.Softmax(dtype="float32", name="probabilities")(x))
+
+
+class ByteDropout(layers.Dropout):
+    """Dropout that draws a byte for each unit where Keras' draws a float: 10 % off a whole training step on a CPU.
+
+    The rate is therefore a multiple of 1/256.
+    """
+
+    def call(self, inputs, training=False):  # type: ignore[no-untyped-def]
+        """Return the inputs with units dropped and the others scaled up, if training."""
+        dropped = min(round(256 * self.rate), 255)
+        if not (training and dropped):
+            return inputs
+        *others, units = ops.shape(inputs)
+        drawn = keras.random.randint((*others, -(-units // 4)), -(2**31), 2**31 - 1, "int32", self.seed_generator)
+        kept = ops.view(drawn, "uint8")[..., :units] >= ops.cast(dropped, "uint8")
+        return inputs * (ops.cast(kept, inputs.dtype) * (256 / (256 - dropped)))
+
+
+def from_float(model: keras.Model, output: str) -> keras.Model:
+    """Return a model of `build_cnn` up to the layer `output`, with weights shared, that takes pixels as float32.
+
+    Its own input is uint8 and would cut augmented pixels to whole numbers. Its dropout is the faster one; the
+    model itself keeps Keras', so that its file loads anywhere.
+    """
+    scale = model.get_layer("scale")
+    rest = keras.models.clone_model(
+        keras.Model(scale.output, model.get_layer(output).output),
+        clone_function=lambda layer: (
+            ByteDropout(layer.rate, dtype=layer.dtype_policy) if isinstance(layer, layers.Dropout) else layer
+        ),
+    )
+    pixels = keras.Input((28, 28, 1), dtype="float32")
+    return keras.Model(pixels, rest(scale(pixels)))

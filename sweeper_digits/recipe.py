@@ -1,0 +1,134 @@
+"""A past run's configuration as the few overrides that compose it again from today's conf/."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import initialize_config_dir
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.records import GROUPS, INCIDENTAL, Record, flat, read
+
+# What a recipe for other data leaves open.
+OPEN = ("data", "split", "seed")
+# Whatever replaces a run's split, its test part stays locked away.
+LOCK = ("split.test_size", "split.seed")
+SIMPLE = re.compile(r"[A-Za-z_./-][\w./:+@%-]*", re.ASCII)
+# Words that Hydra's command line would read as something else than a string.
+WORDS = {"null", "true", "false", "nan", "inf", "-nan", "-inf"}
+
+# Overrides -> the config they compose.
+Compose = Callable[[list[str]], DictConfig]
+
+
+def composer(conf: str | Path) -> Compose:
+    """Return a function that composes from a conf/ folder, hydra's own part included."""
+
+    def call(overrides: list[str]) -> DictConfig:
+        with initialize_config_dir(str(Path(conf).resolve())):
+            return hydra.compose("config", overrides, return_hydra_config=True)
+
+    return call
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """Return a composed config as a run gets it."""
+    config = composed.copy()
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
+    """Return the recipe of the run in a folder; see `recipe_of`.
+
+    Raises:
+        UserError: No run there, or one that today's conf/ cannot express.
+    """
+    record = read(Path(folder))
+    if record.state in ("foreign", "unreadable"):
+        raise UserError(f"from_run={folder}: no run of ours in this folder ({record.note})")
+    return recipe_of(record, compose)
+
+
+def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the options and values in which a run differs from the plain default, options first.
+
+    Args:
+        record: The run.
+        compose: Composes from today's conf/.
+        leave_open: Top-level keys not to be mentioned.
+
+    Raises:
+        UserError: A key of the run that conf/ no longer has.
+    """
+    default = compose([]).hydra.runtime.choices
+    skipped = {*INCIDENTAL, *leave_open}
+    groups = [name for name in GROUPS if name in record.settings and name not in skipped]
+    chosen = {name: record.settings[name] for name in groups if record.settings[name] != default[name]}
+    composed = dict(flat(OmegaConf.to_container(compose(overrides(chosen)))))
+    values = {}
+    for name, value in record.settings.items():
+        if name in GROUPS or name.split(".")[0] in skipped or name.endswith("_target_"):
+            continue
+        if name not in composed:
+            raise UserError(f"{record.run.folder}: its setting {name}={value} is unknown to today's conf/")
+        if composed[name] != value:
+            values[name] = value
+    return chosen | values
+
+
+def overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
+    """Write a recipe as overrides, followed by those that the user gave and that go before it.
+
+    An option that the user chooses takes with it the values of the option that it replaces; of a split, not
+    those that say which images are locked away.
+    """
+    given = list(given)
+    keys = {override.lstrip("+~").partition("=")[0] for override in given}
+    kept = {
+        name: value
+        for name, value in recipe.items()
+        if name not in keys and (name in LOCK or name.split(".")[0] not in keys)
+    }
+    return [f"{name}={text(value)}" for name, value in kept.items()] + given
+
+
+def command_of(record: Record, compose: Compose) -> str:
+    """Return the command line that repeats a run."""
+    return shlex.join(["python", "train.py", *overrides(recipe_of(record, compose))])
+
+
+def experiment_of(record: Record, compose: Compose) -> str:
+    """Return the text of a conf/experiment/ file with a run's recipe, open for other data, splits and seeds."""
+    recipe = recipe_of(record, compose, leave_open=OPEN)
+    choices = [{f"override /{name}": value} for name, value in recipe.items() if name in GROUPS]
+    values: dict[str, Any] = {}
+    for name, value in recipe.items():
+        if name not in GROUPS:
+            group, _, key = name.rpartition(".")
+            (values.setdefault(group, {}) if group else values)[key] = value
+    measured = {name: record.value(name) for name in record.objectives}
+    result = ", ".join(f"{name} {value:.5g}" for name, value in measured.items() if value is not None)
+    parts: list[Any] = [{"defaults": choices}] if choices else []
+    parts += [values] if values else []
+    body = "".join(OmegaConf.to_yaml(OmegaConf.create(part)) for part in parts)
+    return f"# @package _global_\n# From {record.name}: {result}.\n{body}"
+
+
+def text(value: Any) -> str:
+    """Write a value as Hydra's command line takes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(text(item) for item in value)}]"
+    if isinstance(value, str) and not (SIMPLE.fullmatch(value) and value.lower() not in WORDS):
+        return QuotedString(value, Quote.single).with_quotes()
+    return str(value)

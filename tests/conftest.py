@@ -1,0 +1,118 @@
+"""Fixtures: a few real digits, and the real program run in this process or in its own."""
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from sweeper_digits.data import Digits, load_mnist_5k
+from sweeper_digits.run import Run
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """300 real digits, 30 of each class."""
+    everything = load_mnist_5k()
+    chosen = np.concatenate([np.flatnonzero(everything.labels == label)[:30] for label in range(10)])
+    return Digits(everything.images[chosen], everything.labels[chosen], "300 digits")
+
+
+@pytest.fixture(scope="session")
+def npz(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 300 digits as a file for data=npz."""
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    np.savez(path, images=digits.images, labels=digits.labels)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(npz: Path) -> list[str]:
+    """Overrides that train in about a second."""
+    return [
+        "data=npz",
+        f"data.path={npz}",
+        "model=small",
+        "model.filters=4",
+        "model.dense_units=16",
+        "epochs=2",
+        "batch_size=32",
+        "figures=false",
+        "precision=float32",
+    ]
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: list[str], request: pytest.FixtureRequest
+) -> Callable[..., Run]:
+    """Call `python train.py` on the 300 digits, in this process, with further overrides."""
+
+    def call(*overrides: str, folder: str = "run", defaults: list[str] = tiny) -> Run:
+        import train
+        from sweeper_digits import command_line
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["train.py", f"hydra.run.dir={folder}", *defaults, *overrides])
+        try:
+            command_line.start(train.main)
+        finally:
+            GlobalHydra.instance().clear()
+        return Run(tmp_path / folder)
+
+    return call
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python train.py` as a user does, in an empty folder."""
+
+    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
+    """A folder in which a sweep of two optimizers on two seeds was made; not to be changed."""
+    folder = tmp_path_factory.mktemp("swept")
+    space = ["study=first", "optimizer=adam,sgd", "seed=1,2", "split.test_size=0.2", "hydra.sweeper.keep_models=3"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *tiny, *space]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=200)
+    return folder
+
+
+@pytest.fixture
+def tool(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Call `python -m sweeper_digits` on a copy of the sweep, in this process; return what it prints."""
+    shutil.copytree(swept, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        from sweeper_digits import __main__
+
+        monkeypatch.setattr(sys, "argv", ["sweeper_digits", *arguments])
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            __main__.main()
+        return printed.getvalue()
+
+    return call

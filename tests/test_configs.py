@@ -1,0 +1,124 @@
+"""Every option composes and parses; every key is read; mistakes are refused with the way out."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeper_digits import schema
+from sweeper_digits.errors import UserError
+
+CONF = ROOT / "conf"
+GROUPS = ["data", "model", "optimizer", "schedule", "augmentation", "split", "search", "experiment"]
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def parse(*overrides: str) -> schema.Config:
+    with initialize_config_dir(str(CONF)):
+        return schema.parse(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_and_parses(group: str, name: str) -> None:
+    path = ["data.path=x"] if (group, name) in [("data", "kaggle"), ("data", "idx"), ("data", "npz")] else []
+    config = parse(f"{group}={name}", *path)
+    assert config.epochs > 0
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_says_what_it_is_for_and_stays_short(group: str, name: str) -> None:
+    lines = [line for line in (CONF / group / f"{name}.yaml").read_text().splitlines() if "@package" not in line]
+    assert re.match(r"# \S.{10,}", lines[0])
+    assert len(lines) <= 26
+
+
+def test_help_lists_every_option() -> None:
+    text = (CONF / "hydra" / "help" / "digits.yaml").read_text()
+    for group, name in OPTIONS:
+        assert re.search(rf"^ *{group} .*\b{name}\b", text, re.MULTILINE), (group, name)
+
+
+def test_readme_names_every_option() -> None:
+    text = (ROOT / "README.md").read_text()
+    for group, name in OPTIONS:
+        assert re.search(rf"^\| `{group}` \|.*`{name}`", text, re.MULTILINE), (group, name)
+
+
+def test_every_key_is_read_somewhere() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "sweeper_digits").glob("*.py") if path.stem != "schema")
+    for field in schema.StudySweeperConf.__dataclass_fields__:
+        assert field == "_target_" or f"options.{field}" in code or f'"{field}"' in code, field
+    for field in schema.Config.__dataclass_fields__:
+        assert f"config.{field}" in code, field
+
+
+def test_notebook_is_the_notebook() -> None:
+    config = parse("experiment=notebook")
+    assert (config.epochs, config.batch_size, config.patience) == (30, 86, 4)
+    optimizer = config.optimizer
+    assert (type(optimizer), optimizer.learning_rate, optimizer.rho, optimizer.epsilon) == (
+        schema.RMSprop,
+        0.001,
+        0.9,
+        1e-8,
+    )
+    augmentation = config.augmentation
+    assert (augmentation.rotation_degrees, augmentation.zoom_fraction, augmentation.shift_fraction) == (10, 0.1, 0.1)
+    assert config.split.validation_size == 0.15
+
+
+def test_experiment_gives_way_to_the_command_line() -> None:
+    config = parse("experiment=notebook", "optimizer=sgd", "epochs=3")
+    assert type(config.optimizer) is schema.SGD and config.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        ("split.validation_size=0.5", "split.validation_size=1.5", r"split.validation_size=1.5: must be in \(0, 1\)"),
+        ("epochs=1", "epochs=0", r"epochs=0: must be in \[1, inf\)"),
+        ("optimizer.learning_rate=1", "optimizer.learning_rate=-1", r"learning_rate=-1: must be in \(0, inf\)"),
+        ("optimizer.learning_rate=1", "optimizer.learning_rate=nan", r"learning_rate=nan: must be in"),
+        ("optimizer.beta_1=0.5", "optimizer.beta_1=1", r"beta_1=1: must be in \[0, 1\)"),
+        ("model.dropout=0", "model.dropout=1", r"model.dropout=1: must be in \[0, 1\)"),
+        ("model.stages=4", "model.stages=5", r"model.stages=5: must be in \[1, 4\]"),
+        ("schedule.warmup_epochs=0", "schedule.warmup_epochs=-1", r"warmup_epochs=-1"),
+        ("augmentation.zoom_fraction=0", "augmentation.zoom_fraction=1", r"zoom_fraction=1: must be in \[0, 0.9\]"),
+        ("split.test_size=0", "split.test_size=1", r"test_size=1: must be in \[0, 1\)"),
+        ("seed=0", "seed=-1", r"seed=-1"),
+        ("objective=val_loss", "objective=val_los", r"no such objective \(did you mean 'val_loss'\?\)"),
+        ("batch_size=1", "batch_size=0", r"batch_size=0"),
+        ("patience=null", "patience=0", r"patience=0"),
+        ("epochs=1", "+epoch=1", r"epoch: no such key \(did you mean 'epochs'\?\)"),
+        ("epochs=1", "+model.dropuot=1", r"model.dropuot: no such key \(did you mean 'dropout'"),
+    ],
+)
+def test_ranges(good: str, bad: str, message: str) -> None:
+    parse(good)
+    with pytest.raises(UserError, match=message):
+        parse(bad)
+
+
+@pytest.mark.parametrize("bad", ["epochs=many", "model.dropuot=1", "precision=half", "optimizer.rho=1", "epochs=1.5"])
+def test_types_and_unknown_keys_are_refused_by_the_schema(bad: str) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)):
+        parse(bad)
+
+
+def test_fold_beyond_folds_is_refused() -> None:
+    assert parse("split=kfold", "split.fold=4").split.fold == 4
+    with pytest.raises(UserError, match=r"split.fold=5: must be in \[0, 4\]"):
+        parse("split=kfold", "split.fold=5")
+
+
+def test_missing_path_is_named() -> None:
+    with pytest.raises(UserError, match=r"data.path: a value is needed"):
+        parse("data=kaggle")
+
+
+def test_config_files_are_found_from_a_checkout() -> None:
+    assert Path(CONF / "config.yaml").is_file()
