@@ -1,0 +1,114 @@
+"""The study's database: opened with heartbeats, and waited for while it is away."""
+
+import functools
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+log = logging.getLogger(__name__)
+
+# Heartbeats that a worker on another machine may miss before its trial is given to another.
+MISSED_HEARTBEATS = 6
+# A database that is restarted, or moved, is back within this time; after it the error is raised.
+PATIENCE_SECONDS = 600.0
+RETRY_SECONDS = 1.0
+# What SQLAlchemy raises while it is away: the third if it went in the middle of a transaction, the last where many
+# threads wait for a connection.
+AWAY = (OperationalError, InterfaceError, PendingRollbackError, PoolTimeout)
+# A network that is cut sends no goodbye: without these a query waits for hours. Seconds; milliseconds the last.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+# Called when a trial's heartbeats have stopped.
+Stale = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+
+
+def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.storages.BaseStorage:
+    """Open an Optuna storage URL; with heartbeats where the storage has them (SQL databases)."""
+    if path := sqlite_file(url):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine: dict[str, Any] = {"connect_args": {"timeout": 60}}  # seconds to wait for another's write
+    else:
+        engine = {"pool_pre_ping": True}
+        if url.startswith(("postgresql://", "postgresql+psycopg")):  # drivers on libpq
+            engine["connect_args"] = LIBPQ
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _Patient(
+            url,
+            engine_kwargs=engine,
+            heartbeat_interval=heartbeat_seconds,
+            grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
+            heartbeat_stale_trial_callback=stale,
+        )
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of an SQLite URL, or None."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Repeat a storage method until the database answers."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        began: float | None = None
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except (optuna.exceptions.StorageInternalError, *AWAY) as error:
+                cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+                if not isinstance(cause, AWAY):
+                    raise
+                began = time.monotonic() if began is None else began
+                if time.monotonic() - began > PATIENCE_SECONDS:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+    return call
+
+
+class _Patient(optuna.storages.RDBStorage):
+    """Waits while the database is away, instead of failing a training that has taken hours.
+
+    A write that arrived although its answer was lost is repeated. Values are then set again to the same; a trial that
+    was told is refused, which `worker` takes as told; a new trial that was made twice has no worker's signature and is
+    failed as such. A queued point that was written twice is run twice.
+    """
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Set the state as the base class does; only one of several processes begins a waiting trial.
+
+        The base class selects FOR UPDATE, which SQLite does not know: there only a write takes the lock.
+        """
+        if self.engine.name == "sqlite":
+            session = self.scoped_session()
+            try:
+                session.execute(text("UPDATE trials SET state = state WHERE trial_id = :id"), {"id": trial_id})
+            except BaseException:
+                session.rollback()
+                raise
+        return super().set_trial_state_values(trial_id, state, values)
+
+
+# What Optuna's cache in front of it and the heartbeats call.
+_PRIVATE = ("_create_new_trial", "_get_trials", "_get_best_trial_id", "_set_trial_param", "_get_stale_trial_ids")
+for _name, _method in (vars(optuna.storages.RDBStorage) | vars(_Patient)).items():
+    if callable(_method) and _name.startswith(("get_", "set_", "create_", "record_", "delete_", *_PRIVATE)):
+        setattr(_Patient, _name, _waiting(_method))

@@ -1,0 +1,43 @@
+"""The Hydra plugin: what `hydra/sweeper=study` is. Loaded at every start, so nothing heavy here."""
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class StudySweeper(Sweeper):
+    """Search with Optuna: pruned, asynchronous, resumable.
+
+    The process that the user starts supervises; the trials run in worker processes, which are
+    this same command with a mark in the environment.
+    """
+
+    config: DictConfig  # Hydra declares it optional; setup always gives it
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra hands to every sweeper."""
+        self.context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Supervise, or work, until the study has its trials."""
+        from sweeper_digits import space, supervisor, worker
+
+        options = OmegaConf.create(self.options, flags={"allow_objects": True})
+        sweep = space.Sweep.of(options, self.config, arguments, self.context.config_loader)
+        if worker.is_worker():
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=self.context, task_function=self.task_function, config=self.config
+            )
+            worker.work(sweep, launcher)
+        else:
+            supervisor.supervise(sweep)
+
+
+# Hydra finds it so in a checkout that is not installed too.
+Plugins.instance().register(StudySweeper)

@@ -1,0 +1,194 @@
+"""A worker process: asks for trials, runs each in Hydra's way, tells how it ended."""
+
+import contextlib
+import functools
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+from sweeper_digits import study as studies
+from sweeper_digits import trial as trials
+from sweeper_digits.life import SignOfLife
+from sweeper_digits.run import Run
+from sweeper_digits.space import Sweep
+
+log = logging.getLogger(__name__)
+
+# Set by the supervisor: this process is worker number ...
+NUMBER = "SWEEPER_DIGITS_WORKER"
+# Between looks at whether a job elsewhere is still the trial's.
+LOOK_SECONDS = 3.0
+# Exit status of a worker that has run its trials_per_worker.
+RECYCLED = 75
+# Samplers and Hydra's composing are not made for several threads.
+_asking = threading.Lock()
+
+
+def is_worker() -> bool:
+    """Return whether the supervisor started this process."""
+    return NUMBER in os.environ
+
+
+def runs_elsewhere(sweep: Sweep) -> bool:
+    """Return whether a launcher such as submitit's or Ray's runs the trials, not the workers themselves."""
+    return not str(sweep.config.hydra.launcher._target_).endswith("BasicLauncher")
+
+
+def work(sweep: Sweep, launcher: Launcher) -> None:
+    """Run trials until the study has enough of them.
+
+    Where a launcher runs them elsewhere, this one process keeps n_jobs of them in flight, a thread for each.
+    """
+    study = studies.open_study(sweep)
+    life = SignOfLife(study, sweep.options.heartbeat_seconds)
+    if not runs_elsewhere(sweep):
+        _work(study, sweep, launcher, life)
+        return
+    if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
+        from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
+        start_ray(OmegaConf.create(OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)))
+    slots = [threading.Thread(target=_work, args=(study, sweep, launcher, None)) for _ in range(sweep.options.n_jobs)]
+    for slot in slots:
+        slot.start()
+    for slot in slots:
+        slot.join()
+
+
+def _work(study: optuna.Study, sweep: Sweep, launcher: Launcher, life: SignOfLife | None) -> None:
+    run = 0
+    while not studies.is_finished(study, sweep):
+        with _asking:
+            trial = studies.ask(study, sweep)
+        if trial is None:  # the last ones run elsewhere; one of them may yet die
+            time.sleep(0.3)
+            continue
+        studies.sign(study, trial, runs_here=life is not None)
+        if life:
+            life.trial = trial
+        _run(study, sweep, trial, launcher, here=life is not None)
+        if life:
+            life.trial = None
+        _keep_best_models(study, sweep)
+        run += 1
+        if life and run == sweep.options.trials_per_worker and not studies.is_finished(study, sweep):
+            sys.exit(RECYCLED)
+
+
+def _run(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
+    single = len(sweep.objectives) == 1
+    by_fold = isinstance(study.pruner, optuna.pruners.WilcoxonPruner)
+    running = trials.RunningTrial(trial, by_fold=by_fold, prunes=single) if here else None
+    trials.set_running(running)
+    try:
+        with _asking:
+            if not here:  # another slot has asked since
+                studies.seed(study, sweep, trial.number)
+            overrides = sweep.suggest(trial)
+        trial.set_user_attr("overrides", overrides)
+        extra = [] if any(o.startswith("figures=") for o in overrides) else ["figures=false"]
+        resumed = _checkpoint(study, sweep, trial)
+        extra += [f"resume={resumed}"] if resumed else []
+        launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
+        (done,) = launch() if here else _watched(launch, study, trial)
+        state, values, error = outcome(done, running, len(sweep.objectives))
+    except Exception as raised:  # by the sampler or while composing; elsewhere, by the scheduler: not our own failure
+        log.exception("trial %d", trial.number)
+        state, values, error = TrialState.FAIL, None, f"{type(raised).__name__}: {raised}"
+        if not here:  # a job that fails by itself returns its error: this one was killed, or its node died
+            studies.lose(study, trial, " ".join(error.split()), sweep.options.max_retries)
+            return  # its folder stays as it is, to be continued
+    finally:
+        trials.set_running(None)
+    if study._storage.get_trial(trial._trial_id).state.is_finished():
+        return  # its heartbeats had stopped: it was given to another, who continues from its folder
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        if error:
+            error = " ".join(error.split())
+            trial.set_user_attr("error", error)
+            _write_failure(sweep.folder / str(trial.number), error)
+        study.tell(trial, values, state=state, skip_if_finished=True)
+
+
+def _watched(
+    launch: Callable[[], Sequence[JobReturn]], study: optuna.Study, trial: optuna.Trial
+) -> Sequence[JobReturn]:
+    """Wait for a job elsewhere, but not longer than its heartbeats: not every scheduler tells of a node's death."""
+    job: Future[Sequence[JobReturn]] = Future()
+
+    def run() -> None:
+        try:
+            job.set_result(launch())
+        except BaseException as error:
+            job.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # not of an executor, which would be waited for at the end
+    while not wait([job], timeout=LOOK_SECONDS).done:
+        frozen = study._storage.get_trial(trial._trial_id)
+        if frozen.state.is_finished():
+            raise RuntimeError("the job gave no sign of life any more")
+        if trials.ATTACHED not in frozen.user_attrs:  # it waits in a queue: this process answers for it
+            studies.heartbeat(study, trial)
+    return job.result()
+
+
+def outcome(
+    done: JobReturn, running: trials.RunningTrial | None, objectives: int
+) -> tuple[TrialState, list[float] | None, str | None]:
+    """Return the state, the values if complete, and what went wrong if failed."""
+    if running and running.pruned:
+        return TrialState.PRUNED, None, None
+    result: Any = done._return_value
+    if done.status != JobStatus.COMPLETED:
+        if isinstance(result, optuna.TrialPruned):
+            return TrialState.PRUNED, None, None
+        return TrialState.FAIL, None, f"{type(result).__name__}: {result}"
+    try:
+        values = [float(value) for value in (result if isinstance(result, list | tuple) else [result])]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) != objectives or not all(math.isfinite(value) for value in values):
+        return TrialState.FAIL, None, f"the objective is {result}"
+    return TrialState.COMPLETE, values, None
+
+
+def _checkpoint(study: optuna.Study, sweep: Sweep, trial: optuna.Trial) -> Path | None:
+    """Return the folder of the latest trial that this one continues and that left something to continue."""
+    for number in studies.continued_by(study._storage.get_trial(trial._trial_id)):
+        before = Run(sweep.folder / str(number))
+        if before.checkpoint.exists() or before.folds():
+            return before.folder
+    return None
+
+
+def _keep_best_models(study: optuna.Study, sweep: Sweep) -> None:
+    """Delete the weights of finished trials that are not among the best; several workers may.
+
+    Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
+    """
+    trials = studies.trials_of(study)
+    kept = {trial.number for trial in studies.best_first(study)[: sweep.options.keep_models]}
+    kept.update(*(studies.continued_by(trial) for trial in trials if not trial.state.is_finished()))
+    for trial in trials:
+        if trial.state.is_finished() and trial.number not in kept:
+            folder = sweep.folder / str(trial.number)
+            for model in [folder / "model.keras", *folder.glob("fold_*/model.keras")]:
+                model.unlink(missing_ok=True)
+
+
+def _write_failure(folder: Path, error: str) -> None:
+    if folder.is_dir() and not Run(folder).metrics.exists():
+        Run(folder).write_metrics({"state": "failed", "error": error})
