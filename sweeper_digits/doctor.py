@@ -1,0 +1,102 @@
+"""Studies and their folders: what is in them, what is stuck, and the repair."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+import psutil
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper_digits import study as studies
+from sweeper_digits.errors import UserError, closest
+from sweeper_digits.run import Run
+from sweeper_digits.storage import open_storage, sqlite_file
+
+TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
+
+
+@dataclass
+class Diagnosis:
+    """What is known of one study.
+
+    Attributes:
+        lines: To be shown.
+        repairs: What would be done, and the function that does it.
+    """
+
+    lines: list[str]
+    repairs: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+
+
+def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
+    """Look at all studies of a storage, or at one.
+
+    Args:
+        storage: An Optuna URL.
+        multirun: Has a folder for each study.
+        name: Of the study, or None for all.
+
+    Raises:
+        UserError: No such database or study, or one that cannot be read.
+    """
+    if (file := sqlite_file(storage)) and not file.exists():
+        raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
+    try:
+        opened = open_storage(storage, heartbeat_seconds=60, stale=lambda study, trial: None)
+        names = sorted(optuna.get_all_study_names(opened))
+    except Exception as error:  # of whichever database driver
+        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
+    if name is not None:
+        if name not in names:
+            raise UserError(f"{name}: no such study in {storage}{closest(name, names)}; it has {', '.join(names)}")
+        names = [name]
+    return [_of(optuna.load_study(study_name=one, storage=opened), multirun / one) for one in names]
+
+
+def _of(study: optuna.Study, folder: Path) -> Diagnosis:
+    trials = studies.trials_of(study)
+    states = studies.counts(study)
+    counted = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items()) or "no trials"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    result = Diagnosis([f"{study.study_name}: {counted}; {folder}: {size / 2**20:,.0f} MiB"])
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and studies.is_dead(trial):
+            _stuck(result, study, folder, trial)
+    numbers = {trial.number for trial in trials}
+    present = {int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()}
+    if lost := sorted(present - numbers):
+        result.lines.append(f"  folders without a trial: {_list(lost)}")
+    begun = {trial.number for trial in trials if trial.state in studies.DONE}
+    if lost := sorted(begun - present):
+        result.lines.append(f"  trials without a folder: {_list(lost)}")
+    for file in folder.rglob(".*"):
+        match = TEMPORARY.fullmatch(file.name)
+        if match and file.is_file() and not psutil.pid_exists(int(match[1])):
+            result.lines.append(f"  left by a killed process: {file}")
+            result.repairs.append((f"delete {file}", file.unlink))
+    return result
+
+
+def _stuck(result: Diagnosis, study: optuna.Study, folder: Path, trial: FrozenTrial) -> None:
+    metrics = Run(folder / str(trial.number)).read_metrics() or {}
+    value = metrics.get("objective")
+    if metrics.get("state") == "finished" and value is not None:
+        values = value if isinstance(value, list) else [value]
+        result.lines.append(f"  #{trial.number}: running in the study, but its run has finished")
+        result.repairs.append(
+            (f"tell the study that #{trial.number} is complete: {value}", lambda: study.tell(trial.number, values))
+        )
+        return
+    result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone")
+
+    def repair() -> None:
+        if studies.fail(study, trial, "its worker died"):
+            studies.requeue(study, trial, max_retries=None)
+
+    result.repairs.append((f"set #{trial.number} to failed and queue its point again", repair))
+
+
+def _list(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:20])) + (f" and {len(numbers) - 20} more" if len(numbers) > 20 else "")

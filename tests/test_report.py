@@ -1,0 +1,77 @@
+"""report.html in a real browser."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+Tool = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(tool: Tool, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    tool("compare", "multirun/first")
+    opened = browser.new_page(viewport={"width": getattr(request, "param", 1400), "height": 900})
+    errors: list[str] = []
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on(
+        "request", lambda sent: None if sent.url.startswith(("file:", "data:", "blob:")) else errors.append(sent.url)
+    )
+    opened.goto(f"file://{Path('multirun/first/report.html').resolve()}")
+    yield opened
+    opened.close()
+    assert errors == []
+
+
+@pytest.mark.parametrize("page", [1400, 400], indirect=True)
+def test_it_opens_without_errors_and_draws_every_plot(page: Any) -> None:
+    titles = page.locator("h2").all_inner_texts()
+    for wanted in (
+        "Optimization history",
+        "Learning curves",
+        "Parallel coordinates",
+        "Slices",
+        "Worst mistakes of the best",
+    ):
+        assert wanted in titles
+    plots = page.locator(".plot")
+    for index in range(plots.count()):
+        plots.nth(index).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "document.querySelectorAll('.plot svg.main-svg').length >= document.querySelectorAll('.plot').length"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert "python train.py" in page.locator("pre").inner_text()
+
+
+def test_table_sorts_and_filters(page: Any) -> None:
+    def column(name: str) -> list[str]:
+        index = page.locator("#runs th").all_inner_texts().index(name)
+        return [row.locator("td").nth(index).inner_text() for row in page.locator("#runs tbody tr:visible").all()]
+
+    head = page.locator("#runs th button")
+    assert column("rank") == ["1", "2", "3", "4"]
+    head.filter(has_text="val_loss").click()
+    head.filter(has_text="val_loss").click()
+    assert column("rank") == ["4", "3", "2", "1"]
+    head.filter(has_text="optimizer").click()
+    assert column("optimizer") == ["adam", "adam", "sgd", "sgd"]
+    page.locator("#filter").fill("sgd finished")
+    assert column("optimizer") == ["sgd", "sgd"]
+    link = page.locator("#runs tbody tr:visible a").first.get_attribute("href")
+    assert (Path("multirun/first") / link / "metrics.json").is_file()
