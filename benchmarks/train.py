@@ -1,0 +1,190 @@
+"""Training images per second of the notebook's CNN and augmentation: its own loop, plain Keras, ours.
+
+    python benchmarks/train.py [--images 8600] [--repeats 3]
+
+All are trained in one process, one after the other, `repeats` times over, on random images: speed
+does not depend on what is in them. An epoch is timed after one that compiles; no validation.
+"""
+
+import argparse
+import logging
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.simplefilter("ignore")
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from sweeper_digits import command_line, recipe, training
+from sweeper_digits import device as hardware
+from sweeper_digits.augmentation import RandomAffine
+from sweeper_digits.models import build_cnn
+from sweeper_digits.optimizers import build_optimizer
+from sweeper_digits.predict import compose_config
+
+# Multiply-adds of a forward pass of the notebook's CNN, per image: convolutions, then dense layers.
+FORWARD = 28 * 28 * 25 * 32 * (1 + 32) + 14 * 14 * 9 * 64 * (32 + 64) + 7 * 7 * 64 * 256 + 256 * 10
+# Backward: once for the inputs' and once for the weights' gradients.
+FLOPS = 2 * 3 * FORWARD
+BATCH = 86  # the notebook's
+
+Epoch = Callable[[], None]
+
+
+def notebook_model() -> keras.Model:
+    """Return the notebook's CNN as the notebook writes it."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 5, padding="same", activation="relu"),
+            layers.Conv2D(32, 5, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Dropout(0.2),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(strides=2),
+            layers.Dropout(0.2),
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax", dtype="float32"),
+        ]
+    )
+
+
+def compile_as_notebook(model: keras.Model) -> None:
+    """Compile with the notebook's RMSprop."""
+    model.compile(
+        optimizer=keras.optimizers.RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-8),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+
+
+def generator(images: np.ndarray, labels: np.ndarray):  # type: ignore[no-untyped-def]
+    """Return the notebook's ImageDataGenerator flow."""
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    changes = ImageDataGenerator(rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
+    return changes.flow(images / np.float32(255), keras.utils.to_categorical(labels, 10), batch_size=BATCH)
+
+
+def notebook(images: np.ndarray, labels: np.ndarray) -> Epoch:
+    """ImageDataGenerator and fit, float32."""
+    model, flow = notebook_model(), generator(images, labels)
+    compile_as_notebook(model)
+    return lambda: model.fit(flow, epochs=1, steps_per_epoch=len(images) // BATCH, verbose=0)
+
+
+def plain_keras(images: np.ndarray, labels: np.ndarray) -> Epoch:
+    """Fit on arrays, with Keras' own augmentation layers in the model."""
+    changes = keras.Sequential(
+        [layers.RandomRotation(10 / 360, fill_mode="constant"), layers.RandomZoom(0.1, 0.1, fill_mode="constant"),
+         layers.RandomTranslation(0.1, 0.1, fill_mode="constant")]
+    )  # fmt: skip
+    model = keras.Sequential([keras.Input((28, 28, 1)), changes, notebook_model()])
+    compile_as_notebook(model)
+    x, y = (images / 255).astype("float32"), keras.utils.to_categorical(labels, 10)
+    n = len(x) // BATCH * BATCH
+    return lambda: model.fit(x[:n], y[:n], batch_size=BATCH, epochs=1, verbose=0)
+
+
+def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
+    """What `python train.py experiment=notebook` trains."""
+    config = compose_config(["experiment=notebook"], recipe.composer(command_line.CONF))
+    model = build_cnn(**vars(config.model))
+    trainee = training._trainee(images, RandomAffine(**vars(config.augmentation), seed=0), model)
+    steps, per_call = training._steps(len(images) // BATCH)
+    trainee.compile(
+        build_optimizer(config.optimizer, config.schedule, steps, config.epochs),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=per_call,
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    order = np.random.default_rng(0).permutation(len(images))[: steps * BATCH].astype(np.int32)
+    return lambda: trainee.fit(
+        *training._batches(order, labels, BATCH),
+        batch_size=BATCH,
+        steps_per_epoch=steps,
+        shuffle=False,
+        epochs=1,
+        verbose=0,
+    )
+
+
+def convolution_peak(precision: str) -> float:
+    """Return the most GFLOP/s that a 3x3 convolution of 64 to 64 channels reaches here."""
+    import tensorflow as tf
+
+    kind = "bfloat16" if precision == "bfloat16" else "float32"
+    best = 0.0
+    for batch, side, channels in ((86, 28, 64), (64, 56, 64), (32, 28, 256)):
+        x, w = ops.ones((batch, side, side, channels), kind), ops.ones((3, 3, channels, channels), kind)
+        run = tf.function(lambda x, w: tf.reduce_sum(tf.nn.conv2d(x, w, 1, "SAME")[0, 0, 0]))
+        float(run(x, w))
+        for _ in range(5):
+            started = time.perf_counter()
+            for _ in range(3):
+                float(run(x, w))
+            best = max(best, 3 * 2 * 9 * batch * side**2 * channels**2 / (time.perf_counter() - started))
+    return best / 1e9
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=8600)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (arguments.images, 28, 28, 1), dtype=np.uint8)
+    labels = rng.integers(0, 10, arguments.images).astype(np.int32)
+    count = arguments.images // BATCH * BATCH
+    kinds = [
+        ("the notebook's loop, float32", notebook, "float32"),
+        ("plain Keras fit, float32", plain_keras, "float32"),
+        ("plain Keras fit, bfloat16", plain_keras, "bfloat16"),
+        ("ours, float32", ours, "float32"),
+        ("ours, bfloat16", ours, "bfloat16"),
+    ]
+    device = hardware.choose_device("auto")
+    with keras.device(device):
+        loops = []
+        for name, build, precision in kinds:
+            keras.config.set_dtype_policy("float32" if precision == "float32" else "mixed_bfloat16")
+            keras.utils.set_random_seed(0)
+            loops.append((name, build(images, labels), precision))
+            loops[-1][1]()
+        speeds: dict[str, list[float]] = {name: [] for name, _, _ in loops}
+        for _ in range(arguments.repeats):
+            for name, epoch, _ in loops:
+                started = time.perf_counter()
+                epoch()
+                speeds[name].append(count / (time.perf_counter() - started))
+        cpu = device.startswith("cpu") and keras.backend.backend() == "tensorflow"
+        peaks = {precision: convolution_peak(precision) for precision in ("float32", "bfloat16")} if cpu else {}
+    base = statistics.median(speeds[loops[0][0]])
+    print(f"{hardware.describe(device)}, keras {keras.__version__} on {keras.backend.backend()}")
+    if peaks:
+        print("convolution peak: " + ", ".join(f"{value:,.0f} GFLOP/s in {name}" for name, value in peaks.items()))
+    print(f"\n{'':30s} images/s  (least - most)     times   share of the peak")
+    for name, _, precision in loops:
+        found = speeds[name]
+        middle = statistics.median(found)
+        share = f"{middle * FLOPS / peaks[precision] / 1e9:.0%}" if peaks else ""
+        print(
+            f"{name:30s} {middle:8,.0f}  ({min(found):,.0f} - {max(found):,.0f})".ljust(58)
+            + f"{middle / base:5.2f} x  {share}"
+        )
+
+
+if __name__ == "__main__":
+    main()
