@@ -1,9 +1,10 @@
-"""What happens after each epoch: a line, a row of history, the best weights, the checkpoint."""
+"""What happens after each epoch: validation, a line, a row of history, the best weights, the checkpoint."""
 
 import logging
 import math
 import sys
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,37 @@ from sweeper_digits.run import Run
 from sweeper_digits.trial import RunningTrial
 
 log = logging.getLogger(__name__)
+
+
+class Validation(keras.callbacks.Callback):
+    """Measure val_loss and val_accuracy after each epoch, for the callbacks after it.
+
+    Not by `fit`: the probabilities that a run saves, and counts its mistakes from, then come from the same compiled
+    function, so that all its numbers agree to the last image.
+
+    Args:
+        predictor: From what `batches` has to logits, float32 (n, 10); it shares the trained weights.
+        batches: The validation images, as `Model.predict` takes them; those after the last label are filling.
+        labels: int (n,).
+        size: Of a batch.
+    """
+
+    def __init__(self, predictor: keras.Model, batches: Any, labels: np.ndarray, size: int) -> None:
+        super().__init__()
+        self.predictor, self.batches, self.labels, self.size = predictor, batches, labels, size
+
+    def log_probabilities(self) -> np.ndarray:
+        """Return what the weights of now say of the validation images, float32 (n, 10)."""
+        logits = self.predictor.predict(self.batches, batch_size=self.size, verbose=0)[: len(self.labels)]
+        return np.asarray(keras.ops.convert_to_numpy(keras.ops.log_softmax(logits)))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add both to the logs."""
+        found = self.log_probabilities()
+        if logs is not None:
+            truth = found[np.arange(len(found)), self.labels]
+            logs["val_loss"] = -float(truth.mean(dtype=np.float64))
+            logs["val_accuracy"] = float((found.argmax(axis=1) == self.labels).mean())
 
 
 class History(keras.callbacks.Callback):

@@ -21,7 +21,7 @@ from sweeper_digits import device as hardware
 from sweeper_digits import exporting
 from sweeper_digits import trial as trials
 from sweeper_digits.augmentation import RandomAffine
-from sweeper_digits.callbacks import BestWeights, Checkpoint, History, Report
+from sweeper_digits.callbacks import BestWeights, Checkpoint, History, Report, Validation
 from sweeper_digits.data import CLASSES, Digits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.models import build_cnn, from_float
@@ -191,7 +191,8 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     trainee.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        # Not by name: Keras would make its variables while it traces the step, and TensorFlow would trace it again.
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         steps_per_execution=steps_per_execution,
         # On a CPU, XLA is 15 times slower; TensorFlow's affine transform cannot be compiled at all.
         jit_compile=keras.backend.backend() == "jax",
@@ -202,7 +203,8 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     checkpoint = Checkpoint(here, trainee, trainee.optimizer, best)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(here, config.epochs, steps * batch)
-    callbacks: list[keras.callbacks.Callback] = [history, best, checkpoint]
+    validate = _validation(trainee, parts.validation, labels) if len(parts.validation) else None
+    callbacks: list[keras.callbacks.Callback] = [*([validate] if validate else []), history, best, checkpoint]
     trial = trials.running()
     if trial:
         callbacks.append(Report(trial, config.epochs, _reported(config)))
@@ -212,7 +214,6 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
         callbacks.append(_tensorboard(here.tensorboard))
     log.info("")
     order = _order(parts.train, config.seed, range(first_epoch, config.epochs), steps * batch)
-    validation = parts.validation.astype(np.int32)
     if len(order):
         trainee.fit(
             *_batches(order, labels, batch),
@@ -221,8 +222,6 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
             shuffle=False,
             initial_epoch=first_epoch,
             epochs=config.epochs,
-            validation_data=_batches(validation, labels, PREDICT_BATCH) if len(validation) else None,
-            validation_batch_size=PREDICT_BATCH,
             callbacks=callbacks,
             verbose=0,
         )
@@ -238,14 +237,15 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
         "epochs": len(rows),
         "parameters": model.count_params(),
         "train_images": len(parts.train),
-        "validation_images": len(validation),
+        "validation_images": len(parts.validation),
         "images_per_second": _speed(rows),
     }
     probabilities = np.zeros((0, CLASSES), np.float32)
-    if len(validation):
-        probabilities = _probabilities(model, digits.images[validation])
-        metrics |= by_class(probabilities, labels[validation])
-        here.write_validation(Predictions.of(validation, labels[validation], probabilities, digits.images[validation]))
+    if validate:
+        probabilities = np.exp(validate.log_probabilities())
+        metrics |= by_class(probabilities, validate.labels)
+        images = digits.images[parts.validation]
+        here.write_validation(Predictions.of(parts.validation, validate.labels, probabilities, images))
     if "milliseconds_per_image" in config.objective:
         metrics["milliseconds_per_image"] = _prediction_time(model, digits.images[:TIMED])
     if config.figures:
@@ -321,7 +321,7 @@ def _order(train: np.ndarray, seed: int, epochs: range, size: int) -> np.ndarray
 
 
 def _batches(indices: np.ndarray, labels: np.ndarray, size: int) -> tuple[Any, ...]:
-    """Return indices and their labels, in this order, as fit takes them.
+    """Return indices, a multiple of the batch size of them, and their labels, in this order, as fit takes them.
 
     For TensorFlow in batches already: of arrays Keras makes a tf.data pipeline that tunes itself, whose thread sleeps
     for ever longer and is not always woken at the end. One in eight trainings then took up to half as long again.
@@ -332,12 +332,18 @@ def _batches(indices: np.ndarray, labels: np.ndarray, size: int) -> tuple[Any, .
 
     options = tf.data.Options()
     options.autotune.enabled = False
-    if len(indices) % size:
-        data = tf.data.Dataset.from_tensor_slices((indices, labels[indices])).batch(size)
-    else:  # in half the time
-        batches = indices.reshape(-1, size)
-        data = tf.data.Dataset.from_tensor_slices((batches, labels[batches]))
-    return (data.with_options(options),)
+    batches = indices.reshape(-1, size)
+    return (tf.data.Dataset.from_tensor_slices((batches, labels[batches])).with_options(options),)
+
+
+def _validation(trainee: keras.Model, validation: np.ndarray, labels: np.ndarray) -> Validation:
+    """Return the callback that validates, in batches of equal size: of another one, TensorFlow traces once more."""
+    batches = -(-len(validation) // PREDICT_BATCH)
+    size = -(-len(validation) // batches)
+    filled = np.resize(validation, batches * size).astype(np.int32)
+    # A model of its own: for the trained one, predict would unroll as many steps as fit makes in a call.
+    predictor = keras.Model(trainee.inputs, trainee.outputs)
+    return Validation(predictor, _batches(filled, labels, size)[0], labels[validation], size)
 
 
 def _speed(rows: list[dict[str, float]]) -> float:
@@ -350,12 +356,6 @@ def _speed(rows: list[dict[str, float]]) -> float:
 def _row(row: dict[str, float]) -> dict[str, float]:
     """Return what metrics.json takes from a row of the history."""
     return {name: value for name, value in row.items() if name not in ("epoch", "seconds", "images_per_second")}
-
-
-def _probabilities(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Return float32 (n, 10); called layer by layer, since compiling `predict` takes longer than that saves."""
-    batches = np.split(images, range(PREDICT_BATCH, len(images), PREDICT_BATCH))
-    return np.concatenate([ops.convert_to_numpy(model(batch, training=False)) for batch in batches])
 
 
 def _prediction_time(model: keras.Model, images: np.ndarray) -> float:

@@ -54,6 +54,15 @@ def test_a_run_learns_and_its_numbers_agree(whole: tuple[Run, object], digits: D
     assert {"python", "keras", "tensorflow", "numpy"} <= set(metrics["versions"])
 
 
+def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable made while it is traced would make TensorFlow trace it again: half a second for each trial."""
+    traced = []
+    step = keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda self, data: traced.append(1) or step(self, data))
+    train()
+    assert len(traced) == 1
+
+
 def test_saved_model_gives_the_best_epochs_loss(whole: tuple[Run, object], digits: Digits) -> None:
     from sweeper_digits.schema import Holdout
     from sweeper_digits.split import splits
