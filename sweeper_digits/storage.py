@@ -24,16 +24,6 @@ RETRY_SECONDS = 1.0
 # What SQLAlchemy raises while it is away: the third if it went in the middle of a transaction, the last where many
 # threads wait for a connection.
 AWAY = (OperationalError, InterfaceError, PendingRollbackError, PoolTimeout)
-# A network that is cut sends no goodbye: without these a query waits for hours. Seconds; milliseconds the last.
-# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-LIBPQ = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-
 # Called when a trial's heartbeats have stopped.
 Stale = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
@@ -46,7 +36,7 @@ def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.stora
     else:
         engine = {"pool_pre_ping": True}
         if url.startswith(("postgresql://", "postgresql+psycopg")):  # drivers on libpq
-            engine["connect_args"] = LIBPQ
+            engine["connect_args"] = _libpq(heartbeat_seconds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return _Patient(
@@ -61,6 +51,24 @@ def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.stora
 def sqlite_file(url: str) -> Path | None:
     """Return the file of an SQLite URL, or None."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def _libpq(heartbeat_seconds: int) -> dict[str, int]:
+    """Return how long a connection waits for a network that is cut: it sends no goodbye, so else for hours.
+
+    Shorter than a worker may be silent: a heartbeat that hangs in a dead connection while the network is back would
+    cost the machine its next trial too.
+
+    Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS, seconds but for the last.
+    """
+    seconds = min(30, max(2, heartbeat_seconds * MISSED_HEARTBEATS // 3))
+    return {
+        "connect_timeout": min(10, seconds),
+        "keepalives_idle": min(10, seconds),
+        "keepalives_interval": max(1, seconds // 3),
+        "keepalives_count": 3,
+        "tcp_user_timeout": 1000 * seconds,
+    }
 
 
 def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:

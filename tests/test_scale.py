@@ -183,7 +183,7 @@ def test_a_wrong_password_is_one_line_without_it(
 @needs_postgres
 def test_a_restarted_database_is_waited_for(postgres: Postgres, tmp_path: Path, sweep_of: Callable[..., Sweep]) -> None:
     sweep = sweep_of(postgres, "restarted")
-    arguments = (*STEADY, LEARNING_RATE, "epochs=30", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
+    arguments = (*STEADY, LEARNING_RATE, "epochs=100", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
     with sweep.start(*arguments) as process:
         wait_for(lambda: sweep.checkpoints() == 2)
         postgres.stop()
@@ -192,13 +192,13 @@ def test_a_restarted_database_is_waited_for(postgres: Postgres, tmp_path: Path, 
         out, _ = process.communicate(timeout=200)
     assert process.returncode == 0, out
     assert sweep.states() == {"COMPLETE": 3}
-    assert all(len(trial.intermediate_values) == 30 for trial in sweep.study().trials)
+    assert all(len(trial.intermediate_values) == 100 for trial in sweep.study().trials)
 
 
 @needs_postgres
 def test_a_frozen_worker_comes_too_late(postgres: Postgres, tmp_path: Path, sweep_of: Callable[..., Sweep]) -> None:
     sweep = sweep_of(postgres, "frozen")
-    arguments = (*STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
+    arguments = (*STEADY, LEARNING_RATE, "epochs=100", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
     with sweep.start(*arguments, "hydra.sweeper.heartbeat_seconds=1") as process:
         wait_for(lambda: sweep.checkpoints() == 2)
         frozen = psutil.Process(process.pid).children()[0]
@@ -252,23 +252,21 @@ def test_a_machine_that_is_cut_off_loses_its_trial_and_joins_again(
     postgres: Postgres, cable: Cable, sweep_of: Callable[..., Sweep]
 ) -> None:
     sweep = sweep_of(postgres, "cut")
-    arguments = (*STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1")
+    arguments = (*STEADY, LEARNING_RATE, "epochs=150", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1")
     arguments += ("hydra.sweeper.heartbeat_seconds=1",)
     there = sweep_of(postgres, "cut")
     there.command = [*cable.inside, *there.command]
     there.environment["OPTUNA_STORAGE"] = postgres.url_at(HERE)
-    with there.start(*arguments) as far:
-        wait_for(lambda: sweep.checkpoints() == 1)
-        with sweep.start(*arguments) as near:
-            wait_for(lambda: sweep.checkpoints() == 2)
-            cable.plug("down")
-            wait_for(lambda: sweep.states().get("FAIL", 0) == 1, 60)
-            cable.plug("up")
-            outputs = [process.communicate(timeout=200)[0] for process in (near, far)]
+    with there.start(*arguments) as far, sweep.start(*arguments) as near:
+        wait_for(lambda: sweep.checkpoints() == 2)
+        cable.plug("down")
+        wait_for(lambda: sweep.states().get("FAIL", 0) == 1, 60)
+        cable.plug("up")
+        outputs = [process.communicate(timeout=200)[0] for process in (near, far)]
     assert (near.returncode, far.returncode) == (0, 0), outputs
     states = sweep.states()
     states.pop("WAITING", None)
-    assert states == {"COMPLETE": 4, "FAIL": 1}
+    assert states == {"COMPLETE": 3, "FAIL": 1}
     (lost,) = [trial for trial in sweep.study().trials if trial.state == TrialState.FAIL]
     (retried,) = [trial for trial in sweep.study().trials if trial.system_attrs.get("retry_history")]
     assert lost.value is None and retried.params == lost.params and retried.state == TrialState.COMPLETE

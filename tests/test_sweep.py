@@ -230,7 +230,7 @@ def test_workers_end_when_their_supervisor_is_killed(sweeps: Sweeps) -> None:
 def test_stopping_leaves_no_process_and_no_running_trial(sweeps: Sweeps, how: signal.Signals) -> None:
     arguments = (
         LEARNING_RATE,
-        "epochs=60",
+        "epochs=200",
         "patience=null",
         "hydra.sweeper.n_trials=2",
         "hydra.sweeper.n_jobs=2",
@@ -341,8 +341,8 @@ def test_one_worker_and_one_seed_repeat_a_study(in_process: Callable[..., Sweeps
             LEARNING_RATE,
             "model.dropout=interval(0,0.5)",
             "epochs=1",
-            "hydra.sweeper.n_trials=6",
-            "+hydra.sweeper.sampler.n_startup_trials=3",
+            "hydra.sweeper.n_trials=4",
+            "+hydra.sweeper.sampler.n_startup_trials=2",
         )
     first, second = ([(t.params, t.value) for t in sweeps.study(name).trials] for name in ("a", "b"))
     assert first == second
