@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from sweeper_digits.run import Run
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+# Started in the background, this process ignores SIGINT, and so would the sweeps that the tests stop with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

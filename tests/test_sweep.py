@@ -230,7 +230,7 @@ def test_workers_end_when_their_supervisor_is_killed(sweeps: Sweeps) -> None:
 def test_stopping_leaves_no_process_and_no_running_trial(sweeps: Sweeps, how: signal.Signals) -> None:
     arguments = (
         LEARNING_RATE,
-        "epochs=200",
+        "epochs=100",
         "patience=null",
         "hydra.sweeper.n_trials=2",
         "hydra.sweeper.n_jobs=2",
