@@ -23,7 +23,7 @@ def choose_device(device: str) -> str:
     """
     if device == "cpu":
         return "cpu:0"
-    if not keras.distribution.list_devices("gpu"):
+    if not _sees_gpu():
         if device == "gpu":
             raise UserError(
                 f"device=gpu: Keras ({keras.backend.backend()}) sees no GPU; use device=cpu, "
@@ -76,6 +76,25 @@ def describe(device: str) -> str:
     if device.startswith("gpu"):
         return device
     return f"cpu ({_cpu_info('model name') or platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
+
+
+def _sees_gpu() -> bool:
+    """Return whether Keras' backend has a GPU.
+
+    Keras' own list of devices does not serve: on TensorFlow it starts them, after which their memory can no longer be
+    told to grow, on JAX it raises where there is none, and for PyTorch Keras has no list.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return bool(jax.default_backend() == "gpu")
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _gpu_has_bfloat16() -> bool:

@@ -57,12 +57,15 @@ def confusion(matrix: np.ndarray, path: Path) -> None:
     np.fill_diagonal(mistakes, np.nan)
     with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, axis = plt.subplots(figsize=(5.6, 5.2), layout="constrained")
-        axis.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(3.0, float(np.nanmax(mistakes))))
+        most = max(3.0, float(np.nanmax(mistakes)))
+        axis.imshow(mistakes, cmap="Oranges", vmin=0, vmax=most)
         for truth in range(len(matrix)):
             for predicted in range(len(matrix)):
                 count, right = matrix[truth, predicted], truth == predicted
                 if count or right:
-                    axis.text(predicted, truth, str(count), ha="center", va="center", color="#555" if right else "k")
+                    dark = not right and count > 0.6 * most
+                    colour = "#555" if right else "w" if dark else "k"
+                    axis.text(predicted, truth, str(count), ha="center", va="center", color=colour)
         total = matrix.sum()
         axis.set(
             xticks=range(10),

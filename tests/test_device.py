@@ -1,7 +1,11 @@
 """Device and precision are what was asked for, or an error."""
 
-import keras
+import subprocess
+import sys
+
 import pytest
+import tensorflow as tf
+from conftest import ROOT
 
 from sweeper_digits import device
 from sweeper_digits.errors import UserError
@@ -11,11 +15,24 @@ def test_cpu_is_cpu() -> None:
     assert device.choose_device("cpu") == "cpu:0"
 
 
-@pytest.mark.skipif(bool(keras.distribution.list_devices("gpu")), reason="this machine has a GPU")
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_an_error() -> None:
     assert device.choose_device("auto") == "cpu:0"
     with pytest.raises(UserError, match=r"device=gpu: .* sees no GPU; use device=cpu"):
         device.choose_device("gpu")
+
+
+def test_looking_for_a_gpu_does_not_start_tensorflows_devices() -> None:
+    """Once they are started, the memory of a GPU cannot be told to grow any more."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tensorflow.python.eager import context
+from sweeper_digits import device
+device.choose_device("auto")
+assert not context.context()._initialized
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
