@@ -302,8 +302,10 @@ def _steps(batches: int) -> tuple[int, int]:
     """Return steps per epoch, at most 2 fewer than the batches, and how many of them run in one call.
 
     Keras runs whole calls only, so the one must divide the other. What is left out differs
-    from epoch to epoch.
+    from epoch to epoch. PyTorch runs one step in each.
     """
+    if keras.backend.backend() == "torch":
+        return max(batches, 1), 1
     for steps in range(batches, max(batches - 3, 0), -1):
         for per_call in range(16, 3, -1):
             if steps % per_call == 0:
