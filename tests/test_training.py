@@ -112,6 +112,25 @@ def test_same_seed_same_history_other_seed_another(train: Train) -> None:
     assert without_times(first) == without_times(again) != without_times(other)
 
 
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_train_models_that_tensorflow_loads(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    tiny: list[str],
+    digits: Digits,
+    backend: str,
+) -> None:
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    done = command(*tiny, "hydra.run.dir=run", "epochs=6", "optimizer.learning_rate=0.01", KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr
+    metrics, history = Run(tmp_path / "run").read_metrics(), Run(tmp_path / "run").read_history()
+    assert history[-1]["loss"] < history[0]["loss"] and backend in metrics["versions"]
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    saved = Run(tmp_path / "run").read_validation()
+    probabilities = model.predict(digits.images[saved.images], verbose=0)
+    np.testing.assert_allclose(probabilities, saved.probabilities, atol=2e-3)  # saved as float16 logarithms
+
+
 def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
     run = train("epochs=30", "patience=2", "optimizer.learning_rate=0.1", "schedule=constant", "augmentation=none")
     metrics, losses = run.read_metrics(), [row["val_loss"] for row in run.read_history()]
