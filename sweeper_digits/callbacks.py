@@ -174,8 +174,9 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.run, self.best = run, best
         optimizer.build(trainee.trainable_variables)
-        # The images themselves are a variable too; they do not belong into a checkpoint.
-        self.variables = [v for v in trainee.variables if v.dtype != "uint8"] + optimizer.variables
+        # The images themselves are variables too; they do not belong into a checkpoint.
+        images = [id(v) for v in trainee.get_layer("pixels_by_index").variables]
+        self.variables = [v for v in trainee.variables if id(v) not in images] + optimizer.variables
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Save, except before the first epoch; also before a resumed one, whose state is in another folder."""

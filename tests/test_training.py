@@ -1,5 +1,6 @@
 """Whole runs on 300 digits: what they leave, that they learn, repeat, continue and refuse."""
 
+import contextlib
 import csv
 import gc
 import json
@@ -61,6 +62,44 @@ def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.Monkey
     monkeypatch.setattr(keras.Model, "train_step", lambda self, data: traced.append(1) or step(self, data))
     train()
     assert len(traced) == 1
+
+
+def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits) -> None:
+    """By TensorFlow's list of its GPU kernels, which its package for CPUs has too.
+
+    One that has none is placed on the CPU without a word: of uint8 images, each step would have copied all of them.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import kernels
+
+    from sweeper_digits import command_line, recipe, training
+    from sweeper_digits.augmentation import RandomAffine
+    from sweeper_digits.models import build_cnn
+    from sweeper_digits.optimizers import build_optimizer
+    from sweeper_digits.predict import compose_config
+
+    def on_gpu(operation: tf.Operation) -> bool:
+        types = {}
+        for name in ("T", "dtype", "Tparams", "DstT", "SrcT", "type", "out_type"):
+            with contextlib.suppress(ValueError, AttributeError):
+                types[name] = operation.get_attr(name).as_datatype_enum
+        return any(
+            kernel.device_type in ("GPU", "DEFAULT")
+            and all(types.get(c.name) in (None, *c.allowed_values.list.type) for c in kernel.constraint)
+            for kernel in kernels.get_registered_kernels_for_op(operation.type).kernel
+        )
+
+    config = compose_config(["augmentation=strong"], recipe.composer(command_line.CONF))
+    augmentation = RandomAffine(**vars(config.augmentation), seed=0)
+    trainee = training._trainee(digits.images, augmentation, build_cnn(**vars(config.model)))
+    optimizer = build_optimizer(config.optimizer, config.schedule, 2, 2)
+    trainee.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    optimizer.build(trainee.trainable_variables)
+    batch = tf.TensorSpec((100,), tf.int32)
+    step = tf.function(lambda x, y: trainee.train_step((x, y))).get_concrete_function(batch, batch)
+    operations = step.graph.get_operations()
+    assert {"Conv2D", "Conv2DBackpropFilter", "ImageProjectiveTransformV3"} <= {o.type for o in operations}
+    assert [o.name for o in operations if not on_gpu(o)] == []
 
 
 def test_saved_model_gives_the_best_epochs_loss(whole: tuple[Run, object], digits: Digits) -> None:
