@@ -275,8 +275,10 @@ class _Progress:
 
 
 def command_of(trial: FrozenTrial) -> str:
-    """Return the command that repeats a trial."""
-    return shlex.join(["python", "train.py", *trial.user_attrs.get("overrides", [])])
+    """Return the command that repeats a trial, without what only a sweep reads."""
+    overrides = trial.user_attrs.get("overrides", [])
+    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.enqueue", "search.points")]
+    return shlex.join(["python", "train.py", *kept])
 
 
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:
