@@ -162,7 +162,7 @@ def difference(first: Configuration, second: Configuration, objective: str) -> t
         interval = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
         gap, half = float(b.mean() - a.mean()), float(interval.high - interval.low) / 2
         how = f"over {len(a)} and {len(b)} runs"
-    elif max(len(first.runs), len(second.runs)) > 1:
+    elif max(len(first.samples), len(second.samples)) > 1:
         return None, "only one of the two was repeated; repeat both with `confirm`"
     elif objective == "val_loss" and (images := _image_gaps(first.runs[0], second.runs[0])) is not None:
         gap, half = float(np.mean(images)), _half_width(images)

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -159,7 +160,9 @@ def _figures(
     if saved:
         title, note = "Confusion matrix of the best", "true label down, predicted across; mistakes only"
         wanted.append((title, note, functools.partial(_confusion, saved), True))
-    return [(title, note, draw()) for title, note, draw, sensible in wanted if sensible]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # by Optuna, of importances that stand on few trials
+        return [(title, note, draw()) for title, note, draw, sensible in wanted if sensible]
 
 
 def _target(single: bool) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def _curves(study: optuna.Study, found: list[Record]) -> go.Figure:
         number = int(trace.name.removeprefix("Trial"))
         complete = states[number] == TrialState.COMPLETE
         trace.update(
-            mode="lines",
+            mode="lines" if len(trace.x) > 1 else "markers",
             x=[epoch + 1 for epoch in trace.x],
             name=names[number],
             opacity=0.75 if complete else 0.3,
@@ -213,7 +216,9 @@ def _curves(study: optuna.Study, found: list[Record]) -> go.Figure:
         trace.line.update(width=3 if number in best else 1, color=ORANGE if number in best else None)
         if not complete:
             trace.line.update(dash="dot", color=GREY)
+    longest = max((trace.x[-1] for trace in figure.data), default=1)
     figure.update_layout(title=None, xaxis_title="epoch", yaxis_title="val_loss", yaxis_type="log")
+    figure.update_xaxes(dtick=math.ceil(longest / 15), tick0=0)
     return figure
 
 

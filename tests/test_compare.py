@@ -114,6 +114,9 @@ def test_differences_are_judged_by_intervals() -> None:
     assert differ is False and "over 3 and 3 runs" in text
     assert compare.difference(configuration(0.1), configuration(0.2), "params")[0] is None
     assert compare.difference(configuration(0.1), configuration(0.2, 0.3), "val_loss")[0] is None
+    # Made twice with one seed, a configuration is not repeated.
+    twice = Configuration(configuration(0.1, 0.1).runs, {(0, 0): 0.1})
+    assert "one run each" in compare.difference(twice, configuration(0.2), "params")[1]
     # The same seeds on other images are no pairs.
     _, text = compare.difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
     assert "over 3 and 3 runs" in text
