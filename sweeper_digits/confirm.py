@@ -78,8 +78,9 @@ def ranking(folder: Path, best: list[Configuration], made: list[dict[str, object
     for rank, group in enumerate(groups, 1):
         origin = by_run[str(group.runs[0].settings["from_run"])]
         first = "" if rank == 1 else _verdict(groups[0], group, objective)
+        interval = f"± {group.interval:.2g}" if len(group.samples) > 1 else ""
         lines.append(
-            f"{rank:4d}  {group.mean:<20.5g} ± {group.interval:<13.2g} {len(group.samples):<3d} "
+            f"{rank:4d}  {group.mean:<20.5g} {interval:15s} {len(group.samples):<3d} "
             f"{origin.runs[0].value(objective):<15.5g} {origin.runs[0].run.folder}  {first}"
         )
     return lines
