@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from sweeper_digits.command_line import quiet_import
 from sweeper_digits.errors import UserError
 
 # Instructions that multiply bfloat16 natively; without them it is emulated and slower than float32.
@@ -87,7 +88,8 @@ def _sees_gpu() -> bool:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.config.list_physical_devices("GPU"))
+        with quiet_import():  # CUDA's libraries complain where there is no GPU
+            return bool(tf.config.list_physical_devices("GPU"))
     if keras.backend.backend() == "jax":
         import jax
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -24,6 +25,9 @@ RETRY_SECONDS = 1.0
 # What SQLAlchemy raises while it is away: the third if it went in the middle of a transaction, the last where many
 # threads wait for a connection.
 AWAY = (OperationalError, InterfaceError, PendingRollbackError, PoolTimeout)
+# Set by the supervisor's signal handler: a database that is away is then not waited for.
+stop = SimpleNamespace(asked=False)
+
 # Called when a trial's heartbeats have stopped.
 Stale = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
@@ -84,6 +88,8 @@ def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:
                 cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
                 if not isinstance(cause, AWAY):
                     raise
+                if stop.asked:
+                    raise KeyboardInterrupt from error
                 began = time.monotonic() if began is None else began
                 if time.monotonic() - began > PATIENCE_SECONDS:
                     raise

@@ -25,6 +25,7 @@ from sweeper_digits import worker
 from sweeper_digits.errors import UserError
 from sweeper_digits.run import Run, replacing
 from sweeper_digits.space import Sweep
+from sweeper_digits.storage import stop
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def supervise(sweep: Sweep) -> None:
     if orphans := studies.reap(study, max_retries=None):
         log.info("%d trial(s) of workers that are gone are queued again", len(orphans))
     if not studies.is_finished(study, sweep):
+        _stop_at_safe_points()
         crew = _Crew(sweep, conf)
         try:
             _watch(study, sweep, crew, progress)
@@ -68,10 +70,29 @@ def supervise(sweep: Sweep) -> None:
     progress.end()
 
 
+def _stop_at_safe_points() -> None:
+    """Let Ctrl-C and SIGTERM end the sweep between two steps of `_watch`; the second one ends it at once.
+
+    Raised in the middle of a query, an exception leaves a transaction open, and SQLite locked against this very
+    process, which then cannot write down that its trials were cut off.
+    """
+
+    def ask(number: int, frame: object) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, ask)
+
+
 def _watch(study: optuna.Study, sweep: Sweep, crew: "_Crew", progress: "_Progress") -> None:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
     while not studies.is_finished(study, sweep):
+        if stop.asked:
+            raise KeyboardInterrupt
         crew.tend(study)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat

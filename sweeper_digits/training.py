@@ -275,22 +275,22 @@ def _load(option: type, fields: tuple[tuple[str, str], ...], changed: int) -> Di
 class _Pixels(keras.layers.Layer):
     """All images, held where the model is trained; turns indices into images.
 
-    Only indices travel per step, and on a GPU the data set crosses the bus once. Kept as float16, which has room for
-    0 to 255: of uint8, TensorFlow gathers nothing on a GPU, and would carry all images back at every step.
+    Only indices travel per step, and on a GPU the data set crosses the bus once. Kept as bfloat16, in which 0 to
+    255 are exact: of uint8, TensorFlow gathers nothing on a GPU, and would carry all images back at every step.
     """
 
     def __init__(self, images: np.ndarray) -> None:
         super().__init__(dtype="float32", name="pixels_by_index")
         self.images = self.add_weight(
             shape=images.shape,
-            dtype="float16",
+            dtype="bfloat16",
             trainable=False,
             autocast=False,
             initializer=lambda shape, dtype: ops.convert_to_tensor(images, dtype),
         )
 
     def call(self, indices):  # type: ignore[no-untyped-def]
-        """Return float16 (n, 28, 28, 1), 0-255, for int32 (n,)."""
+        """Return bfloat16 (n, 28, 28, 1), 0-255, for int32 (n,)."""
         return ops.take(self.images, indices, axis=0)
 
 
