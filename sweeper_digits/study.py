@@ -167,11 +167,14 @@ def _fill_queue(study: optuna.Study, sweep: Sweep) -> None:
 
 
 def is_finished(study: optuna.Study, sweep: Sweep) -> bool:
-    """Return whether nothing is left to run."""
-    states = counts(study)
+    """Return whether nothing is left to run.
+
+    By one look: between two, a waiting trial could be begun and be in neither.
+    """
+    trials = trials_of(study)
     if is_enumerated(sweep):
-        return not _queue(study) and not states[TrialState.RUNNING]
-    return states[TrialState.COMPLETE] + states[TrialState.PRUNED] >= sweep.options.n_trials
+        return not _queued(trials) and not any(trial.state == TrialState.RUNNING for trial in trials)
+    return sum(trial.state in DONE for trial in trials) >= sweep.options.n_trials
 
 
 def ask(study: optuna.Study, sweep: Sweep) -> optuna.Trial | None:
@@ -354,14 +357,14 @@ def is_dead(trial: FrozenTrial) -> bool:
         return True
 
 
-def _queue(study: optuna.Study) -> list[FrozenTrial]:
+def _queued(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Return the waiting trials that have a point; one that was given back has none."""
-    waiting = (trial for trial in trials_of(study) if trial.state == TrialState.WAITING)
+    waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
     return [trial for trial in waiting if trial.params or "fixed_params" in trial.system_attrs]
 
 
 def _pop(study: optuna.Study) -> optuna.Trial | None:
-    for waiting in _queue(study):
+    for waiting in _queued(trials_of(study)):
         try:
             if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
                 return optuna.Trial(study, waiting._trial_id)
