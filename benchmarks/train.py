@@ -104,7 +104,7 @@ def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     trainee.compile(
         build_optimizer(config.optimizer, config.schedule, steps, config.epochs),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         steps_per_execution=per_call,
         jit_compile=keras.backend.backend() == "jax",
     )
