@@ -362,6 +362,7 @@ def test_a_parameter_is_drawn_only_where_the_chosen_option_has_it(in_process: Ca
         "hydra.sweeper.n_trials=5",
         "epochs=1",
         "hydra/sweeper/sampler=random",
+        "hydra.sweeper.sampler.seed=0",  # without it, one time in sixteen all five are of one kind
     )
     drawn = {t.params["optimizer"]: "optimizer.momentum" in t.params for t in sweeps.study().trials}
     assert drawn == {"adam": False, "sgd": True}
@@ -544,7 +545,8 @@ def test_bad_sweeps_are_one_line(train: Callable[..., Run], overrides: list[str]
 
 @pytest.mark.parametrize("name", ["quick", "optimizer", "architecture", "full"])
 def test_shipped_spaces_draw_points_that_train(in_process: Callable[..., Sweeps], name: str) -> None:
-    sweeps = in_process(f"search={name}", "hydra.sweeper.n_trials=2", "epochs=1", "hydra/sweeper/sampler=random")
+    sampler = ["hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0"]
+    sweeps = in_process(f"search={name}", "hydra.sweeper.n_trials=2", "epochs=1", *sampler)
     assert sweeps.states(name) == {COMPLETE: 2}
     for trial in sweeps.study(name).trials:
         config = yaml.safe_load((sweeps.trial_folder(trial.number, name).folder / ".hydra/config.yaml").read_text())
