@@ -1,7 +1,6 @@
 """report.html: one file with everything that a comparison shows, for a browser without a network."""
 
 import base64
-import functools
 import io
 import json
 import math
@@ -31,7 +30,11 @@ from sweeper_digits.predictions import Predictions, confusion_matrix
 from sweeper_digits.records import Record
 from sweeper_digits.run import replacing
 from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.study import trials_of
 
+# A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
+# than changing plotly's own objects, which check each value.
+Drawn = dict[str, Any]
 ORANGE, GREY = "#d9722e", "#8a8f98"
 STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
 # More learning curves than these are not drawn.
@@ -71,9 +74,13 @@ def write(path: Path, found: list[Record], command: str, known: dict[str, BaseDi
         verdict=verdict,
         repeated=groups[:10] if any(len(group.samples) > 1 for group in groups) else [],
         looks=len({row["when"] for record in found for row in record.run.read_tests()}),
-        figures=[(name, note, _plain(figure)) for name, note, figure in _figures(study, found, objectives, saved)],
+        figures=[
+            # Safe inside a <script> element.
+            (name, note, json.dumps(drawn).replace("</", "<\\/"))
+            for name, note, drawn in _figures(study, found, objectives, saved)
+        ],
         mistakes=_mistakes(saved) if saved else [],
-        slices=len({name for trial in study.trials for name in trial.params}),
+        slices=len({name for trial in trials_of(study) for name in trial.params}),
         columns=list(frame.columns),
         rows=[[_cell(value) for value in row] for row in frame.itertuples(index=False)],
         plotly=get_plotlyjs(),
@@ -118,26 +125,32 @@ def study_of(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
 
 def _figures(
     study: optuna.Study, found: list[Record], objectives: list[str], saved: Predictions | None
-) -> list[tuple[str, str, go.Figure]]:
+) -> list[tuple[str, str, Drawn]]:
     """Return title, note and figure of each that these runs allow."""
     single = len(objectives) == 1
-    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
     names = {name for trial in complete for name in trial.params}
     varied = bool(names) and len({tuple(trial.values) for trial in complete}) > 1
     label = objectives[0]
-    wanted: list[tuple[str, str, Callable[[], go.Figure], bool]] = [
-        ("Pareto front", "", lambda: visualization.plot_pareto_front(study, target_names=objectives), not single),
+    target: dict[str, Any] = {} if single else {"target": lambda trial: trial.values[0]}
+    wanted: list[tuple[str, str, Callable[[], Drawn], bool]] = [
+        (
+            "Pareto front",
+            "",
+            lambda: _drawn(visualization.plot_pareto_front(study, target_names=objectives)),
+            not single,
+        ),
         (
             "Optimization history",
             "each run's value, and the best so far",
-            lambda: _in_view(visualization.plot_optimization_history(study, target_name=label), study),
+            lambda: _in_view(_drawn(visualization.plot_optimization_history(study, target_name=label)), study),
             single,
         ),
         (
             "Parameter importances",
             "how much of the variation between finished runs each parameter explains",
-            lambda: visualization.plot_param_importances(study, target_name=label, **_target(single)).update_yaxes(
-                title=""
+            lambda: _drawn(
+                visualization.plot_param_importances(study, target_name=label, **target).update_yaxes(title="")
             ),
             varied,
         ),
@@ -146,80 +159,87 @@ def _figures(
             "Parallel coordinates",
             "a line per finished run, the best in orange",
             lambda: _recoloured(
-                visualization.plot_parallel_coordinate(study, target_name=label, **_target(single)), study
+                _drawn(visualization.plot_parallel_coordinate(study, target_name=label, **target)), study
             ),
             varied,
         ),
         (
             "Slices",
             "each parameter against the objective",
-            lambda: _in_view(visualization.plot_slice(study, target_name=label, **_target(single)), study),
+            lambda: _in_view(_drawn(visualization.plot_slice(study, target_name=label, **target)), study),
             varied,
         ),
     ]
     if saved:
         title, note = "Confusion matrix of the best", "true label down, predicted across; mistakes only"
-        wanted.append((title, note, functools.partial(_confusion, saved), True))
+        wanted.append((title, note, lambda: _drawn(_confusion(saved)), True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # by Optuna, of importances that stand on few trials
         return [(title, note, draw()) for title, note, draw, sensible in wanted if sensible]
 
 
-def _target(single: bool) -> dict[str, Any]:
-    return {} if single else {"target": lambda trial: trial.values[0]}
+def _drawn(figure: go.Figure) -> Drawn:
+    """Return the figure's traces and layout, without Optuna's title and its colours for a white page."""
+    drawn = json.loads(figure.to_json())
+    layout = {name: value for name, value in drawn["layout"].items() if name not in ("template", "title")}
+    return {"data": drawn["data"], "layout": layout}
 
 
-def _in_view(figure: go.Figure, study: optuna.Study) -> go.Figure:
+def _in_view(drawn: Drawn, study: optuna.Study) -> Drawn:
     """Begin with the better nine tenths of the runs in view; a double click shows all."""
-    values = sorted(trial.values[0] for trial in study.trials if trial.state == TrialState.COMPLETE)
+    values = sorted(trial.values[0] for trial in trials_of(study) if trial.state == TrialState.COMPLETE)
     if len(values) > 9:
         if study.directions[0] == optuna.study.StudyDirection.MINIMIZE:
             low, high = values[0], values[int(0.9 * len(values))]
         else:
             low, high = values[int(0.1 * len(values))], values[-1]
         margin = 0.06 * (high - low) or 1e-6
-        figure.update_yaxes(range=[low - margin, high + margin])
-    return figure
+        for name in [name for name in drawn["layout"] if name.startswith("yaxis")]:
+            drawn["layout"][name]["range"] = [low - margin, high + margin]
+    return drawn
 
 
-def _recoloured(figure: go.Figure, study: optuna.Study) -> go.Figure:
+def _recoloured(drawn: Drawn, study: optuna.Study) -> Drawn:
     """Colour the best in orange, which stands out on a light and on a dark page."""
     colours = [ORANGE, "#b59a86", "#7d8fa8"]
     if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE:
         colours.reverse()
     scale = make_colorscale(colours, [0.0, 0.3, 1.0] if colours[0] == ORANGE else [0.0, 0.7, 1.0])
-    for trace in figure.data:
-        if trace.mode == "lines":  # the first axis is the objective, from 0 to 1
-            trace.line.color = sample_colorscale(scale, float(trace.y[0]))[0]
-            trace.opacity = 0.8
-        elif trace.marker.showscale:
-            trace.marker.update(colorscale=scale, reversescale=False)
-    return figure
+    for trace in drawn["data"]:
+        if trace["mode"] == "lines":  # the first axis is the objective, from 0 to 1
+            trace["line"]["color"] = sample_colorscale(scale, float(trace["y"][0]))[0]
+            trace["opacity"] = 0.8
+        elif trace.get("marker", {}).get("showscale"):
+            trace["marker"] |= {"colorscale": scale, "reversescale": False}
+    return drawn
 
 
-def _curves(study: optuna.Study, found: list[Record]) -> go.Figure:
-    figure = visualization.plot_intermediate_values(study)
-    states = {trial.number: trial.state for trial in study.trials}
-    names = {number: record.name for number, record in enumerate(found)}
-    best = {t.number for t in study.best_trials}
-    figure.data = [trace for trace in figure.data if trace.name.removeprefix("Trial").isdigit()][:MOST_CURVES]
-    for trace in figure.data:
-        number = int(trace.name.removeprefix("Trial"))
+def _curves(study: optuna.Study, found: list[Record]) -> Drawn:
+    drawn = _drawn(visualization.plot_intermediate_values(study))
+    states = [trial.state for trial in trials_of(study)]
+    best = {trial.number for trial in study.best_trials}
+    traces = [trace for trace in drawn["data"] if trace["name"].removeprefix("Trial").isdigit()][:MOST_CURVES]
+    for trace in traces:
+        number = int(trace["name"].removeprefix("Trial"))
         complete = states[number] == TrialState.COMPLETE
-        trace.update(
-            mode="lines" if len(trace.x) > 1 else "markers",
-            x=[epoch + 1 for epoch in trace.x],
-            name=names[number],
-            opacity=0.75 if complete else 0.3,
-            showlegend=False,
-        )
-        trace.line.update(width=3 if number in best else 1, color=ORANGE if number in best else None)
+        trace |= {
+            "mode": "lines" if len(trace["x"]) > 1 else "markers",
+            "x": [epoch + 1 for epoch in trace["x"]],
+            "name": found[number].name,
+            "opacity": 0.75 if complete else 0.3,
+            "showlegend": False,
+            "line": {"width": 3 if number in best else 1},
+        }
+        if number in best:
+            trace["line"]["color"] = ORANGE
         if not complete:
-            trace.line.update(dash="dot", color=GREY)
-    longest = max((trace.x[-1] for trace in figure.data), default=1)
-    figure.update_layout(title=None, xaxis_title="epoch", yaxis_title="val_loss", yaxis_type="log")
-    figure.update_xaxes(dtick=math.ceil(longest / 15), tick0=0)
-    return figure
+            trace["line"] |= {"dash": "dot", "color": GREY}
+    longest = max((trace["x"][-1] for trace in traces), default=1)
+    axes = {
+        "xaxis": {"title": {"text": "epoch"}, "dtick": math.ceil(longest / 15), "tick0": 0},
+        "yaxis": {"title": {"text": "val_loss"}, "type": "log"},
+    }
+    return {"data": traces, "layout": drawn["layout"] | axes}
 
 
 def _validation(best: Record) -> Predictions | None:
@@ -254,15 +274,6 @@ def _mistakes(saved: Predictions) -> list[tuple[str, str]]:
         caption = f"{saved.labels[place]} as {logs.argmax()}, {math.exp(logs.max()):.0%} sure"
         shown.append((base64.b64encode(stream.getvalue()).decode(), caption))
     return shown
-
-
-def _plain(figure: go.Figure) -> str:
-    """Return the figure as JSON without Optuna's colours for a white page; the page has its own."""
-    drawn = json.loads(figure.to_json())
-    drawn["layout"].pop("template", None)
-    drawn["layout"].pop("title", None)
-    # Safe inside a <script> element.
-    return json.dumps({"data": drawn["data"], "layout": drawn["layout"]}).replace("</", "<\\/")
 
 
 def _distribution(values: list[Any]) -> BaseDistribution:
