@@ -1,6 +1,7 @@
 """Finalists once more, on seeds or folds that the search did not see: was the winner luck?"""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,22 @@ def train(sweep: Path, made: list[dict[str, object]], n_jobs: int) -> tuple[Path
         f"objective={text(objectives)}",
         *(f"hydra.sweeper.n_jobs={n_jobs}", f"hydra.sweeper.keep_models={len(made)}", "hydra/sweeper/pruner=none"),
     ]
-    return folder, subprocess.run(command, check=False).returncode
+    return folder, _passing_signals_on(command)
+
+
+def _passing_signals_on(command: list[str]) -> int:
+    """Run a command to its end and return its exit status; Ctrl-C and SIGTERM end it, and it then has its time.
+
+    It has a process group of its own, so that a terminal does not interrupt it a second time.
+    """
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]  # set by nohup
+    with subprocess.Popen(command, process_group=0) as process:
+        before = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in numbers}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def ranking(folder: Path, best: list[Configuration], made: list[dict[str, object]], objective: str) -> list[str]:
