@@ -16,7 +16,9 @@ from sweeper_digits.run import Run
 from sweeper_digits.schema import OBJECTIVES
 
 # Keys of the config that do not change what is trained.
-INCIDENTAL = ("study", "figures", "tensorboard", "device", "resume", "from_run", "export", "search", "objective")
+INCIDENTAL = (
+    *("study", "figures", "tensorboard", "device", "gpus", "resume", "from_run", "export", "search", "objective"),
+)
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
 GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split")

@@ -331,6 +331,7 @@ class Config:
     patience: int | None = MISSING
     precision: Literal["auto", "float32", "bfloat16", "float16"] = MISSING
     device: Literal["auto", "cpu", "gpu"] = MISSING
+    gpus: int = MISSING
     objective: Any = MISSING
     study: str = MISSING
     search: Search = MISSING
@@ -346,6 +347,9 @@ class Config:
         check("epochs", self.epochs, 1, INFINITY, open_high=True)
         check("batch_size", self.batch_size, 1, INFINITY, open_high=True)
         check("patience", self.patience, 1, INFINITY)
+        check("gpus", self.gpus, 1, INFINITY, open_high=True)
+        if self.batch_size % self.gpus:
+            raise UserError(f"gpus={self.gpus}: batch_size={self.batch_size} cannot be divided by it")
         if isinstance(self.objective, str):
             self.objective = [self.objective]
         check_objectives(self.objective)

@@ -21,7 +21,7 @@ from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
 
 # Keys that may differ between trials of one study.
-INCIDENTAL = {"device", "figures", "tensorboard", "study"}
+INCIDENTAL = {"device", "gpus", "figures", "tensorboard", "study"}
 
 Point = dict[str, Any]
 

@@ -130,7 +130,7 @@ class _Crew:
         self.sweep, self.conf = sweep, conf
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.dead_starts = 0
-        self.gpus = [] if worker.runs_elsewhere(sweep) else _deal(_gpus(), sweep.options)
+        self.gpus = [] if worker.runs_elsewhere(sweep) else _deal(_gpus(), sweep)
         self.elsewhere = worker.runs_elsewhere(sweep)
         for number in range(1 if self.elsewhere else sweep.options.n_jobs):
             self._start(number)
@@ -381,15 +381,19 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _deal(gpus: list[str], options: Any) -> list[str]:
-    """Return the GPU of each worker, dealt out in turn; nothing where there is no GPU."""
+def _deal(gpus: list[str], sweep: Sweep) -> list[str]:
+    """Return the GPUs of each worker, as many as a trial trains on, dealt out in turn; nothing where there are none."""
+    options, each = sweep.options, sweep.config.gpus
+    hands = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
+    if gpus and not hands:
+        raise UserError(f"gpus={each}: this machine has {len(gpus)}; ask for fewer")
     most = options.workers_per_gpu
-    if gpus and most is not None and options.n_jobs > most * len(gpus):
+    if hands and most is not None and options.n_jobs > most * len(hands):
         raise UserError(
-            f"hydra.sweeper.n_jobs={options.n_jobs}: {len(gpus)} GPU(s) take {most * len(gpus)} workers with "
-            f"hydra.sweeper.workers_per_gpu={most}; ask for fewer, or let more share a GPU"
+            f"hydra.sweeper.n_jobs={options.n_jobs}: {len(gpus)} GPU(s) take {most * len(hands)} workers with "
+            f"hydra.sweeper.workers_per_gpu={most} and gpus={each}; ask for fewer, or let more share a GPU"
         )
-    return [gpus[number % len(gpus)] for number in range(options.n_jobs)] if gpus else []
+    return [hands[number % len(hands)] for number in range(options.n_jobs)] if hands else []
 
 
 def _gpus() -> list[str]:

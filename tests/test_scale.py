@@ -394,6 +394,9 @@ def test_workers_are_dealt_over_the_gpus(tmp_path: Path, sweep_of: Callable[...,
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.splitlines()[-1].startswith("error: hydra.sweeper.n_jobs=3: 2 GPU(s) take 2 workers")
+    with sweep.start(*arguments, "gpus=4") as process:
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and out.splitlines()[-1] == "error: gpus=4: this machine has 2; ask for fewer"
     with sweep.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
         wait_for(lambda: len(psutil.Process(process.pid).children()) == 3)
         children = psutil.Process(process.pid).children()

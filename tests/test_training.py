@@ -170,6 +170,49 @@ def test_other_backends_train_models_that_tensorflow_loads(
     np.testing.assert_allclose(probabilities, saved.probabilities, atol=2e-3)  # saved as float16 logarithms
 
 
+ON_TWO = """
+import sys
+sys.path.insert(0, {root!r})
+import keras
+from sweeper_digits import command_line, device, training
+device._gpus_of_jax = lambda: keras.distribution.list_devices("cpu")
+restore = training.BestWeights.restore
+def counted(self):
+    print("devices", {{len(weight.value.sharding.device_set) for weight in self.kept.weights}})
+    restore(self)
+training.BestWeights.restore = counted
+import train
+command_line.start(train.main)
+"""
+
+
+def test_one_model_on_two_devices_is_the_model_of_one(tmp_path: Path, tiny: list[str]) -> None:
+    """Of the CPU, JAX makes two; only which devices count as GPUs is changed here."""
+    pytest.importorskip("jax", reason="jax is not installed")
+    environment = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    for gpus in (1, 2):
+        options = ["objective=[val_loss,milliseconds_per_image]", f"hydra.run.dir={gpus}", f"gpus={gpus}"]
+        command = [sys.executable, "-c", ON_TWO.format(root=str(ROOT)), *tiny, "augmentation=light", *options]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert f"devices {{{gpus}}}" in done.stdout
+    one, two = (Run(tmp_path / folder).read_metrics() for folder in ("1", "2"))
+    assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
+    assert two["milliseconds_per_image"] > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["gpus=2"], "gpus=2: on tensorflow, Keras trains a model on one GPU; set KERAS_BACKEND=jax"),
+        (["gpus=3"], "gpus=3: batch_size=32 cannot be divided by it"),
+    ],
+)
+def test_gpus_that_cannot_be_used_together_are_refused(train: Train, overrides: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        train(*overrides)
+
+
 def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
     run = train("epochs=30", "patience=2", "optimizer.learning_rate=0.1", "schedule=constant", "augmentation=none")
     metrics, losses = run.read_metrics(), [row["val_loss"] for row in run.read_history()]
