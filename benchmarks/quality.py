@@ -1,6 +1,6 @@
 """Wall time until `python train.py` is as good as the notebook's own loop gets.
 
-    python benchmarks/quality.py [--data digit-recognizer.zip] [--seeds 3]
+    python benchmarks/quality.py [--data digit-recognizer.zip] [--seeds 3] [--epochs 30]
 
 For each seed the notebook (its CNN, augmentation, optimizer and early stopping, in Keras as it
 wrote them) runs to its end; then the plain default, timed until its val_loss is as low as the
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def notebook(data: str | None, seed: int, out: Path) -> None:
+def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
     """Train as the notebook did and write val_loss and seconds since the start of each epoch."""
     started = time.time()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -50,7 +50,7 @@ def notebook(data: str | None, seed: int, out: Path) -> None:
         stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=4, restore_best_weights=True)
         model.fit(
             flow,
-            epochs=30,
+            epochs=epochs,
             validation_data=(digits.images[parts.validation] / 255, labels),
             callbacks=[write, stop],
             verbose=0,
@@ -81,11 +81,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="Kaggle's zip or folder; default: the 5,000 digits")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=30, help="of the notebook's loop and of experiment=notebook")
     parser.add_argument("--notebook", type=int, metavar="SEED", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.notebook is not None:
-        notebook(arguments.data, arguments.notebook, arguments.out)
+        notebook(arguments.data, arguments.notebook, arguments.epochs, arguments.out)
         return
     data = ["data=kaggle", f"data.path={Path(arguments.data).resolve()}"] if arguments.data else []
     ratios, pairs = [], []
@@ -94,6 +95,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             history = Path(folder) / "notebook.csv"
             own = [sys.executable, __file__, "--notebook", str(seed), "--out", str(history)]
+            own += ["--epochs", str(arguments.epochs)]
             own += ["--data", arguments.data] if arguments.data else []
             _, target, ended = watched(own, history, 0.0)
             with history.open() as stream:
@@ -102,7 +104,7 @@ def main() -> None:
             ours = [sys.executable, str(ROOT / "train.py"), f"seed={seed}", "figures=false", *data]
             run, same = Path(folder) / "default", Path(folder) / "notebook"
             seconds, best, _ = watched([*ours, f"hydra.run.dir={run}"], run / "history.csv", target)
-            command = [*ours, "experiment=notebook", f"hydra.run.dir={same}"]
+            command = [*ours, "experiment=notebook", f"epochs={arguments.epochs}", f"hydra.run.dir={same}"]
             _, _, ended_ours = watched(command, same / "history.csv", 0.0)
             theirs, curve = losses(history), losses(same / "history.csv")
             pairs.append([a - b for a, b in zip(curve, theirs, strict=False)])
