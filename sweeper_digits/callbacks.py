@@ -156,7 +156,8 @@ class Report(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Report and ask."""
-        if self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs):
+        last = self.model.stop_training or epoch + 1 == self.epochs
+        if self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs, last):
             # Not by an exception: the other callbacks still see the end of the training.
             self.model.stop_training = True
             log.info("pruned")

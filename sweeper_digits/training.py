@@ -128,6 +128,8 @@ def _show(metrics: dict[str, Any]) -> None:
 def _train_folds(config: Config, digits: Digits, parts: list[Parts], here: Run, source: Run | None) -> dict[str, Any]:
     """Train each fold and return the means, with standard deviations as `<name>_std`."""
     folds = []
+    if trial := trials.running():
+        trial.splits = len(parts)
     for number, part in enumerate(parts):
         log.info("\nfold %d of %d", number + 1, len(parts))
         fold, fold_source = here.fold(number), source.fold(number) if source else None
@@ -142,7 +144,6 @@ def _train_folds(config: Config, digits: Digits, parts: list[Parts], here: Run, 
             metrics = train(config, digits, part, fold, begun)
         fold.write_metrics({"state": "finished"} | metrics)
         folds.append(metrics)
-        trial = trials.running()
         if trial and (trial.pruned or trial.fold(metrics[_reported(config)])):
             return {"state": "pruned", "folds": folds}
     names = [name for name, value in folds[0].items() if isinstance(value, int | float)]

@@ -28,23 +28,31 @@ class RunningTrial:
         trial: Of Optuna.
         by_fold: Whether the pruner wants one value per fold instead of one per epoch.
         prunes: False with several objectives, where Optuna cannot prune.
+
+    Attributes:
+        pruned: Whether it is to stop.
+        splits: How many trainings it consists of, one after the other: the folds.
     """
 
     def __init__(self, trial: Reports, by_fold: bool, prunes: bool) -> None:
         self.trial, self.by_fold, self.prunes = trial, by_fold, prunes
         self.pruned = False
+        self.splits = 1
         self.folds: list[float] = []
 
-    def epoch(self, value: float, epoch: int, epochs: int) -> bool:
-        """Report the value of an epoch, counted from 0; return whether to stop.
+    def epoch(self, value: float, epoch: int, epochs: int, last: bool) -> bool:
+        """Report the value of an epoch, counted from 0, maybe the last of its training; return whether to stop.
 
         After the first fold it is the mean over the folds done and this one so far, at steps
-        that go on counting, so that trials are compared at the same point of the same fold.
+        that go on counting, so that trials are compared at the same point of the same fold. A
+        trial that has all its epochs behind it is not pruned: that would save nothing, and
+        throw away a result.
         """
         if self.prunes and not self.by_fold:
             mean = (sum(self.folds) + value) / (len(self.folds) + 1)
             self.trial.report(mean, len(self.folds) * epochs + epoch)
-            self.pruned = self.trial.should_prune()
+            worse = self.trial.should_prune()  # asked in any case: some pruners keep count of the asking
+            self.pruned = worse and not (last and len(self.folds) + 1 == self.splits)
         return self.pruned
 
     def fold(self, value: float) -> bool:
@@ -52,7 +60,7 @@ class RunningTrial:
         self.folds.append(value)
         if self.prunes and self.by_fold:
             self.trial.report(value, len(self.folds) - 1)
-            self.pruned = self.trial.should_prune()
+            self.pruned = self.trial.should_prune() and len(self.folds) < self.splits
         return self.pruned
 
     def diverge(self, epoch: int, epochs: int) -> None:

@@ -21,6 +21,7 @@ from conftest import ROOT
 from optuna.trial import TrialState
 
 from sweeper_digits.run import Run
+from sweeper_digits.trial import RunningTrial
 
 PRUNERS = ["none", "median", "percentile", "hyperband", "successive_halving", "patient", "wilcoxon"]
 COMPLETE, PRUNED, FAIL, WAITING, RUNNING = (
@@ -139,6 +140,30 @@ def test_bad_trials_are_pruned_and_cost_nothing_more(sweeps: Sweeps) -> None:
         assert metrics["state"] == "pruned" and metrics["epochs"] == len(run.read_history()) < 8
         assert len(trial.intermediate_values) == metrics["epochs"]
         assert not run.model.exists() and not run.checkpoint.exists()
+
+
+class WorstOfAll:
+    """A trial that its pruner always wants to stop."""
+
+    def report(self, value: float, step: int) -> None:
+        pass
+
+    def should_prune(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+def test_a_trial_that_has_all_its_epochs_behind_it_is_not_pruned(splits: int) -> None:
+    for by_fold in (False, True):
+        running = RunningTrial(WorstOfAll(), by_fold=by_fold, prunes=True)
+        running.splits = splits
+        running.folds = [0.1] * (splits - 1)
+        assert running.epoch(0.5, 0, 2, last=False) is not by_fold
+        assert not running.epoch(0.5, 1, 2, last=True)
+        assert not running.fold(0.5)
+    running = RunningTrial(WorstOfAll(), by_fold=False, prunes=True)
+    running.splits = 2
+    assert running.epoch(0.5, 1, 2, last=True)  # another fold is to come
 
 
 @pytest.mark.parametrize(("pruner", "startup"), [("median", "n_startup_trials=1"), ("wilcoxon", "n_startup_steps=2")])
