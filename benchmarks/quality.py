@@ -1,6 +1,6 @@
 """Wall time until `python train.py` is as good as the notebook's own loop gets.
 
-    python benchmarks/quality.py [--data digit-recognizer.zip] [--seeds 3] [--epochs 30]
+    python benchmarks/quality.py [--data digit-recognizer.zip] [--seeds 0 1 2] [--epochs 30]
 
 For each seed the notebook (its CNN, augmentation, optimizer and early stopping, in Keras as it
 wrote them) runs to its end; then the plain default, timed until its val_loss is as low as the
@@ -80,7 +80,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="Kaggle's zip or folder; default: the 5,000 digits")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=30, help="of the notebook's loop and of experiment=notebook")
     parser.add_argument("--notebook", type=int, metavar="SEED", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -91,7 +91,7 @@ def main() -> None:
     data = ["data=kaggle", f"data.path={Path(arguments.data).resolve()}"] if arguments.data else []
     ratios, pairs = [], []
     print("seed   notebook: best val_loss   reached after   ended after   ours: as good after   best val_loss   times")
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             history = Path(folder) / "notebook.csv"
             own = [sys.executable, __file__, "--notebook", str(seed), "--out", str(history)]

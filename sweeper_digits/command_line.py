@@ -48,6 +48,9 @@ def guard(do: Callable[[], object]) -> None:
         do()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `compare | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        sys.exit(1)
     except (HydraException, OmegaConfBaseException, OSError) as error:
         if SHOW_TRACEBACK:
             raise

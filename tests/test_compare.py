@@ -62,6 +62,15 @@ def test_filter_sort_top_group_and_csv(tool: Tool) -> None:
     assert table[0].startswith("rank,val_loss,optimizer,") and len(table) == 5
 
 
+def test_a_reader_that_has_seen_enough_gets_no_complaint(tool: Tool) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sweeper_digits", "compare", "multirun", "--no-report"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == ""
+
+
 def test_a_filter_decides_what_is_best(tool: Tool) -> None:
     found = rows(tool, "multirun")
     loser = found[-1]
