@@ -231,7 +231,7 @@ def heartbeat(study: optuna.Study, trial: optuna.Trial) -> None:
         record(trial._trial_id)
 
 
-def reap(study: optuna.Study, max_retries: int | None) -> list[FrozenTrial]:
+def reap(study: optuna.Study, max_retries: int | None, reason: str = "its worker died") -> list[FrozenTrial]:
     """Fail the running trials whose process is gone, and queue them again.
 
     A process of this machine is looked up; beyond that, a trial whose heartbeats have stopped is failed, wherever
@@ -240,6 +240,7 @@ def reap(study: optuna.Study, max_retries: int | None) -> list[FrozenTrial]:
     Args:
         study: To be searched for such trials.
         max_retries: Of one point; None: always queue it again.
+        reason: For the trial's `error`.
 
     Returns:
         The trials that were failed.
@@ -247,7 +248,7 @@ def reap(study: optuna.Study, max_retries: int | None) -> list[FrozenTrial]:
     dead = [trial for trial in trials_of(study) if trial.state == TrialState.RUNNING and is_dead(trial)]
     failed = []
     for trial in dead:
-        if fail(study, trial, "its worker died"):
+        if fail(study, trial, reason):
             requeue(study, trial, max_retries)
             failed.append(trial)
     with warnings.catch_warnings():

@@ -65,7 +65,7 @@ def supervise(sweep: Sweep) -> None:
             raise
         finally:
             crew.kill()
-            studies.reap(study, max_retries=None)
+            studies.reap(study, max_retries=None, reason="stopped with the sweep; queued again")
             progress.stopped()
     progress.end()
 

@@ -272,6 +272,7 @@ def test_stopping_leaves_no_process_and_no_running_trial(sweeps: Sweeps, how: si
     assert not [worker for worker in workers if worker.is_running()]
     assert sweeps.states() == {FAIL: 2, WAITING: 2}
     assert "the same command continues" in out and "train.py -m" in out
+    assert out.count("failed  stopped with the sweep; queued again") == 2
     sweeps.ok(*arguments)
     assert sweeps.states() == {FAIL: 2, COMPLETE: 2}
 
