@@ -133,6 +133,9 @@ def _figures(
     varied = bool(names) and len({tuple(trial.values) for trial in complete}) > 1
     label = objectives[0]
     target: dict[str, Any] = {} if single else {"target": lambda trial: trial.values[0]}
+    # Not Optuna's default, PED-ANOVA, which looks at the best tenth: of 12 finished trials, at one or two. Its time
+    # grows with trees times trials; 64 trees are its own default.
+    fanova = optuna.importance.FanovaImportanceEvaluator(n_trees=max(8, min(64, 3000 // max(1, len(complete)))), seed=0)
     wanted: list[tuple[str, str, Callable[[], Drawn], bool]] = [
         (
             "Pareto front",
@@ -150,7 +153,7 @@ def _figures(
             "Parameter importances",
             "how much of the variation between finished runs each parameter explains",
             lambda: _drawn(
-                visualization.plot_param_importances(study, target_name=label, **target).update_yaxes(title="")
+                visualization.plot_param_importances(study, fanova, target_name=label, **target).update_yaxes(title="")
             ),
             varied,
         ),
