@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError
+from sweeper_digits.models import build_cnn
 
 CONF = ROOT / "conf"
 GROUPS = ["data", "model", "optimizer", "schedule", "augmentation", "split", "search", "experiment"]
@@ -69,6 +70,10 @@ def test_notebook_is_the_notebook() -> None:
     augmentation = config.augmentation
     assert (augmentation.rotation_degrees, augmentation.zoom_fraction, augmentation.shift_fraction) == (10, 0.1, 0.1)
     assert config.split.validation_size == 0.15
+
+
+def test_best_small_is_small() -> None:
+    assert build_cnn(**vars(parse("experiment=best_small").model)).count_params() == 72_890
 
 
 def test_experiment_gives_way_to_the_command_line() -> None:
