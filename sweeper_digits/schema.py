@@ -428,7 +428,7 @@ def parse(cfg: DictConfig) -> Config:
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        raise UserError(f"{missing[0]}: a value is needed, for example {missing[0]}=...")
+        raise UserError(f"{missing[0]}: a value is needed; give it one, as {missing[0]}=VALUE")
     config = OmegaConf.to_object(cfg)
     if not isinstance(config, Config):
         raise UserError("the config does not start from schema/config; see conf/config.yaml")

@@ -120,7 +120,7 @@ def _show(metrics: dict[str, Any]) -> None:
         if name in metrics:
             spread = f" ± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
             log.info("%-13s %.4f%s", name, metrics[name], spread)
-    log.info("%-13s %s", "best epoch", metrics["best_epoch"])
+    log.info("%-13s %g", "best epoch", metrics["best_epoch"])
     log.info("%-13s %s", "images/s", f"{metrics['images_per_second']:,.0f}")
     log.info("%-13s %.1f", "seconds", metrics["run_seconds"])
 
