@@ -106,7 +106,7 @@ def main() -> None:
             seconds, best, _ = watched([*ours, f"hydra.run.dir={run}"], run / "history.csv", target)
             command = [*ours, "experiment=notebook", f"epochs={arguments.epochs}", f"hydra.run.dir={same}"]
             _, _, ended_ours = watched(command, same / "history.csv", 0.0)
-            theirs, curve = losses(history), losses(same / "history.csv")
+            theirs, curve = [float(row["val_loss"]) for row in rows], losses(same / "history.csv")
             pairs.append([a - b for a, b in zip(curve, theirs, strict=False)])
             ratio = reached / seconds if seconds else float("nan")
             ratios.append(ratio)

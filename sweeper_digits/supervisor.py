@@ -130,8 +130,8 @@ class _Crew:
         self.sweep, self.conf = sweep, conf
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.dead_starts = 0
-        self.gpus = [] if worker.runs_elsewhere(sweep) else _deal(_gpus(), sweep)
         self.elsewhere = worker.runs_elsewhere(sweep)
+        self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep)
         for number in range(1 if self.elsewhere else sweep.options.n_jobs):
             self._start(number)
 

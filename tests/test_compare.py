@@ -17,8 +17,9 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT
+from optuna.distributions import FloatDistribution, IntDistribution
 
-from sweeper_digits import compare, records
+from sweeper_digits import compare, records, report
 from sweeper_digits.compare import Configuration
 from sweeper_digits.records import Record
 from sweeper_digits.run import Run
@@ -295,3 +296,20 @@ def test_bad_input_is_one_line(tool: Tool, arguments: list[str], message: str) -
         tool(*arguments)
     text = str(caught.value)
     assert re.search(message, text) and "\n" not in text and text.startswith("error: ")
+
+
+def test_importances_of_few_trials_name_what_matters() -> None:
+    study = optuna.create_study()
+    draw = np.random.default_rng(0)
+    for number in range(12):
+        depth, decay = number % 3 > 0, draw.uniform(0, 0.1)
+        trial = optuna.create_trial(
+            params={"depth": int(depth) + 1, "decay": decay},
+            distributions={"depth": IntDistribution(1, 2), "decay": FloatDistribution(0, 0.1)},
+            value=0.025 - 0.008 * depth + draw.normal(0, 0.0005),
+        )
+        study.add_trial(trial)
+    drawn = {title: figure for title, _, figure in report._figures(study, [], ["val_loss"], None)}
+    (bars,) = drawn["Parameter importances"]["data"]
+    shares = dict(zip(bars["y"], bars["x"], strict=True))
+    assert shares["depth"] > 0.8 > 0.2 > shares["decay"]

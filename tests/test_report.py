@@ -5,12 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import optuna
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
-
-from sweeper_digits import report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
@@ -80,20 +75,3 @@ def test_table_sorts_and_filters(page: Any) -> None:
     assert column("optimizer") == ["sgd", "sgd"]
     link = page.locator("#runs tbody tr:visible a").first.get_attribute("href")
     assert (Path("multirun/first") / link / "metrics.json").is_file()
-
-
-def test_importances_of_few_trials_name_what_matters() -> None:
-    study = optuna.create_study()
-    draw = np.random.default_rng(0)
-    for number in range(12):
-        depth, decay = number % 3 > 0, draw.uniform(0, 0.1)
-        trial = optuna.create_trial(
-            params={"depth": int(depth) + 1, "decay": decay},
-            distributions={"depth": IntDistribution(1, 2), "decay": FloatDistribution(0, 0.1)},
-            value=0.025 - 0.008 * depth + draw.normal(0, 0.0005),
-        )
-        study.add_trial(trial)
-    drawn = {title: figure for title, _, figure in report._figures(study, [], ["val_loss"], None)}
-    (bars,) = drawn["Parameter importances"]["data"]
-    shares = dict(zip(bars["y"], bars["x"], strict=True))
-    assert shares["depth"] > 0.8 > 0.2 > shares["decay"]
