@@ -23,7 +23,7 @@ from keras import layers, ops
 
 from sweeper_digits import command_line, recipe, training
 from sweeper_digits import device as hardware
-from sweeper_digits.augmentation import RandomAffine
+from sweeper_digits.augmentation import RandomWarp
 from sweeper_digits.models import build_cnn
 from sweeper_digits.optimizers import build_optimizer
 from sweeper_digits.predict import compose_config
@@ -99,7 +99,7 @@ def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     """What `python train.py experiment=notebook` trains."""
     config = compose_config(["experiment=notebook"], recipe.composer(command_line.CONF))
     model = build_cnn(**vars(config.model))
-    trainee = training._trainee(images, RandomAffine(**vars(config.augmentation), seed=0), model)
+    trainee = training._trainee(images, RandomWarp(**vars(config.augmentation), seed=0), model)
     steps, per_call = training._steps(len(images) // BATCH)
     trainee.compile(
         build_optimizer(config.optimizer, config.schedule, steps, config.epochs),

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sweeper_digits import device as hardware
 from sweeper_digits import predictions, records, training
 from sweeper_digits import recipe as recipes
-from sweeper_digits.augmentation import RandomAffine
+from sweeper_digits.augmentation import RandomWarp
 from sweeper_digits.data import CLASSES, SIDE, Digits, read_kaggle_file
 from sweeper_digits.errors import UserError
 from sweeper_digits.models import from_float
@@ -195,7 +195,7 @@ def predict(
     for record, weight in zip(chosen, weights, strict=True):
         if weight == 0:
             continue
-        augmentation = RandomAffine(**vars(config_of(record, compose).augmentation), seed=0) if tta else None
+        augmentation = RandomWarp(**vars(config_of(record, compose).augmentation), seed=0) if tta else None
         if augmentation and not (augmentation.moves or augmentation.erase):
             raise UserError(f"--tta {tta}: {record.run.folder} was trained with augmentation=none; leave it out")
         runs = record.run.models()
@@ -310,7 +310,7 @@ def _load(run: Run) -> keras.Model:
         raise UserError(f"{run.model}: no readable model ({str(error).splitlines()[0]})") from error
 
 
-def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomAffine | None, copies: int) -> np.ndarray:
+def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomWarp | None, copies: int) -> np.ndarray:
     total = np.asarray(model.predict(images, batch_size=BATCH, verbose=0), np.float64)
     if augmentation is None:
         return total

@@ -242,12 +242,13 @@ class Exponential(Schedule):
 
 @dataclass
 class Augmentation:
-    """Ranges of random changes; `augmentation.RandomAffine` describes each."""
+    """Ranges of random changes; `augmentation.RandomWarp` describes each."""
 
     rotation_degrees: float = MISSING
     shear_degrees: float = MISSING
     zoom_fraction: float = MISSING
     shift_fraction: float = MISSING
+    elastic_pixels: float = MISSING
     erase_fraction: float = MISSING
 
     def __post_init__(self) -> None:
@@ -256,6 +257,7 @@ class Augmentation:
         check("augmentation.shear_degrees", self.shear_degrees, 0, 60)
         check("augmentation.zoom_fraction", self.zoom_fraction, 0, 0.9)
         check("augmentation.shift_fraction", self.shift_fraction, 0, 1)
+        check("augmentation.elastic_pixels", self.elastic_pixels, 0, 10)
         check("augmentation.erase_fraction", self.erase_fraction, 0, 0.5)
 
 

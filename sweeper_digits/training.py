@@ -20,7 +20,7 @@ from keras import ops
 from sweeper_digits import device as hardware
 from sweeper_digits import exporting
 from sweeper_digits import trial as trials
-from sweeper_digits.augmentation import RandomAffine
+from sweeper_digits.augmentation import RandomWarp
 from sweeper_digits.callbacks import BestWeights, Checkpoint, History, Report, Validation
 from sweeper_digits.data import CLASSES, Digits
 from sweeper_digits.errors import Diverged, UserError
@@ -184,7 +184,7 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     hardware.forget_models()
     keras.utils.set_random_seed(config.seed)
     model = build_cnn(**vars(config.model))
-    augmentation = RandomAffine(**vars(config.augmentation), seed=config.seed)
+    augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
     trainee = _trainee(digits.images, augmentation, model)
     batch = min(config.batch_size, len(parts.train) // config.gpus * config.gpus)
     steps, steps_per_execution = _steps(len(parts.train) // batch)
@@ -382,7 +382,7 @@ def _draw(
     digits: Digits,
     parts: Parts,
     rows: list[dict[str, float]],
-    augmentation: RandomAffine,
+    augmentation: RandomWarp,
     metrics: dict[str, Any],
     probabilities: np.ndarray,
 ) -> None:

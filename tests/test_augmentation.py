@@ -5,15 +5,23 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sweeper_digits.augmentation import RandomAffine
+from sweeper_digits.augmentation import RandomWarp
 from sweeper_digits.data import Digits
 
-NONE = {"rotation_degrees": 0, "shear_degrees": 0, "zoom_fraction": 0, "shift_fraction": 0, "erase_fraction": 0}
-ALL = {"rotation_degrees": 20, "shear_degrees": 15, "zoom_fraction": 0.2, "shift_fraction": 0.1, "erase_fraction": 0}
+NONE = {
+    "rotation_degrees": 0,
+    "shear_degrees": 0,
+    "zoom_fraction": 0,
+    "shift_fraction": 0,
+    "elastic_pixels": 0,
+    "erase_fraction": 0,
+}
+ALL = NONE | {"rotation_degrees": 20, "shear_degrees": 15, "zoom_fraction": 0.2, "shift_fraction": 0.1}
+BENT = ALL | {"elastic_pixels": 1.4}
 
 
 def apply(images: np.ndarray, seed: int = 0, training: bool = True, **options: float) -> np.ndarray:
-    layer = RandomAffine(**(NONE | options), seed=seed)
+    layer = RandomWarp(**(NONE | options), seed=seed)
     return keras.ops.convert_to_numpy(layer(images, training=training))
 
 
@@ -27,17 +35,44 @@ def scipy_affine(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
 
 def test_same_as_scipy_on_the_same_parameters(digits: Digits) -> None:
     images = digits.images[::10]
-    layer = RandomAffine(**ALL, seed=1)
+    layer = RandomWarp(**ALL, seed=1)
     transforms = keras.ops.convert_to_numpy(layer.matrices(images.shape))
     out = apply(images, seed=1, **ALL)
     expected = np.stack([scipy_affine(i[..., 0], t) for i, t in zip(images, transforms, strict=True)])
     # Pixels are up to 255; float32 coordinates near 28 are exact to 2e-6, times a slope of 255.
     np.testing.assert_allclose(out[..., 0], expected, atol=0.02)
+    # Bent by next to nothing, which is a way of its own through the code.
+    np.testing.assert_allclose(apply(images, seed=1, **(ALL | {"elastic_pixels": 1e-6})), out, atol=0.02)
+
+
+def test_elastic_reads_each_pixel_at_its_displaced_place(digits: Digits) -> None:
+    images = digits.images[::10]
+    displaced = RandomWarp(**(NONE | {"elastic_pixels": 1.4}), seed=1)
+    displaced.matrices(images.shape)  # draws nothing where nothing is affine
+    along_x, along_y = keras.ops.convert_to_numpy(displaced.displacements(images.shape))
+    rows, columns = np.mgrid[:28, :28]
+    expected = [
+        ndimage.map_coordinates(image[..., 0].astype(float), [rows + y, columns + x], order=1, mode="grid-constant")
+        for image, x, y in zip(images, along_x, along_y, strict=True)
+    ]
+    np.testing.assert_allclose(apply(images, seed=1, elastic_pixels=1.4)[..., 0], np.stack(expected), atol=0.02)
+
+
+def test_displacements_are_as_large_as_asked_and_smooth() -> None:
+    layer = RandomWarp(**(NONE | {"elastic_pixels": 2.0}), seed=0)
+    drawn = keras.ops.convert_to_numpy(layer.displacements((4000, 28, 28, 1)))
+    # 4000 images: a standard deviation is known to 1.1 %, and the largest of 784 is some 3.5 of these off.
+    np.testing.assert_allclose(drawn.std(axis=1), 2.0, rtol=0.05)
+    assert abs(drawn.mean()) < 0.02
+    neighbours, far = (np.corrcoef(drawn[0, :, 14, 4], drawn[0, :, 14, 4 + d])[0, 1] for d in (4, 16))
+    # Of a Gaussian over white noise: exp(-d^2 / (4 * 4^2)).
+    assert neighbours == pytest.approx(np.exp(-1 / 4), abs=0.05) and abs(far) < 0.07
+    assert abs(np.corrcoef(drawn[0, :, 14, 14], drawn[1, :, 14, 14])[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize("options", [{"shift_fraction": 0.25}, {"rotation_degrees": 90}])
 def test_shift_and_rotation_keep_lengths_and_rotation_keeps_the_centre(options: dict[str, float]) -> None:
-    layer = RandomAffine(**(NONE | options), seed=3)
+    layer = RandomWarp(**(NONE | options), seed=3)
     a0, a1, a2, b0, b1, b2 = keras.ops.convert_to_numpy(layer.matrices((1, 28, 28, 1)))[0, :6]
     linear = np.array([[a0, a1], [b0, b1]])
     np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-6)
@@ -53,7 +88,7 @@ def test_parameters_fill_their_ranges() -> None:
     n = 4000
 
     def draw(**options: float) -> np.ndarray:
-        return keras.ops.convert_to_numpy(RandomAffine(**(NONE | options), seed=0).matrices((n, 28, 28, 1)))
+        return keras.ops.convert_to_numpy(RandomWarp(**(NONE | options), seed=0).matrices((n, 28, 28, 1)))
 
     angles = np.degrees(np.arctan2(draw(rotation_degrees=10)[:, 3], draw(rotation_degrees=10)[:, 4]))
     assert 9.9 < angles.max() <= 10.001 and -10.001 <= angles.min() < -9.9 and abs(angles.mean()) < 0.5
@@ -67,22 +102,24 @@ def test_parameters_fill_their_ranges() -> None:
 
 def test_without_options_and_outside_training_nothing_changes(digits: Digits) -> None:
     np.testing.assert_array_equal(apply(digits.images), digits.images)
-    np.testing.assert_array_equal(apply(digits.images, training=False, **ALL), digits.images)
+    np.testing.assert_array_equal(apply(digits.images, training=False, **BENT), digits.images)
 
 
-def test_values_stay_pixels(digits: Digits) -> None:
-    out = apply(digits.images, **ALL)
+@pytest.mark.parametrize("options", [ALL, BENT])
+def test_values_stay_pixels(digits: Digits, options: dict[str, float]) -> None:
+    out = apply(digits.images, **options)
     assert out.dtype == np.float32 and out.shape == digits.images.shape
     assert out.min() >= 0 and out.max() <= 255.001
 
 
-def test_each_image_and_each_call_differs_and_the_seed_repeats(digits: Digits) -> None:
+@pytest.mark.parametrize("options", [ALL, BENT])
+def test_each_image_and_each_call_differs_and_the_seed_repeats(digits: Digits, options: dict[str, float]) -> None:
     same = np.repeat(digits.images[:1], 8, axis=0)
-    layer = RandomAffine(**ALL, seed=7)
+    layer = RandomWarp(**options, seed=7)
     first, second = (keras.ops.convert_to_numpy(layer(same, training=True)) for _ in range(2))
     assert len(np.unique(first.reshape(8, -1), axis=0)) == 8
     assert not np.allclose(first, second)
-    np.testing.assert_array_equal(first, apply(same, seed=7, **ALL))
+    np.testing.assert_array_equal(first, apply(same, seed=7, **options))
 
 
 def test_erasing_takes_its_share_of_half_of_the_images() -> None:

@@ -73,7 +73,7 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits) -> None:
     from tensorflow.python.framework import kernels
 
     from sweeper_digits import command_line, recipe, training
-    from sweeper_digits.augmentation import RandomAffine
+    from sweeper_digits.augmentation import RandomWarp
     from sweeper_digits.models import build_cnn
     from sweeper_digits.optimizers import build_optimizer
     from sweeper_digits.predict import compose_config
@@ -90,7 +90,7 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits) -> None:
         )
 
     config = compose_config(["augmentation=strong"], recipe.composer(command_line.CONF))
-    augmentation = RandomAffine(**vars(config.augmentation), seed=0)
+    augmentation = RandomWarp(**vars(config.augmentation), seed=0)
     trainee = training._trainee(digits.images, augmentation, build_cnn(**vars(config.model)))
     optimizer = build_optimizer(config.optimizer, config.schedule, 2, 2)
     trainee.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
@@ -243,7 +243,9 @@ def test_all_is_refused_where_an_objective_is_needed(train: Train) -> None:
         train("split=all", "hydra/sweeper=basic", "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep", "seed=1,2")
 
 
-@pytest.mark.parametrize("option", ["optimizer.use_ema=true", "precision=bfloat16", "augmentation=strong"])
+@pytest.mark.parametrize(
+    "option", ["optimizer.use_ema=true", "precision=bfloat16", "augmentation=strong", "augmentation=elastic"]
+)
 def test_options_train(train: Train, option: str) -> None:
     history = train(option, "epochs=6").read_history()
     assert history[-1]["loss"] < history[0]["loss"]
