@@ -101,13 +101,7 @@ def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     model = build_cnn(**vars(config.model))
     trainee = training._trainee(images, RandomWarp(**vars(config.augmentation), seed=0), model)
     steps, per_call = training._steps(len(images) // BATCH)
-    trainee.compile(
-        build_optimizer(config.optimizer, config.schedule, steps, config.epochs),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        steps_per_execution=per_call,
-        jit_compile=keras.backend.backend() == "jax",
-    )
+    training._compile(trainee, build_optimizer(config.optimizer, config.schedule, steps, config.epochs), per_call)
     order = np.random.default_rng(0).permutation(len(images))[: steps * BATCH].astype(np.int32)
     return lambda: trainee.fit(
         *training._batches(order, labels, BATCH),

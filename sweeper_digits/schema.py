@@ -350,6 +350,8 @@ class Config:
         check("batch_size", self.batch_size, 1, INFINITY, open_high=True)
         check("patience", self.patience, 1, INFINITY)
         check("gpus", self.gpus, 1, INFINITY, open_high=True)
+        if self.gpus > 1 and self.device == "cpu":
+            raise UserError(f"gpus={self.gpus}: device=cpu trains on none; use device=gpu or auto")
         if self.batch_size % self.gpus:
             raise UserError(f"gpus={self.gpus}: batch_size={self.batch_size} cannot be divided by it")
         if isinstance(self.objective, str):

@@ -189,15 +189,7 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     batch = min(config.batch_size, len(parts.train) // config.gpus * config.gpus)
     steps, steps_per_execution = _steps(len(parts.train) // batch)
     optimizer = build_optimizer(config.optimizer, config.schedule, steps, config.epochs)
-    trainee.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # Not by name: Keras would make its variables while it traces the step, and TensorFlow would trace it again.
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        steps_per_execution=steps_per_execution,
-        # On a CPU, XLA is 15 times slower; TensorFlow's affine transform cannot be compiled at all.
-        jit_compile=keras.backend.backend() == "jax",
-    )
+    _compile(trainee, optimizer, steps_per_execution)
     log.info("model      %s parameters", f"{model.count_params():,}")
     best = BestWeights(model, config.patience)
     # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
@@ -299,6 +291,19 @@ def _trainee(images: np.ndarray, augmentation: keras.layers.Layer, model: keras.
     """Return what is trained: from indices, int32 (n,), to logits, float32 (n, 10)."""
     indices = keras.Input((), dtype="int32")
     return keras.Model(indices, from_float(model, "logits")(augmentation(_Pixels(images)(indices))))
+
+
+def _compile(trainee: keras.Model, optimizer: keras.optimizers.Optimizer, steps_per_execution: int) -> None:
+    """Compile a model of logits for integer labels, with its accuracy."""
+    trainee.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        # Not by name: Keras would make its variables while it traces the step, and TensorFlow would trace it again.
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        steps_per_execution=steps_per_execution,
+        # On a CPU, XLA is 15 times slower; TensorFlow's affine transform cannot be compiled at all.
+        jit_compile=keras.backend.backend() == "jax",
+    )
 
 
 def _steps(batches: int) -> tuple[int, int]:

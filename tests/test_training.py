@@ -64,7 +64,8 @@ def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.Monkey
     assert len(traced) == 1
 
 
-def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits) -> None:
+@pytest.mark.parametrize(("option", "operation"), [("strong", "ImageProjectiveTransformV3"), ("elastic", "Floor")])
+def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, operation: str) -> None:
     """By TensorFlow's list of its GPU kernels, which its package for CPUs has too.
 
     One that has none is placed on the CPU without a word: of uint8 images, each step would have copied all of them.
@@ -89,16 +90,16 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits) -> None:
             for kernel in kernels.get_registered_kernels_for_op(operation.type).kernel
         )
 
-    config = compose_config(["augmentation=strong"], recipe.composer(command_line.CONF))
+    config = compose_config([f"augmentation={option}"], recipe.composer(command_line.CONF))
     augmentation = RandomWarp(**vars(config.augmentation), seed=0)
     trainee = training._trainee(digits.images, augmentation, build_cnn(**vars(config.model)))
     optimizer = build_optimizer(config.optimizer, config.schedule, 2, 2)
-    trainee.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    training._compile(trainee, optimizer, 1)
     optimizer.build(trainee.trainable_variables)
     batch = tf.TensorSpec((100,), tf.int32)
     step = tf.function(lambda x, y: trainee.train_step((x, y))).get_concrete_function(batch, batch)
     operations = step.graph.get_operations()
-    assert {"Conv2D", "Conv2DBackpropFilter", "ImageProjectiveTransformV3"} <= {o.type for o in operations}
+    assert {"Conv2D", "Conv2DBackpropFilter", operation} <= {o.type for o in operations}
     assert [o.name for o in operations if not on_gpu(o)] == []
 
 
@@ -205,6 +206,7 @@ def test_one_model_on_two_devices_is_the_model_of_one(tmp_path: Path, tiny: list
     ("overrides", "message"),
     [
         (["gpus=2"], "gpus=2: on tensorflow, Keras trains a model on one GPU; set KERAS_BACKEND=jax"),
+        (["gpus=2", "device=cpu"], "gpus=2: device=cpu trains on none; use device=gpu or auto"),
         (["gpus=3"], "gpus=3: batch_size=32 cannot be divided by it"),
     ],
 )
