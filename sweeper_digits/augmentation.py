@@ -31,6 +31,10 @@ class RandomWarp(keras.layers.Layer):
             background, at a random place (Zhong et al. 2017, https://arxiv.org/abs/1708.04896,
             with one size and aspect ratio).
         seed: Of the layer's own random generator.
+
+    Attributes:
+        strength: Weight that all ranges, and the probability of erasing, are multiplied by; 1 at first. With 0
+            nothing changes.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class RandomWarp(keras.layers.Layer):
         self.elastic = elastic_pixels
         self.erase = erase_fraction
         self.moves = any((self.rotation, self.shear, self.zoom, self.shift, self.elastic))
+        self.strength = self.add_weight(shape=(), initializer="ones", trainable=False, autocast=False)
         self.random = keras.random.SeedGenerator(seed)
 
     def call(self, images, training=False):  # type: ignore[no-untyped-def]
@@ -99,7 +104,7 @@ class RandomWarp(keras.layers.Layer):
         n, height, width = shape[0], shape[1], shape[2]
         rows, columns = _smoothing(height), _smoothing(width)
         noise = keras.random.normal((2, n, rows.shape[1], columns.shape[1]), stddev=self.elastic, seed=self.random)
-        return ops.matmul(ops.matmul(rows, noise), columns.T)
+        return ops.matmul(ops.matmul(rows, noise * self.strength), columns.T)
 
     def _bent(self, images, matrices):  # type: ignore[no-untyped-def]
         """Return the images with each pixel read at its transformed place, displaced before."""
@@ -111,7 +116,9 @@ class RandomWarp(keras.layers.Layer):
         return _sample(images, a0 * x + a1 * y + a2, b0 * x + b1 * y + b2)
 
     def _uniform(self, n, limit: float):  # type: ignore[no-untyped-def]
-        return keras.random.uniform((n,), -limit, limit, seed=self.random) if limit else ops.zeros((n,))
+        if not limit:
+            return ops.zeros((n,))
+        return self.strength * keras.random.uniform((n,), -limit, limit, seed=self.random)
 
     def _kept(self, shape):  # type: ignore[no-untyped-def]
         """Return float32 (n, height, width, 1): 0 in the erased square, 1 elsewhere."""
@@ -121,7 +128,7 @@ class RandomWarp(keras.layers.Layer):
         rows = ops.reshape(ops.arange(height, dtype="float32"), (1, height, 1, 1))
         columns = ops.reshape(ops.arange(width, dtype="float32"), (1, 1, width, 1))
         inside = ops.logical_and(ops.abs(rows - place[0] * height) < half, ops.abs(columns - place[1] * width) < half)
-        return ops.cast(ops.logical_not(ops.logical_and(inside, place[2] < 0.5)), "float32")
+        return ops.cast(ops.logical_not(ops.logical_and(inside, place[2] < 0.5 * self.strength)), "float32")
 
 
 def _smoothing(side: int) -> np.ndarray:

@@ -16,6 +16,29 @@ from sweeper_digits.trial import RunningTrial
 log = logging.getLogger(__name__)
 
 
+class CleanEpochs(keras.callbacks.Callback):
+    """Train the last epochs on unchanged images (He et al. 2019, https://arxiv.org/abs/1909.09148).
+
+    What validates is not augmented, and networks fit the augmented images' statistics.
+
+    Args:
+        strength: Of the augmentation.
+        first: Epoch from which it is 0, counted from 0.
+    """
+
+    def __init__(self, strength: keras.Variable, first: int) -> None:
+        super().__init__()
+        self.strength, self.first = strength, first
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Switch it off in time; also in a resumed run."""
+        self.strength.assign(0.0 if epoch >= self.first else 1.0)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Switch it on again, for the picture of it."""
+        self.strength.assign(1.0)
+
+
 class Validation(keras.callbacks.Callback):
     """Measure val_loss and val_accuracy after each epoch, for the callbacks after it.
 

@@ -21,7 +21,7 @@ from sweeper_digits import device as hardware
 from sweeper_digits import exporting
 from sweeper_digits import trial as trials
 from sweeper_digits.augmentation import RandomWarp
-from sweeper_digits.callbacks import BestWeights, Checkpoint, History, Report, Validation
+from sweeper_digits.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report, Validation
 from sweeper_digits.data import CLASSES, Digits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.models import build_cnn, from_float
@@ -201,6 +201,8 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     trial = trials.running()
     if trial:
         callbacks.append(Report(trial, config.epochs, _reported(config)))
+    if config.clean_epochs:
+        callbacks.append(CleanEpochs(augmentation.strength, config.epochs - config.clean_epochs))
     if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if config.tensorboard:

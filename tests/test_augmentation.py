@@ -103,6 +103,10 @@ def test_parameters_fill_their_ranges() -> None:
 def test_without_options_and_outside_training_nothing_changes(digits: Digits) -> None:
     np.testing.assert_array_equal(apply(digits.images), digits.images)
     np.testing.assert_array_equal(apply(digits.images, training=False, **BENT), digits.images)
+    for options in (ALL, BENT):
+        layer = RandomWarp(**(options | {"erase_fraction": 0.1}), seed=0)
+        layer.strength.assign(0.0)
+        np.testing.assert_array_equal(layer(digits.images, training=True), digits.images)
 
 
 @pytest.mark.parametrize("options", [ALL, BENT])

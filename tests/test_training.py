@@ -215,6 +215,18 @@ def test_gpus_that_cannot_be_used_together_are_refused(train: Train, overrides: 
         train(*overrides)
 
 
+@pytest.mark.parametrize("option", ["strong", "elastic"])
+def test_clean_epochs_are_the_last_ones_and_train_on_images_as_they_are(train: Train, option: str) -> None:
+    def losses(*overrides: str) -> list[float]:
+        run = train(*overrides, "epochs=3", folder="-".join(o.replace("=", "_") for o in overrides))
+        return [row["loss"] for row in run.read_history()]
+
+    clean, augmented = losses("augmentation=none"), losses(f"augmentation={option}")
+    assert losses(f"augmentation={option}", "clean_epochs=3") == clean
+    first, *others = losses(f"augmentation={option}", "clean_epochs=2")
+    assert first == augmented[0] != clean[0] and others[0] != augmented[1]
+
+
 def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
     run = train("epochs=30", "patience=2", "optimizer.learning_rate=0.1", "schedule=constant", "augmentation=none")
     metrics, losses = run.read_metrics(), [row["val_loss"] for row in run.read_history()]
@@ -246,7 +258,7 @@ def test_all_is_refused_where_an_objective_is_needed(train: Train) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["optimizer.use_ema=true", "precision=bfloat16", "augmentation=strong", "augmentation=elastic"]
+    "option", ["optimizer.use_ema=true", "precision=bfloat16", "augmentation=strong", "clean_epochs=1"]
 )
 def test_options_train(train: Train, option: str) -> None:
     history = train(option, "epochs=6").read_history()
