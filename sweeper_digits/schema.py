@@ -329,7 +329,7 @@ class Config:
     split: Any = MISSING
     seed: int = MISSING
     epochs: int = MISSING
-    clean_epochs: int = MISSING
+    clean_fraction: float = MISSING
     batch_size: int = MISSING
     patience: int | None = MISSING
     precision: Literal["auto", "float32", "bfloat16", "float16"] = MISSING
@@ -348,7 +348,7 @@ class Config:
         """Check ranges."""
         check("seed", self.seed, 0, 2**32 - 1)
         check("epochs", self.epochs, 1, INFINITY, open_high=True)
-        check("clean_epochs", self.clean_epochs, 0, self.epochs)
+        check("clean_fraction", self.clean_fraction, 0, 1)
         check("batch_size", self.batch_size, 1, INFINITY, open_high=True)
         check("patience", self.patience, 1, INFINITY)
         check("gpus", self.gpus, 1, INFINITY, open_high=True)

@@ -201,8 +201,8 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     trial = trials.running()
     if trial:
         callbacks.append(Report(trial, config.epochs, _reported(config)))
-    if config.clean_epochs:
-        callbacks.append(CleanEpochs(augmentation.strength, config.epochs - config.clean_epochs))
+    if clean := round(config.clean_fraction * config.epochs):
+        callbacks.append(CleanEpochs(augmentation.strength, config.epochs - clean))
     if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if config.tensorboard:

@@ -86,7 +86,7 @@ def test_experiment_gives_way_to_the_command_line() -> None:
     [
         ("split.validation_size=0.5", "split.validation_size=1.5", r"split.validation_size=1.5: must be in \(0, 1\)"),
         ("epochs=1", "epochs=0", r"epochs=0: must be in \[1, inf\)"),
-        ("clean_epochs=8", "clean_epochs=9", r"clean_epochs=9: must be in \[0, 8\]"),
+        ("clean_fraction=1", "clean_fraction=2", r"clean_fraction=2: must be in \[0, 1\]"),
         ("optimizer.learning_rate=1", "optimizer.learning_rate=-1", r"learning_rate=-1: must be in \(0, inf\)"),
         ("optimizer.learning_rate=1", "optimizer.learning_rate=nan", r"learning_rate=nan: must be in"),
         ("optimizer.beta_1=0.5", "optimizer.beta_1=1", r"beta_1=1: must be in \[0, 1\)"),

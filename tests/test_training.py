@@ -221,9 +221,9 @@ def test_clean_epochs_are_the_last_ones_and_train_on_images_as_they_are(train: T
         run = train(*overrides, "epochs=3", folder="-".join(o.replace("=", "_") for o in overrides))
         return [row["loss"] for row in run.read_history()]
 
-    clean, augmented = losses("augmentation=none"), losses(f"augmentation={option}")
-    assert losses(f"augmentation={option}", "clean_epochs=3") == clean
-    first, *others = losses(f"augmentation={option}", "clean_epochs=2")
+    clean, augmented = losses("augmentation=none"), losses(f"augmentation={option}", "clean_fraction=0.1")
+    assert losses(f"augmentation={option}", "clean_fraction=1") == clean
+    first, *others = losses(f"augmentation={option}", "clean_fraction=0.6")
     assert first == augmented[0] != clean[0] and others[0] != augmented[1]
 
 
@@ -258,7 +258,7 @@ def test_all_is_refused_where_an_objective_is_needed(train: Train) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["optimizer.use_ema=true", "precision=bfloat16", "augmentation=strong", "clean_epochs=1"]
+    "option", ["optimizer.use_ema=true", "precision=bfloat16", "augmentation=strong", "clean_fraction=0.3"]
 )
 def test_options_train(train: Train, option: str) -> None:
     history = train(option, "epochs=6").read_history()
