@@ -118,10 +118,9 @@ def main() -> None:
             print(f"       experiment=notebook ended after {ended_ours:.0f} s, best {min(curve):.4f}", flush=True)
     print(f"\nmedian: as good as the notebook's best in 1/{statistics.median(ratios):.1f} of its time")
     differences = [statistics.mean(pair) for pair in pairs]
-    mean, spread = statistics.mean(differences), statistics.stdev(differences) if len(differences) > 1 else float("nan")
-    print(
-        f"experiment=notebook minus the notebook's loop, mean over epochs: {mean:+.4f} +- {spread:.4f} over the seeds"
-    )
+    mean = statistics.mean(differences)
+    spread = f" +- {statistics.stdev(differences):.4f} over the seeds" if len(differences) > 1 else ""
+    print(f"experiment=notebook minus the notebook's loop, mean over epochs: {mean:+.4f}{spread}")
 
 
 if __name__ == "__main__":
