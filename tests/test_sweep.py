@@ -219,14 +219,16 @@ def test_killed_worker_loses_nothing_and_its_trial_continues(sweeps: Sweeps) -> 
 def test_everything_killed_then_the_same_command_finishes_the_rest(sweeps: Sweeps) -> None:
     arguments = (
         LEARNING_RATE,
-        "epochs=30",
+        "epochs=100",
         "patience=null",
         "hydra.sweeper.n_trials=3",
         "hydra.sweeper.n_jobs=2",
         "hydra/sweeper/pruner=none",
     )
     with sweeps.start(*arguments) as process:
-        sweeps.wait_for(lambda: sweeps.checkpoints() and sweeps.states().get(COMPLETE, 0) >= 1)
+        sweeps.wait_for(
+            lambda: sweeps.checkpoints() and {COMPLETE, RUNNING} <= sweeps.states().keys()  # the third is running
+        )
         workers = psutil.Process(process.pid).children()
         process.kill()
         for worker in workers:

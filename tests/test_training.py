@@ -284,7 +284,8 @@ def test_ema_validates_and_keeps_the_averaged_weights(train: Train) -> None:
     """The averaged weights barely move with momentum 0.9999, so the kept model is the initial one."""
     run = train("optimizer.use_ema=true", "optimizer.ema_momentum=0.9999", "epochs=8", "optimizer.learning_rate=0.01")
     history = run.read_history()
-    assert history[-1]["loss"] < 2.2 and abs(history[-1]["val_loss"] - np.log(10)) < 0.2
+    # The initial weights with the trained ones' averages of batch normalization: knows nothing, at 2.5 or so.
+    assert history[-1]["loss"] < 1.8 and abs(history[-1]["val_loss"] - np.log(10)) < 0.4
 
 
 START = """
