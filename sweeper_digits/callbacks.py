@@ -148,11 +148,12 @@ class BestWeights(keras.callbacks.Callback):
     Args:
         kept: The model whose weights are kept.
         patience: Epochs, or None to never stop.
+        first: Epoch, from 0, from which patience is counted: clean epochs are tried, however it looks before them.
     """
 
-    def __init__(self, kept: keras.Model, patience: int | None) -> None:
+    def __init__(self, kept: keras.Model, patience: int | None, first: int = 0) -> None:
         super().__init__()
-        self.kept, self.patience = kept, patience
+        self.kept, self.patience, self.first = kept, patience, first
         self.loss, self.epoch = math.inf, 0
         self.weights: list[np.ndarray] = kept.get_weights()
 
@@ -161,7 +162,7 @@ class BestWeights(keras.callbacks.Callback):
         loss = (logs or {}).get("val_loss", -math.inf)
         if loss < self.loss or loss == -math.inf:
             self.loss, self.epoch, self.weights = loss, epoch, self.kept.get_weights()
-        elif self.patience is not None and epoch - self.epoch >= self.patience:
+        elif self.patience is not None and epoch - max(self.epoch, self.first - 1) >= self.patience:
             self.model.stop_training = True
             log.info("stopped: no better val_loss for %d epochs", self.patience)
 

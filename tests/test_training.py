@@ -236,6 +236,12 @@ def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
     assert metrics["best_epoch"] == len(losses) - 2 and metrics["val_loss"] == min(losses)
 
 
+def test_early_stopping_waits_for_the_clean_epochs(train: Train) -> None:
+    options = ["epochs=30", "patience=2", "optimizer.learning_rate=0.1", "schedule=constant", "augmentation=light"]
+    early, late = (len(train(*options, f"clean_fraction={c}", folder=f"c{c}").read_history()) for c in (0, 0.5))
+    assert early < 15 and late >= 17
+
+
 def test_kfold_reports_mean_and_deviation_of_its_folds(train: Train) -> None:
     run = train("split=kfold", "split.folds=3", "epochs=1")
     metrics = run.read_metrics()
