@@ -151,7 +151,7 @@ class BestWeights(keras.callbacks.Callback):
         first: Epoch, from 0, from which patience is counted: clean epochs are tried, however it looks before them.
     """
 
-    def __init__(self, kept: keras.Model, patience: int | None, first: int = 0) -> None:
+    def __init__(self, kept: keras.Model, patience: int | None, first: int) -> None:
         super().__init__()
         self.kept, self.patience, self.first = kept, patience, first
         self.loss, self.epoch = math.inf, 0

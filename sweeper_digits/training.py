@@ -192,7 +192,8 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     _compile(trainee, optimizer, steps_per_execution)
     log.info("model      %s parameters", f"{model.count_params():,}")
     clean = round(config.clean_fraction * config.epochs)
-    best = BestWeights(model, config.patience, config.epochs - clean if clean else 0)
+    first_clean = config.epochs - clean
+    best = BestWeights(model, config.patience, first_clean if clean else 0)
     # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
     checkpoint = Checkpoint(here, trainee, trainee.optimizer, best)
     first_epoch = checkpoint.restore(source) if source else 0
@@ -203,7 +204,7 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     if trial:
         callbacks.append(Report(trial, config.epochs, _reported(config)))
     if clean:
-        callbacks.append(CleanEpochs(augmentation.strength, config.epochs - clean))
+        callbacks.append(CleanEpochs(augmentation.strength, first_clean))
     if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if config.tensorboard:
