@@ -11,8 +11,8 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import text
-from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
+from sqlalchemy import event, text
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 log = logging.getLogger(__name__)
@@ -22,9 +22,9 @@ MISSED_HEARTBEATS = 6
 # A database that is restarted, or moved, is back within this time; after it the error is raised.
 PATIENCE_SECONDS = 600.0
 RETRY_SECONDS = 1.0
-# What SQLAlchemy raises while it is away: the third if it went in the middle of a transaction, the last where many
-# threads wait for a connection.
-AWAY = (OperationalError, InterfaceError, PendingRollbackError, PoolTimeout)
+# What SQLAlchemy raises while it is away: the third if it went in the middle of a transaction, the fourth if it was
+# this process that stood still in one, the last where many threads wait for a connection.
+AWAY = (OperationalError, InterfaceError, PendingRollbackError, InternalError, PoolTimeout)
 # Set by the supervisor's signal handler: a database that is away is then not waited for.
 stop = SimpleNamespace(asked=False)
 
@@ -32,7 +32,7 @@ stop = SimpleNamespace(asked=False)
 Stale = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
 
-def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.storages.BaseStorage:
+def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.storages.RDBStorage:
     """Open an Optuna storage URL; with heartbeats where the storage has them (SQL databases)."""
     if path := sqlite_file(url):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,17 @@ def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.stora
             engine["connect_args"] = _libpq(heartbeat_seconds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _Patient(
+        storage = _Patient(
             url,
             engine_kwargs=engine,
             heartbeat_interval=heartbeat_seconds,
             grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
             heartbeat_stale_trial_callback=stale,
         )
+    if storage.engine.name == "postgresql":
+        event.listen(storage.engine, "connect", functools.partial(_unlock_after, _silence(heartbeat_seconds)))
+        storage.engine.dispose()  # the connection that has looked for the tables
+    return storage
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -57,15 +61,33 @@ def sqlite_file(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def _libpq(heartbeat_seconds: int) -> dict[str, int]:
-    """Return how long a connection waits for a network that is cut: it sends no goodbye, so else for hours.
+def _silence(heartbeat_seconds: int) -> int:
+    """Return how many seconds either end of a connection waits for the other.
 
     Shorter than a worker may be silent: a heartbeat that hangs in a dead connection while the network is back would
     cost the machine its next trial too.
+    """
+    return min(30, max(2, heartbeat_seconds * MISSED_HEARTBEATS // 3))
+
+
+def _unlock_after(seconds: int, connection: Any, record: object) -> None:
+    """Let the server end a session that stands still in a transaction, which has its trial locked.
+
+    A machine that is cut off, or a process that is frozen, between a statement and its commit says nothing more: the
+    server would keep the lock for hours, and whoever was to give the trial to another would wait for it.
+
+    Source: https://www.postgresql.org/docs/current/runtime-config-client.html, idle_in_transaction_session_timeout.
+    """
+    connection.cursor().execute(f"SET SESSION idle_in_transaction_session_timeout = '{seconds}s'")
+    connection.commit()
+
+
+def _libpq(heartbeat_seconds: int) -> dict[str, int]:
+    """Return how long a connection waits for a network that is cut: it sends no goodbye, so else for hours.
 
     Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS, seconds but for the last.
     """
-    seconds = min(30, max(2, heartbeat_seconds * MISSED_HEARTBEATS // 3))
+    seconds = _silence(heartbeat_seconds)
     return {
         "connect_timeout": min(10, seconds),
         "keepalives_idle": min(10, seconds),

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ import psutil
 import pytest
 from conftest import ROOT
 from optuna.trial import TrialState
+from sqlalchemy import text
+
+from sweeper_digits.storage import open_storage
 
 PASSWORD = "s3cret-w0rd"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(p).parent for p in [shutil.which("initdb")] if p]
@@ -115,10 +119,10 @@ class Sweep:
         return len(list(self.folder.glob(f"multirun/{self.name}/*/checkpoint.npz")))
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 90) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 90, seen: Callable[[], object] = str) -> None:
     end = time.monotonic() + seconds
     while not happened():
-        assert time.monotonic() < end, "waited too long"
+        assert time.monotonic() < end, f"waited too long {seen()}"
         time.sleep(0.2)
 
 
@@ -203,7 +207,7 @@ def test_a_frozen_worker_comes_too_late(postgres: Postgres, tmp_path: Path, swee
         wait_for(lambda: sweep.checkpoints() == 2)
         frozen = psutil.Process(process.pid).children()[0]
         frozen.send_signal(signal.SIGSTOP)
-        wait_for(lambda: sweep.states().get("FAIL", 0) == 1, 60)
+        wait_for(lambda: sweep.states().get("FAIL", 0) >= 1, seen=sweep.states)
         (late,) = [trial for trial in sweep.study().trials if trial.state == TrialState.FAIL]
         assert late.user_attrs["worker"].split(":")[1] == str(frozen.pid)
         frozen.send_signal(signal.SIGCONT)
@@ -214,6 +218,24 @@ def test_a_frozen_worker_comes_too_late(postgres: Postgres, tmp_path: Path, swee
     assert trials[late.number].state == TrialState.FAIL and trials[late.number].value is None
     (retried,) = [trial for trial in trials if trial.system_attrs.get("retry_history")]
     assert retried.params == late.params and retried.state == TrialState.COMPLETE
+
+
+@needs_postgres
+def test_a_lock_of_a_process_that_stands_still_is_given_up(postgres: Postgres) -> None:
+    still, alive = (open_storage(postgres.url, 1, lambda study, trial: None) for _ in range(2))
+    with contextlib.ExitStack() as stack:
+        for storage in (still, alive):
+            stack.callback(storage.engine.dispose)
+        study = still.create_new_study([optuna.study.StudyDirection.MINIMIZE], "locked")
+        trial = still.create_new_trial(study)
+        # As an inserted intermediate value does, until it is committed.
+        still.scoped_session().execute(text(f"SELECT 1 FROM trials WHERE trial_id = {trial} FOR KEY SHARE"))
+        fail = threading.Thread(target=alive.set_trial_state_values, args=(trial, TrialState.FAIL), daemon=True)
+        fail.start()
+        fail.join(20)
+        assert not fail.is_alive() and alive.get_trial(trial).state == TrialState.FAIL
+        with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):  # its connection is gone; it takes another
+            still.set_trial_state_values(trial, TrialState.COMPLETE, [1.0])
 
 
 @pytest.fixture
@@ -260,7 +282,7 @@ def test_a_machine_that_is_cut_off_loses_its_trial_and_joins_again(
     with there.start(*arguments) as far, sweep.start(*arguments) as near:
         wait_for(lambda: sweep.checkpoints() == 2)
         cable.plug("down")
-        wait_for(lambda: sweep.states().get("FAIL", 0) == 1, 60)
+        wait_for(lambda: sweep.states().get("FAIL", 0) >= 1, seen=sweep.states)
         cable.plug("up")
         outputs = [process.communicate(timeout=200)[0] for process in (near, far)]
     assert (near.returncode, far.returncode) == (0, 0), outputs
