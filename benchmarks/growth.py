@@ -3,7 +3,8 @@
     python benchmarks/growth.py [--trials 300]
 
 One worker trains that many trials of the small model, two epochs each, on 1,000 of the 5,000 digits. Its memory is
-read when each trial ends, its time from the study; both are shown for the first and the last trials.
+read when each trial ends, its time from the study; both are shown for the first and the last trials. What is outside of
+`fit` is the time from one trial's begin to the next one's, without what `fit` took.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -22,6 +24,30 @@ from optuna.trial import TrialState
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = 20  # trials on each side; the first ten are left out, since what is loaded once is loaded then
+# Names the file for the times of `fit`: the sweep and its worker are this program too, with a clock around `fit`.
+CLOCK = "GROWTH_CLOCK"
+
+
+def train_by_the_clock(seconds: Path) -> None:
+    """Be `python train.py`, and write down how long each `fit` took."""
+    sys.path.insert(0, str(ROOT))
+    import train
+    from sweeper_digits import command_line
+
+    with command_line.quiet_import():
+        import keras
+
+    fit = keras.Model.fit
+
+    def timed(*args: Any, **options: Any) -> Any:
+        started = time.perf_counter()
+        history = fit(*args, **options)
+        with seconds.open("a") as stream:
+            print(time.perf_counter() - started, file=stream)
+        return history
+
+    keras.Model.fit = timed
+    command_line.start(train.main)
 
 
 def worker_memory(supervisor: psutil.Process) -> float:
@@ -34,6 +60,9 @@ def worker_memory(supervisor: psutil.Process) -> float:
 
 def main() -> None:
     """Measure and print."""
+    if CLOCK in os.environ:
+        train_by_the_clock(Path(os.environ[CLOCK]))
+        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=300)
     trials = parser.parse_args().trials
@@ -42,11 +71,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         digits = load_mnist_5k()
         np.savez(Path(folder) / "digits.npz", images=digits.images[::5], labels=digits.labels[::5])
-        command = [sys.executable, str(ROOT / "train.py"), "-m", "data=npz", f"data.path={folder}/digits.npz"]
+        command = [sys.executable, str(Path(__file__).resolve()), "-m", "data=npz", f"data.path={folder}/digits.npz"]
         command += ["model=small", "epochs=2", f"hydra.sweeper.n_trials={trials}", "hydra/sweeper/sampler=random"]
         command += ["hydra/sweeper/pruner=none", "model.dropout=interval(0,0.5)"]
         memory: dict[int, float] = {}
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=os.environ)
+        clock = Path(folder) / "fit.txt"
+        environment = os.environ | {CLOCK: str(clock), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
         supervisor = psutil.Process(process.pid)
         runs = Path(folder) / "multirun" / "sweep"
         while process.poll() is None:
@@ -58,9 +89,16 @@ def main() -> None:
         study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder}/multirun/optuna.db")
         finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         seconds = [trial.duration.total_seconds() for trial in finished if trial.duration]
+        begun = [trial.datetime_start.timestamp() for trial in finished if trial.datetime_start]
+        fits = [float(line) for line in clock.read_text().splitlines()]
+    outside = [after - before - fit for before, after, fit in zip(begun, begun[1:], fits, strict=False)]
     held = [memory[number] for number in sorted(memory) if memory[number]]
     print(f"{len(finished)} trials complete, one worker")
-    for name, values, unit in (("memory", held, "MiB"), ("time of a trial", seconds, "s")):
+    for name, values, unit in (
+        ("memory", held, "MiB"),
+        ("time of a trial", seconds, "s"),
+        ("outside of fit", outside, "s"),
+    ):
         first, last = values[10 : 10 + SHOWN], values[-SHOWN:]
         digits_shown = 0 if unit == "MiB" else 2
         print(

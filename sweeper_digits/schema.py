@@ -314,7 +314,7 @@ class Search:
     """What a sweep does beside its search space, which is hydra.sweeper.params."""
 
     enqueue: list[Any] = MISSING
-    points: str | None = MISSING
+    points: Any = MISSING  # a file or a list
 
 
 @dataclass

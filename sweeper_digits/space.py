@@ -172,22 +172,24 @@ class Sweep:
         return list(points)
 
     def listed(self) -> list[Point]:
-        """Return the runs of the file that search.points names: they are made, and nothing is searched.
+        """Return the runs of search.points, or of the file that it names: they are made, and nothing is searched.
 
         Raises:
             UserError: Not a list of mappings, or given together with a space.
         """
-        file = self.config.search.points
-        if file is None:
+        given = self.config.search.points
+        if given is None:
             return []
         if self.distributions:
-            raise UserError(f"search.points={file}: a list of runs and a search space; give one of them")
+            raise UserError(f"search.points={given}: a list of runs and a search space; give one of them")
         try:
-            points = OmegaConf.to_container(OmegaConf.load(file))
+            points = OmegaConf.to_container(OmegaConf.load(given) if isinstance(given, str) else given)
         except yaml.YAMLError as error:
-            raise UserError(f"search.points={file}: not a YAML file ({' '.join(str(error).split())})") from error
+            raise UserError(f"search.points={given}: not a YAML file ({' '.join(str(error).split())})") from error
+        except ValueError:  # a number or a word, not a file's name
+            points = None
         if not (isinstance(points, list) and points and all(isinstance(point, dict) for point in points)):
-            raise UserError(f"search.points={file}: not a list of runs, as - {{optimizer: sgd, seed: 1}}")
+            raise UserError(f"search.points={given}: not a list of runs, as [{{optimizer: sgd, seed: 1}}]")
         return [{str(name): value for name, value in point.items()} for point in points]
 
     def fingerprint(self) -> dict[str, Any]:

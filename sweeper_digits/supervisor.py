@@ -204,7 +204,8 @@ class _Progress:
         pruner = type(self.study.pruner).__name__
         total = len(studies.trials_of(self.study)) if enumerated else sweep.options.n_trials
         log.info("study      %s: %s trials, %s", self.study.study_name, total, objectives)
-        log.info("space      %s", ", ".join(sweep.distributions) or sweep.config.search.points or "nothing; one run")
+        listed = "listed runs" if sweep.config.search.points else "nothing; one run"
+        log.info("space      %s", ", ".join(sweep.distributions) or listed)
         log.info("search     %s, %s, %d worker(s)", how, pruner, sweep.options.n_jobs)
         if not sweep.prunes:
             log.info("           no pruning: it needs val_loss or val_accuracy as the only objective")

@@ -546,6 +546,18 @@ def test_hydras_own_grid_still_works(sweeps: Sweeps) -> None:
     assert {sweeps.trial_folder(n).read_metrics()["seed"] for n in (0, 1)} == {1, 2}
 
 
+@pytest.mark.parametrize("by_file", [True, False])
+def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
+    points = "[{seed: 3, optimizer: sgd}, {seed: 4, model.dropout: 0.5}]"
+    (sweeps.folder / "points.yaml").write_text(points)
+    out = sweeps.ok(f"search.points={'points.yaml' if by_file else points}", "epochs=1")
+    assert "space      listed runs\n" in out and sweeps.states() == {COMPLETE: 2}
+    files = [sweeps.trial_folder(number).folder / ".hydra/config.yaml" for number in (0, 1)]
+    first, second = (yaml.safe_load(file.read_text()) for file in files)
+    assert (first["seed"], first["optimizer"]["_target_"]) == (3, "keras.optimizers.SGD")
+    assert (second["seed"], second["model"]["dropout"]) == (4, 0.5)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -555,6 +567,8 @@ def test_hydras_own_grid_still_works(sweeps: Sweeps) -> None:
         ([LEARNING_RATE, "search.enqueue=[{learning_rate: 0.01}]"], r"learning_rate is not searched \(did you mean"),
         ([LEARNING_RATE, "search.enqueue=[1]"], r"search.enqueue: 1 is no point, as \{optimizer"),
         (["search.points=nowhere.yaml"], r"nowhere\.yaml: No such file"),
+        (["search.points=5"], r"search\.points=5: not a list of runs, as \[\{optimizer"),
+        (["search.points=[5]"], r"search\.points=\[5\]: not a list of runs"),
         (["seed=1,2", "study=.."], r"study=\.\.: it names a folder"),
         (["seed=1,2", "hydra.sweeper.heartbeat_seconds=0"], "heartbeat_seconds=0: must be at least 1"),
         (["split=all", "seed=1,2"], "split=all: a sweep needs a validation part"),
