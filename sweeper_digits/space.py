@@ -186,7 +186,7 @@ class Sweep:
             points = OmegaConf.to_container(OmegaConf.load(given) if isinstance(given, str) else given)
         except yaml.YAMLError as error:
             raise UserError(f"search.points={given}: not a YAML file ({' '.join(str(error).split())})") from error
-        except ValueError:  # a number or a word, not a file's name
+        except ValueError:  # a number, or a file that is no text
             points = None
         if not (isinstance(points, list) and points and all(isinstance(point, dict) for point in points)):
             raise UserError(f"search.points={given}: not a list of runs, as [{{optimizer: sgd, seed: 1}}]")

@@ -207,7 +207,7 @@ def test_a_frozen_worker_comes_too_late(postgres: Postgres, tmp_path: Path, swee
         wait_for(lambda: sweep.checkpoints() == 2)
         frozen = psutil.Process(process.pid).children()[0]
         frozen.send_signal(signal.SIGSTOP)
-        wait_for(lambda: sweep.states().get("FAIL", 0) >= 1, seen=sweep.states)
+        wait_for(lambda: sweep.states().get("FAIL", 0) == 1, 60, seen=sweep.states)
         (late,) = [trial for trial in sweep.study().trials if trial.state == TrialState.FAIL]
         assert late.user_attrs["worker"].split(":")[1] == str(frozen.pid)
         frozen.send_signal(signal.SIGCONT)
@@ -282,7 +282,7 @@ def test_a_machine_that_is_cut_off_loses_its_trial_and_joins_again(
     with there.start(*arguments) as far, sweep.start(*arguments) as near:
         wait_for(lambda: sweep.checkpoints() == 2)
         cable.plug("down")
-        wait_for(lambda: sweep.states().get("FAIL", 0) >= 1, seen=sweep.states)
+        wait_for(lambda: sweep.states().get("FAIL", 0) == 1, 60, seen=sweep.states)
         cable.plug("up")
         outputs = [process.communicate(timeout=200)[0] for process in (near, far)]
     assert (near.returncode, far.returncode) == (0, 0), outputs
