@@ -39,7 +39,9 @@ def trial() -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from sweeper_digits import command_line, schema, sweeper, trial  # noqa: F401 - they register themselves with Hydra
+    from sweeper_digits import command_line, schema  # noqa: F401 - they register themselves with Hydra
+    from sweeper_digits.sweep import plugin as sweeper  # noqa: F401 - they register themselves with Hydra
+    from sweeper_digits.training import reporting as trial
 
     @hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=[])
     def main(cfg: DictConfig) -> float:
@@ -100,7 +102,7 @@ def latencies(storage_url: str, size: int, epochs: int) -> dict[str, float]:
     """Return the median milliseconds of each call in a study with so many finished trials."""
     import optuna
 
-    from sweeper_digits.storage import open_storage
+    from sweeper_digits.sweep.storage import open_storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore")  # heartbeats are meant for study.optimize

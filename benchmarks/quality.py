@@ -28,9 +28,9 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
-    from sweeper_digits.data import load_kaggle, load_mnist_5k
+    from sweeper_digits.data.digits import load_kaggle, load_mnist_5k
+    from sweeper_digits.data.split import splits
     from sweeper_digits.schema import Holdout
-    from sweeper_digits.split import splits
     from train import compile_as_notebook, generator, notebook_model
 
     digits = load_kaggle(data) if data else load_mnist_5k()

@@ -31,12 +31,13 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     import keras
     import keras_tuner
 
-    from sweeper_digits import command_line, recipe
-    from sweeper_digits import device as hardware
-    from sweeper_digits.data import load_kaggle, load_mnist_5k
-    from sweeper_digits.models import build_cnn
-    from sweeper_digits.predict import compose_config
-    from sweeper_digits.split import splits
+    from sweeper_digits import command_line
+    from sweeper_digits.data.digits import load_kaggle, load_mnist_5k
+    from sweeper_digits.data.split import splits
+    from sweeper_digits.results.predict import compose_config
+    from sweeper_digits.runs import recipe
+    from sweeper_digits.training import device as hardware
+    from sweeper_digits.training.models import build_cnn
 
     config = compose_config(["model=small"], recipe.composer(command_line.CONF))
     digits = load_kaggle(data) if data else load_mnist_5k()

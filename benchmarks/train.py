@@ -21,12 +21,14 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from sweeper_digits import command_line, recipe, training
-from sweeper_digits import device as hardware
-from sweeper_digits.augmentation import RandomWarp
-from sweeper_digits.models import build_cnn
-from sweeper_digits.optimizers import build_optimizer
-from sweeper_digits.predict import compose_config
+from sweeper_digits import command_line
+from sweeper_digits.results.predict import compose_config
+from sweeper_digits.runs import recipe
+from sweeper_digits.training import device as hardware
+from sweeper_digits.training import run as training
+from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.models import build_cnn
+from sweeper_digits.training.optimizers import build_optimizer
 
 # Multiply-adds of a forward pass of the notebook's CNN, per image: convolutions, then dense layers.
 FORWARD = 28 * 28 * 25 * 32 * (1 + 32) + 14 * 14 * 9 * 64 * (32 + 64) + 7 * 7 * 64 * 256 + 256 * 10

@@ -28,7 +28,8 @@ def trial() -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from sweeper_digits import command_line, schema, sweeper  # noqa: F401 - they register themselves with Hydra
+    from sweeper_digits import command_line, schema  # noqa: F401 - they register themselves with Hydra
+    from sweeper_digits.sweep import plugin as sweeper  # noqa: F401 - they register themselves with Hydra
 
     @hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=[])
     def main(cfg: DictConfig) -> float:

@@ -20,7 +20,9 @@ def main() -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from sweeper_digits import compare, recipe, records
+    from sweeper_digits.results import compare
+    from sweeper_digits.runs import recipe
+    from sweeper_digits.runs import record as records
 
     if (arguments.csv or arguments.json or arguments.group_by) and (arguments.promote or arguments.report):
         raise UserError("--csv, --json and --group-by print a table, nothing else; leave --promote and --report out")
@@ -55,8 +57,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
     if not arguments.no_report:
-        from sweeper_digits import report
-        from sweeper_digits.study import known_distributions
+        from sweeper_digits.results import report
+        from sweeper_digits.sweep.study import known_distributions
 
         path = arguments.report or _report_path(arguments.paths)
         names = {record.run.folder.resolve().parent.name for record in found}
@@ -73,7 +75,8 @@ def _promote(experiment: str, name: str, replace: bool) -> Path:
 
 
 def _confirm(arguments: argparse.Namespace) -> None:
-    from sweeper_digits import confirm, records
+    from sweeper_digits.results import confirm
+    from sweeper_digits.runs import record as records
 
     best = confirm.finalists(arguments.sweep, arguments.top)
     objective = records.objectives_of([record for group in best for record in group.runs])[0]
@@ -89,7 +92,9 @@ def _predict(arguments: argparse.Namespace) -> None:
     runs = [path for path in arguments.paths if Path(path) not in pictures]
     _check_predict(arguments, runs, pictures)
     with command_line.quiet_import():
-        from sweeper_digits import predict, recipe, training
+        from sweeper_digits.results import predict
+        from sweeper_digits.runs import recipe
+        from sweeper_digits.training import run as training
 
     compose = recipe.composer(command_line.CONF)
     chosen = predict.members(runs, arguments.top)
@@ -141,7 +146,7 @@ def _check_predict(arguments: argparse.Namespace, runs: list[str], pictures: lis
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    from sweeper_digits import doctor
+    from sweeper_digits.results import doctor
 
     diagnoses = doctor.diagnose(arguments.storage, arguments.multirun, arguments.study)
     repairs = [repair for diagnosis in diagnoses for repair in diagnosis.repairs]

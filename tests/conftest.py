@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from sweeper_digits.data import Digits, load_mnist_5k
-from sweeper_digits.run import Run
+from sweeper_digits.data.digits import Digits, load_mnist_5k
+from sweeper_digits.runs.folder import Run
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sweeper_digits.augmentation import RandomWarp
-from sweeper_digits.data import Digits
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.training.augmentation import RandomWarp
 
 NONE = {
     "rotation_degrees": 0,

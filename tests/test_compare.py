@@ -19,10 +19,11 @@ import yaml
 from conftest import ROOT
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from sweeper_digits import compare, records, report
-from sweeper_digits.compare import Configuration
-from sweeper_digits.records import Record
-from sweeper_digits.run import Run
+from sweeper_digits.results import compare, report
+from sweeper_digits.results.compare import Configuration
+from sweeper_digits.runs import record as records
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.record import Record
 
 Tool = Callable[..., str]
 SWEEP = Path("multirun/first")
@@ -176,7 +177,7 @@ def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train:
 def test_recipes_survive_hydras_command_line(value: object) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from sweeper_digits import recipe
+    from sweeper_digits.runs import recipe
 
     (parsed,) = OverridesParser.create().parse_overrides([f"key={recipe.text(value)}"])
     found = parsed.value()
@@ -187,7 +188,8 @@ def test_recipes_survive_hydras_command_line(value: object) -> None:
 def test_promote_writes_an_experiment_that_composes_the_same(
     tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from sweeper_digits import command_line, recipe
+    from sweeper_digits import command_line
+    from sweeper_digits.runs import recipe
 
     shutil.copytree(ROOT / "conf", "conf")
     monkeypatch.setattr(command_line, "CONF", tmp_path / "conf")

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError
-from sweeper_digits.models import build_cnn
+from sweeper_digits.training.models import build_cnn
 
 CONF = ROOT / "conf"
 GROUPS = ["data", "model", "optimizer", "schedule", "augmentation", "split", "search", "experiment"]
@@ -50,7 +50,7 @@ def test_readme_names_every_option() -> None:
 
 
 def test_every_key_is_read_somewhere() -> None:
-    code = "".join(path.read_text() for path in (ROOT / "sweeper_digits").glob("*.py") if path.stem != "schema")
+    code = "".join(path.read_text() for path in (ROOT / "sweeper_digits").rglob("*.py") if path.stem != "schema")
     for field in schema.StudySweeperConf.__dataclass_fields__:
         assert field == "_target_" or f"options.{field}" in code or f'"{field}"' in code, field
     for field in schema.Config.__dataclass_fields__:

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from sweeper_digits import device
 from sweeper_digits.errors import UserError
+from sweeper_digits.training import device
 
 
 def test_cpu_is_cpu() -> None:
@@ -28,7 +28,7 @@ def test_looking_for_a_gpu_does_not_start_tensorflows_devices() -> None:
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from tensorflow.python.eager import context
-from sweeper_digits import device
+from sweeper_digits.training import device
 device.choose_device("auto")
 assert not context.context()._initialized
 """

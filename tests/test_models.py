@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from sweeper_digits.data import Digits
-from sweeper_digits.models import ByteDropout, build_cnn, from_float
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.training.models import ByteDropout, build_cnn, from_float
 
 NOTEBOOK = {
     "filters": 32,

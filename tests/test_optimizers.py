@@ -7,7 +7,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
 from sweeper_digits import schema
-from sweeper_digits.optimizers import WarmupDecay, build_optimizer
+from sweeper_digits.training.optimizers import WarmupDecay, build_optimizer
 
 EXTRA = ["optimizer.use_ema=true", "optimizer.global_clipnorm=1", "optimizer.weight_decay=0.1"]
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sweeper_digits import predict, predictions, records
-from sweeper_digits.data import Digits
+from sweeper_digits.data.digits import Digits
 from sweeper_digits.errors import UserError
-from sweeper_digits.predictions import Predictions
-from sweeper_digits.run import Run
+from sweeper_digits.results import predict
+from sweeper_digits.runs import predictions
+from sweeper_digits.runs import record as records
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.predictions import Predictions
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
@@ -254,7 +256,7 @@ def test_exports_predict_as_the_model_does(train: Callable[..., Run], name: str)
 
 
 def test_a_wrong_export_does_not_count_as_written(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper_digits import exporting
+    from sweeper_digits.training import export as exporting
 
     monkeypatch.setattr(exporting, "_saved_model", lambda model, path: lambda images: np.full((len(images), 10), 0.1))
     with pytest.raises(SystemExit, match="its probabilities differ"):

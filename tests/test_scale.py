@@ -22,7 +22,7 @@ from conftest import ROOT
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from sweeper_digits.storage import open_storage
+from sweeper_digits.sweep.storage import open_storage
 
 PASSWORD = "s3cret-w0rd"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(p).parent for p in [shutil.which("initdb")] if p]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.schema import All, Holdout, KFold
-from sweeper_digits.split import split_test, splits
 
 LABELS = np.repeat(np.arange(10), [40, 50, 60, 70, 80, 90, 100, 110, 120, 130])  # 850 images
 

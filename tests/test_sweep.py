@@ -20,8 +20,8 @@ import yaml
 from conftest import ROOT
 from optuna.trial import TrialState
 
-from sweeper_digits.run import Run
-from sweeper_digits.trial import RunningTrial
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.training.reporting import RunningTrial
 
 PRUNERS = ["none", "median", "percentile", "hyperband", "successive_halving", "patient", "wilcoxon"]
 COMPLETE, PRUNED, FAIL, WAITING, RUNNING = (
@@ -426,7 +426,7 @@ from types import SimpleNamespace
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 import optuna
-from sweeper_digits import study as studies
+from sweeper_digits.sweep import study as studies
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 storage = studies.open_storage("sqlite:///race.db", 60, lambda study, trial: None)
 study = optuna.create_study(study_name="race", storage=storage, load_if_exists=True)
@@ -458,7 +458,7 @@ POP = """
 import sys, time
 sys.path.insert(0, {root!r})
 import optuna
-from sweeper_digits import study as studies
+from sweeper_digits.sweep import study as studies
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 storage = studies.open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
 study = optuna.load_study(study_name="queue", storage=storage)
@@ -482,7 +482,7 @@ def test_a_queued_trial_is_begun_by_one_process_only(tmp_path: Path) -> None:
 
 
 def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes() -> None:
-    from sweeper_digits import study as studies
+    from sweeper_digits.sweep import study as studies
 
     study = optuna.create_study()
     study.enqueue_trial({"x": 1})
@@ -534,7 +534,7 @@ def test_a_running_sweep_does_not_see_edited_config(tmp_path: Path, tiny: list[s
     for number in range(3):
         saved = yaml.safe_load((tmp_path / f"multirun/sweep/{number}/.hydra/config.yaml").read_text())
         assert saved["schedule"]["warmup_epochs"] == 1.0
-    (tmp_path / "sweeper_digits" / "figures.py").write_text("# other code")
+    (tmp_path / "sweeper_digits" / "training" / "figures.py").write_text("# other code")
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert again.returncode == 0 and "warning: schedule/cosine.yaml changed since the sweep began" in again.stdout
     assert "warning: the code changed since the sweep began" in again.stdout

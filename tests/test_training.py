@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from sweeper_digits.data import Digits
-from sweeper_digits.run import Run
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.runs.folder import Run
 
 Train = Callable[..., Run]
 
@@ -74,11 +74,13 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, op
     import tensorflow as tf
     from tensorflow.python.framework import kernels
 
-    from sweeper_digits import command_line, recipe, training
-    from sweeper_digits.augmentation import RandomWarp
-    from sweeper_digits.models import build_cnn
-    from sweeper_digits.optimizers import build_optimizer
-    from sweeper_digits.predict import compose_config
+    from sweeper_digits import command_line
+    from sweeper_digits.results.predict import compose_config
+    from sweeper_digits.runs import recipe
+    from sweeper_digits.training import run as training
+    from sweeper_digits.training.augmentation import RandomWarp
+    from sweeper_digits.training.models import build_cnn
+    from sweeper_digits.training.optimizers import build_optimizer
 
     def on_gpu(operation: tf.Operation) -> bool:
         types = {}
@@ -105,8 +107,8 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, op
 
 
 def test_saved_model_gives_the_best_epochs_loss(whole: tuple[Run, object], digits: Digits) -> None:
+    from sweeper_digits.data.split import splits
     from sweeper_digits.schema import Holdout
-    from sweeper_digits.split import splits
 
     run, _ = whole
     (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels)
@@ -177,7 +179,9 @@ ON_TWO = """
 import sys
 sys.path.insert(0, {root!r})
 import keras
-from sweeper_digits import command_line, device, training
+from sweeper_digits import command_line
+from sweeper_digits.training import device
+from sweeper_digits.training import run as training
 device._gpus_of_jax = lambda: keras.distribution.list_devices("cpu")
 restore = training.BestWeights.restore
 def counted(self):
@@ -298,7 +302,8 @@ def test_ema_validates_and_keeps_the_averaged_weights(train: Train) -> None:
 START = """
 import os, sys
 sys.path.insert(0, {root!r})
-from sweeper_digits import command_line, callbacks
+from sweeper_digits import command_line
+from sweeper_digits.training import callbacks
 begin = callbacks.Checkpoint.on_epoch_begin
 def then_wait(self, epoch, logs=None):
     begin(self, epoch, logs)
@@ -334,7 +339,7 @@ def test_killed_run_continues_as_if_never_killed(
 
 
 def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper_digits import callbacks
+    from sweeper_digits.training import callbacks
 
     def dies_in(epoch: int) -> Callable[..., None]:
         def begin(self: callbacks.History, now: int, logs: object = None) -> None:
@@ -485,7 +490,7 @@ def test_history_is_written_as_it_goes_and_survives_a_cut_row(tmp_path: Path) ->
 
 
 def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    from sweeper_digits.run import replacing
+    from sweeper_digits.runs.folder import replacing
 
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"old": 1}))

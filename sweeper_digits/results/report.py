@@ -23,14 +23,15 @@ from PIL import Image
 from plotly.colors import make_colorscale, sample_colorscale
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits import compare, records
-from sweeper_digits.data import SIDE
+from sweeper_digits.data.digits import SIDE
 from sweeper_digits.errors import UserError
-from sweeper_digits.predictions import Predictions, confusion_matrix
-from sweeper_digits.records import Record
-from sweeper_digits.run import replacing
+from sweeper_digits.results import compare
+from sweeper_digits.runs import record as records
+from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.predictions import Predictions, confusion_matrix
+from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import OBJECTIVES
-from sweeper_digits.study import trials_of
+from sweeper_digits.sweep.study import trials_of
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.
@@ -61,7 +62,7 @@ def write(path: Path, found: list[Record], command: str, known: dict[str, BaseDi
     saved = _validation(best)
     states = pd.Series([record.state for record in found]).value_counts()
     verdict = compare.difference(groups[0], groups[1], objectives[0])[1] if len(groups) > 1 else ""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("sweeper_digits"), autoescape=True)
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True)
     html = environment.get_template("report.html.j2").render(
         title=" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80],
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.models import build_cnn
-from sweeper_digits.run import Run
+from sweeper_digits.runs.folder import Run
 from sweeper_digits.schema import EXPORTS, Config
+from sweeper_digits.training.models import build_cnn
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweeper_digits import records
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.records import Record
+from sweeper_digits.runs import record as records
+from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import OBJECTIVES
 
 CONFIDENCE = 0.95

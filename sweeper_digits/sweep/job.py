@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from sweeper_digits import trial as trials
+from sweeper_digits.training import reporting as trials
 
 
 @contextlib.contextmanager
@@ -25,8 +25,8 @@ def attached() -> Iterator[None]:
         return
     import optuna  # only here: most runs do without
 
-    from sweeper_digits import study as studies
-    from sweeper_digits.life import SignOfLife
+    from sweeper_digits.sweep import study as studies
+    from sweeper_digits.sweep.life import SignOfLife
 
     study = studies.load(hydra.sweeper)
     trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, int(hydra.job.num))

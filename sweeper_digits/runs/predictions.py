@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data import CLASSES
+from sweeper_digits.data.digits import CLASSES
 
 # A probability below exp(LEAST) counts as that much: one certain mistake must not be infinitely bad.
 LEAST = -30.0

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sweeper_digits import compare, records
 from sweeper_digits.command_line import CONF
-from sweeper_digits.compare import Configuration
 from sweeper_digits.errors import UserError
-from sweeper_digits.recipe import text
-from sweeper_digits.run import replacing
+from sweeper_digits.results import compare
+from sweeper_digits.results.compare import Configuration
+from sweeper_digits.runs import record as records
+from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.recipe import text
 
 
 def finalists(sweep: Path, top: int) -> list[Configuration]:

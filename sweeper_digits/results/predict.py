@@ -12,17 +12,19 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper_digits import device as hardware
-from sweeper_digits import predictions, records, training
-from sweeper_digits import recipe as recipes
-from sweeper_digits.augmentation import RandomWarp
-from sweeper_digits.data import CLASSES, SIDE, Digits, read_kaggle_file
+from sweeper_digits.data.digits import CLASSES, SIDE, Digits, read_kaggle_file
+from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
-from sweeper_digits.models import from_float
-from sweeper_digits.records import Record
-from sweeper_digits.run import Run, replacing
+from sweeper_digits.runs import predictions
+from sweeper_digits.runs import recipe as recipes
+from sweeper_digits.runs import record as records
+from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import Config, Kaggle, parse
-from sweeper_digits.split import split_test, splits
+from sweeper_digits.training import device as hardware
+from sweeper_digits.training import run as training
+from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.models import from_float
 
 BATCH = 1000  # images
 # MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).

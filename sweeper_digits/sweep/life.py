@@ -7,7 +7,7 @@ import time
 
 import optuna
 
-from sweeper_digits import study as studies
+from sweeper_digits.sweep import study as studies
 
 
 class SignOfLife(threading.Thread):

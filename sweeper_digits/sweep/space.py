@@ -16,9 +16,9 @@ from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_p
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution
 
-from sweeper_digits import recipe as recipes
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.runs import recipe as recipes
 
 # Keys that may differ between trials of one study.
 INCIDENTAL = {"device", "gpus", "figures", "tensorboard", "study"}

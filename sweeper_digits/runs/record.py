@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.run import Run
+from sweeper_digits.runs.folder import Run
 from sweeper_digits.schema import OBJECTIVES
 
 # Keys of the config that do not change what is trained.

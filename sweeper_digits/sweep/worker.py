@@ -19,11 +19,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from sweeper_digits import study as studies
-from sweeper_digits import trial as trials
-from sweeper_digits.life import SignOfLife
-from sweeper_digits.run import Run
-from sweeper_digits.space import Sweep
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep.life import SignOfLife
+from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.training import reporting as trials
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import study as studies
-from sweeper_digits import worker
 from sweeper_digits.errors import UserError
-from sweeper_digits.run import Run, replacing
-from sweeper_digits.space import Sweep
-from sweeper_digits.storage import stop
+from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep import worker
+from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.storage import stop
 
 log = logging.getLogger(__name__)
 
@@ -359,7 +359,7 @@ def _freeze_conf(sweep: Sweep) -> Path:
 
 def _warn_of_changed_code(study: optuna.Study) -> None:
     """Say so if the package is another than when the sweep began: its trials may not compare."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
     code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     began = study.user_attrs.get("code")
     if began is None:

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from sweeper_digits.errors import Diverged, UserError
-from sweeper_digits.run import Run
-from sweeper_digits.trial import RunningTrial
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.training.reporting import RunningTrial
 
 log = logging.getLogger(__name__)
 

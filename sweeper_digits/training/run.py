@@ -17,20 +17,20 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from keras import ops
 
-from sweeper_digits import device as hardware
-from sweeper_digits import exporting
-from sweeper_digits import trial as trials
-from sweeper_digits.augmentation import RandomWarp
-from sweeper_digits.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report, Validation
-from sweeper_digits.data import CLASSES, Digits
+from sweeper_digits.data.digits import CLASSES, Digits
+from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
-from sweeper_digits.models import build_cnn, from_float
-from sweeper_digits.optimizers import build_optimizer
-from sweeper_digits.predictions import Predictions, by_class
-from sweeper_digits.records import METRIC_OF
-from sweeper_digits.run import Run, replacing
+from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.runs.predictions import Predictions, by_class
+from sweeper_digits.runs.record import METRIC_OF
 from sweeper_digits.schema import BY_EPOCH, TARGETS, All, Config
-from sweeper_digits.split import Parts, splits
+from sweeper_digits.training import device as hardware
+from sweeper_digits.training import export as exporting
+from sweeper_digits.training import reporting as trials
+from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report, Validation
+from sweeper_digits.training.models import build_cnn, from_float
+from sweeper_digits.training.optimizers import build_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -395,7 +395,7 @@ def _draw(
     metrics: dict[str, Any],
     probabilities: np.ndarray,
 ) -> None:
-    from sweeper_digits import figures  # imports matplotlib: not for runs without pictures
+    from sweeper_digits.training import figures  # imports matplotlib: not for runs without pictures
 
     labels = digits.labels
     assert labels is not None  # noqa: S101 - `run` has refused it

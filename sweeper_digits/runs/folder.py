@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.predictions import Predictions
+from sweeper_digits.runs.predictions import Predictions
 
 
 class Run:

@@ -9,8 +9,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from sweeper_digits import predictions
-from sweeper_digits.run import replacing
+from sweeper_digits.runs import predictions
+from sweeper_digits.runs.folder import replacing
 
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9722e", "#8a8f98"
 STYLE = {

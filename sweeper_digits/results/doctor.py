@@ -9,10 +9,10 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import study as studies
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.run import Run
-from sweeper_digits.storage import open_storage, sqlite_file
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep.storage import open_storage, sqlite_file
 
 TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
 

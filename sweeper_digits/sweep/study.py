@@ -22,8 +22,8 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.space import Sweep
-from sweeper_digits.storage import Stale, open_storage, sqlite_file
+from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.storage import Stale, open_storage, sqlite_file
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 OPENING_ATTEMPTS = 4

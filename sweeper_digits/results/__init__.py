@@ -1,0 +1,1 @@
+"""Decisions from runs that exist: compare, confirm, predict, submit, repair."""

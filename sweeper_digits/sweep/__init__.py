@@ -1,0 +1,1 @@
+"""Many runs: a study, its queue, its workers. Knows no Keras."""
