@@ -30,7 +30,7 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
 
     from sweeper_digits.data.digits import load_kaggle, load_mnist_5k
     from sweeper_digits.data.split import splits
-    from sweeper_digits.schema import Holdout
+    from sweeper_digits.options import Holdout
     from train import compile_as_notebook, generator, notebook_model
 
     digits = load_kaggle(data) if data else load_mnist_5k()

@@ -7,16 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sweeper_digits import command_line
+from sweeper_digits import command_line, screen
 from sweeper_digits.errors import UserError
-
-STORAGE = "sqlite:///multirun/optuna.db"
+from sweeper_digits.schema import DEFAULT_STORAGE
 
 
 def main() -> None:
     """Parse the command line and do it."""
     arguments = _parser().parse_args()
-    command_line.guard(lambda: arguments.do(arguments))
+    screen.exit_in_one_line(lambda: arguments.do(arguments))
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -91,7 +90,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     pictures = [Path(p) for p in arguments.paths if p.lower().endswith((".png", ".jpg", ".jpeg"))]
     runs = [path for path in arguments.paths if Path(path) not in pictures]
     _check_predict(arguments, runs, pictures)
-    with command_line.quiet_import():
+    with screen.quiet_import():
         from sweeper_digits.results import predict
         from sweeper_digits.runs import recipe
         from sweeper_digits.training import run as training
@@ -173,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m sweeper_digits", description="Work with runs and sweeps that exist."
     )
     commands = parser.add_subparsers(required=True, metavar="compare|confirm|predict|doctor")
-    storage = os.environ.get("OPTUNA_STORAGE", STORAGE)
+    storage = os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE)
 
     def command(name: str, do: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)

@@ -1,9 +1,11 @@
-"""The one error type that a user is meant to read."""
+"""The one error type that a user is meant to read, and the checks that raise it."""
 
 import difflib
 from collections.abc import Iterable
 
 from hydra.errors import CompactHydraException
+
+INFINITY = float("inf")
 
 
 class UserError(CompactHydraException):
@@ -25,3 +27,25 @@ def closest(name: str, options: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for a misspelt option, or an empty string."""
     close = difflib.get_close_matches(name, list(options), n=2)
     return f" (did you mean {' or '.join(repr(option) for option in close)}?)" if close else ""
+
+
+def check_range(
+    key: str, value: float | None, low: float, high: float, *, open_low: bool = False, open_high: bool = False
+) -> None:
+    """Raise a UserError unless value is in the interval from low to high; None passes.
+
+    Args:
+        key: As a user types it on the command line.
+        value: What was given.
+        low: Least value allowed, or the excluded bound if `open_low`.
+        high: Greatest value allowed, or the excluded bound if `open_high`.
+        open_low: Whether low itself is excluded.
+        open_high: Whether high itself is excluded.
+    """
+    if value is None:
+        return
+    above = value > low if open_low else value >= low
+    below = value < high if open_high else value <= high
+    if not (above and below):  # also refuses NaN
+        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+        raise UserError(f"{key}={value:g}: must be in {interval}")

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import schema
+from sweeper_digits import options, schema
 from sweeper_digits.errors import UserError
 from sweeper_digits.training.models import build_cnn
 
@@ -62,7 +62,7 @@ def test_notebook_is_the_notebook() -> None:
     assert (config.epochs, config.batch_size, config.patience) == (30, 86, 4)
     optimizer = config.optimizer
     assert (type(optimizer), optimizer.learning_rate, optimizer.rho, optimizer.epsilon) == (
-        schema.RMSprop,
+        options.RMSprop,
         0.001,
         0.9,
         1e-8,
@@ -78,7 +78,7 @@ def test_best_small_is_small() -> None:
 
 def test_experiment_gives_way_to_the_command_line() -> None:
     config = parse("experiment=notebook", "optimizer=sgd", "epochs=3")
-    assert type(config.optimizer) is schema.SGD and config.epochs == 3
+    assert type(config.optimizer) is options.SGD and config.epochs == 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.schema import All, Holdout, KFold, Split
+from sweeper_digits.options import All, Holdout, KFold, Split
 
 
 class Parts(NamedTuple):

@@ -15,12 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sweeper_digits.data.digits import CLASSES, SIDE, Digits, read_kaggle_file
 from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import Kaggle
 from sweeper_digits.runs import predictions
 from sweeper_digits.runs import recipe as recipes
 from sweeper_digits.runs import record as records
 from sweeper_digits.runs.folder import Run, replacing
 from sweeper_digits.runs.record import Record
-from sweeper_digits.schema import Config, Kaggle, parse
+from sweeper_digits.schema import Config, parse
 from sweeper_digits.training import device as hardware
 from sweeper_digits.training import run as training
 from sweeper_digits.training.augmentation import RandomWarp

@@ -12,7 +12,8 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.record import GROUPS, INCIDENTAL, Record, flat, read
+from sweeper_digits.runs.record import GROUPS, Record, flat, read
+from sweeper_digits.schema import INCIDENTAL
 
 # What a recipe for other data leaves open.
 OPEN = ("data", "split", "seed")

@@ -13,18 +13,12 @@ import yaml
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import Run
-from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES
 
-# Keys of the config that do not change what is trained.
-INCIDENTAL = (
-    *("study", "figures", "tensorboard", "device", "gpus", "resume", "from_run", "export", "search", "objective"),
-)
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
 GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split")
 DEFAULT_OBJECTIVE = "val_loss"
-# Objectives that metrics.json names in another way.
-METRIC_OF = {"params": "parameters"}
 
 
 @dataclass

@@ -20,9 +20,6 @@ from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs import recipe as recipes
 
-# Keys that may differ between trials of one study.
-INCIDENTAL = {"device", "gpus", "figures", "tensorboard", "study"}
-
 Point = dict[str, Any]
 
 
@@ -143,20 +140,18 @@ class Sweep:
                 seen.add(key)
                 yield point
 
-    def enqueued(self) -> list[Point]:
-        """Return the points of search.enqueue, checked against the space.
+    def points_first(self) -> list[Point]:
+        """Return the points of search.points that are to be tried before others are drawn, checked against the space.
 
         Raises:
             UserError: A parameter or value that is not in the space.
         """
-        points: Any = OmegaConf.to_container(self.config.search.enqueue)
+        points = self._given_points() if self.distributions else []
         for point in points:
-            if not isinstance(point, dict):
-                raise UserError(f"search.enqueue: {point} is no point, as {{optimizer: adamw, model.dropout: 0.2}}")
             for name, value in point.items():
                 if name not in self.distributions:
                     raise UserError(
-                        f"search.enqueue: {name} is not searched{closest(name, self.distributions)}; "
+                        f"search.points: {name} is not searched{closest(name, self.distributions)}; "
                         f"the space has {', '.join(self.distributions)}"
                     )
                 distribution = self.distributions[name]
@@ -168,20 +163,22 @@ class Sweep:
                 except (ValueError, TypeError):
                     inside = False
                 if not inside:
-                    raise UserError(f"search.enqueue: {name}={value} is outside of {distribution}")
-        return list(points)
+                    raise UserError(f"search.points: {name}={value} is outside of {distribution}")
+        return points
 
-    def listed(self) -> list[Point]:
-        """Return the runs of search.points, or of the file that it names: they are made, and nothing is searched.
+    def runs_listed(self) -> list[Point]:
+        """Return the runs of search.points where there is no search space: they are made, and nothing is drawn."""
+        return [] if self.distributions else self._given_points()
+
+    def _given_points(self) -> list[Point]:
+        """Return search.points, or what the file that it names holds.
 
         Raises:
-            UserError: Not a list of mappings, or given together with a space.
+            UserError: Not a list of mappings.
         """
         given = self.config.search.points
         if given is None:
             return []
-        if self.distributions:
-            raise UserError(f"search.points={given}: a list of runs and a search space; give one of them")
         try:
             points = OmegaConf.to_container(OmegaConf.load(given) if isinstance(given, str) else given)
         except yaml.YAMLError as error:
@@ -189,7 +186,7 @@ class Sweep:
         except ValueError:  # a number, or a file that is no text
             points = None
         if not (isinstance(points, list) and points and all(isinstance(point, dict) for point in points)):
-            raise UserError(f"search.points={given}: not a list of runs, as [{{optimizer: sgd, seed: 1}}]")
+            raise UserError(f"search.points={given}: not a list of points; for example [{{optimizer: sgd, seed: 1}}]")
         return [{str(name): value for name, value in point.items()} for point in points]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -203,7 +200,7 @@ class Sweep:
             "space": {name: str(distribution) for name, distribution in self.distributions.items()},
             "data": data,
             "split": OmegaConf.to_container(self.config.split),
-            "fixed overrides": sorted(text for text in self.fixed if text.split("=")[0] not in INCIDENTAL),
+            "fixed overrides": sorted(text for text in self.fixed if not _is_incidental(text)),
         }
 
     def _check(self) -> None:
@@ -232,6 +229,10 @@ def _last_of_each(arguments: list[str]) -> list[str]:
     """Keep the last override of each key, so that the command line overrides a search file."""
     parser = OverridesParser.create()
     return list({parser.parse_override(text).get_key_element().lstrip("~"): text for text in arguments}.values())
+
+
+def _is_incidental(override: str) -> bool:
+    return override.lstrip("+~").split("=")[0].split(".")[0] in schema.INCIDENTAL
 
 
 def _directions(given: Any, objectives: list[str]) -> list[str]:

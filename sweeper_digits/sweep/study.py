@@ -138,7 +138,7 @@ def is_enumerated(sweep: Sweep) -> bool:
     grid = str(OmegaConf.select(sweep.options, "sampler._target_")).endswith("GridSampler")
     if grid and math.isinf(sweep.size()):
         raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
-    return grid or bool(sweep.config.search.points) or sweep.size() <= sweep.options.n_trials
+    return grid or not sweep.distributions or sweep.size() <= sweep.options.n_trials
 
 
 def _fill_queue(study: optuna.Study, sweep: Sweep) -> None:
@@ -146,7 +146,7 @@ def _fill_queue(study: optuna.Study, sweep: Sweep) -> None:
 
     A point that failed is tried again when the command is given again.
     """
-    if listed := sweep.listed():
+    if listed := sweep.runs_listed():
         known = [trial.user_attrs.get("point") for trial in trials_of(study) if trial.state != TrialState.FAIL]
         for point in (point for point in listed if point not in known):
             attributes: dict[str, Any] = {"fixed_params": {}}
@@ -154,7 +154,7 @@ def _fill_queue(study: optuna.Study, sweep: Sweep) -> None:
                 optuna.create_trial(state=TrialState.WAITING, user_attrs={"point": point}, system_attrs=attributes)
             )
         return
-    points = sweep.enqueued()
+    points = sweep.points_first()
     if is_enumerated(sweep):
         points += itertools.islice(sweep.points(), sweep.options.n_trials)
     # enqueue_trial(skip_if_exists=True) reads the whole study for each point.

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits import screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import Run, replacing
 from sweeper_digits.sweep import study as studies
@@ -42,7 +43,7 @@ def supervise(sweep: Sweep) -> None:
         KeyboardInterrupt: Ctrl-C or SIGTERM; workers are gone and their trials queued again.
     """
     at_least_one = ("n_trials", "n_jobs", "max_failures", "keep_models", "workers_per_gpu", "heartbeat_seconds")
-    for key in (*at_least_one, "trials_per_worker"):
+    for key in at_least_one:
         if sweep.options[key] is not None and sweep.options[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
     if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
@@ -119,7 +120,7 @@ def _stop_at_failures(progress: "_Progress", options: Any) -> None:
         where = log_file if log_file.exists() else progress.sweep.folder / "worker-0.log"
         raise UserError(
             f"{len(streak)} trials in a row failed, the first was #{first.number}: {first.user_attrs.get('error')} "
-            f"(log: {_relative(where)})"
+            f"(log: {screen.relative(where)})"
         )
 
 
@@ -131,7 +132,7 @@ class _Crew:
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.dead_starts = 0
         self.elsewhere = worker.runs_elsewhere(sweep)
-        self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep)
+        self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep.options)
         for number in range(1 if self.elsewhere else sweep.options.n_jobs):
             self._start(number)
 
@@ -142,13 +143,15 @@ class _Crew:
             if status is None:
                 continue
             failed = studies.reap(study, self.sweep.options.max_retries)
-            if status not in (0, worker.RECYCLED) and not failed:
+            if status != 0 and not failed:
                 self.dead_starts += 1
                 if self.dead_starts >= MAX_DEAD_STARTS:
                     log_file = self._log(number)
                     lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
                     last = lines[-1] if lines else "it printed nothing"
-                    raise UserError(f"worker {number} ended with status {status}: {last} (log: {_relative(log_file)})")
+                    raise UserError(
+                        f"worker {number} ended with status {status}: {last} (log: {screen.relative(log_file)})"
+                    )
             else:
                 self.dead_starts = 0
             self._start(number)
@@ -209,7 +212,7 @@ class _Progress:
         log.info("search     %s, %s, %d worker(s)", how, pruner, sweep.options.n_jobs)
         if not sweep.prunes:
             log.info("           no pruning: it needs val_loss or val_accuracy as the only objective")
-        log.info("folder     %s", _relative(sweep.folder))
+        log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
             log.info("continued  %d trials are finished already", len(self.known))
         log.info("")
@@ -243,7 +246,7 @@ class _Progress:
         summary = [f"{states[TrialState.COMPLETE]} complete"]
         summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
         summary += [f"{states[TrialState.FAIL]} failed or cut off"] if states[TrialState.FAIL] else []
-        log.info("\ntrials     %s, in %s", ", ".join(summary), _minutes(time.monotonic() - self.started))
+        log.info("\ntrials     %s, in %s", ", ".join(summary), screen.minutes(time.monotonic() - self.started))
         _write_results(self.study, self.sweep, best)
         if len(self.sweep.objectives) > 1:
             front = self.study.best_trials
@@ -253,8 +256,8 @@ class _Progress:
         elif best:
             log.info("best       #%d: %s %.5g", best[0].number, self.sweep.objectives[0], best[0].value)
             log.info("command    %s", command_of(best[0]))
-            log.info("model      %s", _relative(self.sweep.folder / str(best[0].number) / "model.keras"))
-        log.info("results    %s, trials.csv", _relative(self.sweep.folder / "optimization_results.yaml"))
+            log.info("model      %s", screen.relative(self.sweep.folder / str(best[0].number) / "model.keras"))
+        log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
         if self.sweep.options.storage.startswith("sqlite"):
             log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
 
@@ -262,7 +265,7 @@ class _Progress:
         epochs = Run(self.sweep.folder / str(trial.number)).epochs()
         took = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
         point = trial.params or trial.user_attrs.get("point", {})
-        parameters = " ".join(f"{name}={_brief(value)}" for name, value in point.items())
+        parameters = " ".join(f"{name}={screen.brief(value)}" for name, value in point.items())
         if trial.state == TrialState.FAIL:
             return f"#{trial.number:<4d} failed  {trial.user_attrs.get('error', '')}"[:300]
         if trial.state == TrialState.PRUNED:
@@ -284,9 +287,9 @@ class _Progress:
         here = [trial for trial in self.seen if trial.state in studies.DONE]
         if here:
             left = (time.monotonic() - self.started) / len(here) * max(0, total - self.done)
-            text += f", {_minutes(left)} left"
+            text += f", {screen.minutes(left)} left"
         if len(self.sweep.objectives) == 1 and (best := studies.best_first(self.study)):
-            values = " ".join(f"{name}={_brief(value)}" for name, value in best[0].params.items())
+            values = " ".join(f"{name}={screen.brief(value)}" for name, value in best[0].params.items())
             text += f"; best {best[0].value:.5g} #{best[0].number} {values}"
         return text
 
@@ -299,7 +302,7 @@ class _Progress:
 def command_of(trial: FrozenTrial) -> str:
     """Return the command that repeats a trial, without what only a sweep reads."""
     overrides = trial.user_attrs.get("overrides", [])
-    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.enqueue", "search.points")]
+    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
     return shlex.join(["python", "train.py", *kept])
 
 
@@ -352,7 +355,7 @@ def _freeze_conf(sweep: Sweep) -> Path:
         log.info(
             "warning: %s changed since the sweep began; it goes on with its own copy in %s",
             ", ".join(changed),
-            _relative(frozen),
+            screen.relative(frozen),
         )
     return frozen
 
@@ -382,19 +385,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _deal(gpus: list[str], sweep: Sweep) -> list[str]:
-    """Return the GPUs of each worker, as many as a trial trains on, dealt out in turn; nothing where there are none."""
-    options, each = sweep.options, sweep.config.gpus
-    hands = [",".join(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)]
-    if gpus and not hands:
-        raise UserError(f"gpus={each}: this machine has {len(gpus)}; ask for fewer")
+def _deal(gpus: list[str], options: Any) -> list[str]:
+    """Return the GPU of each worker, dealt out in turn; nothing where there are none."""
     most = options.workers_per_gpu
-    if hands and most is not None and options.n_jobs > most * len(hands):
+    if gpus and most is not None and options.n_jobs > most * len(gpus):
         raise UserError(
-            f"hydra.sweeper.n_jobs={options.n_jobs}: {len(gpus)} GPU(s) take {most * len(hands)} workers with "
-            f"hydra.sweeper.workers_per_gpu={most} and gpus={each}; ask for fewer, or let more share a GPU"
+            f"hydra.sweeper.n_jobs={options.n_jobs}: {len(gpus)} GPU(s) take {most * len(gpus)} workers with "
+            f"hydra.sweeper.workers_per_gpu={most}; ask for fewer, or let more share a GPU"
         )
-    return [hands[number % len(hands)] for number in range(options.n_jobs)] if hands else []
+    return [gpus[number % len(gpus)] for number in range(options.n_jobs)] if gpus else []
 
 
 def _gpus() -> list[str]:
@@ -410,15 +409,3 @@ def _gpus() -> list[str]:
 
 def _command_again() -> str:
     return shlex.join(["python", *sys.orig_argv[1:]])
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"

@@ -5,7 +5,6 @@ import functools
 import logging
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +30,6 @@ log = logging.getLogger(__name__)
 NUMBER = "SWEEPER_DIGITS_WORKER"
 # Between looks at whether a job elsewhere is still the trial's.
 LOOK_SECONDS = 3.0
-# Exit status of a worker that has run its trials_per_worker.
-RECYCLED = 75
 # Samplers and Hydra's composing are not made for several threads.
 _asking = threading.Lock()
 
@@ -69,7 +66,6 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
 
 
 def _work(study: optuna.Study, sweep: Sweep, launcher: Launcher, life: SignOfLife | None) -> None:
-    run = 0
     while not studies.is_finished(study, sweep):
         with _asking:
             trial = studies.ask(study, sweep)
@@ -83,9 +79,6 @@ def _work(study: optuna.Study, sweep: Sweep, launcher: Launcher, life: SignOfLif
         if life:
             life.trial = None
         _keep_best_models(study, sweep)
-        run += 1
-        if life and run == sweep.options.trials_per_worker and not studies.is_finished(study, sweep):
-            sys.exit(RECYCLED)
 
 
 def _run(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:

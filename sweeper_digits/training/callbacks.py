@@ -11,6 +11,7 @@ import numpy as np
 
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs.folder import Run
+from sweeper_digits.screen import minutes
 from sweeper_digits.training.reporting import RunningTrial
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class History(keras.callbacks.Callback):
         left = (self.epochs - epoch - 1) * float(np.median(self.durations))
         log.info(
             "epoch %3d/%d  %s  %s images/s  %s left",
-            epoch + 1, self.epochs, values, f"{self.images / seconds:,.0f}", f"{left // 60:.0f}:{left % 60:02.0f}",
+            epoch + 1, self.epochs, values, f"{self.images / seconds:,.0f}", minutes(left),
         )  # fmt: skip
         for name, value in metrics.items():
             if not math.isfinite(value):

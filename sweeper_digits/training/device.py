@@ -1,6 +1,5 @@
 """What the machine can do: GPU or CPU, and in which precision; and giving back its memory."""
 
-import contextlib
 import gc
 import os
 import platform
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import keras
 
-from sweeper_digits.command_line import quiet_import
 from sweeper_digits.errors import UserError
+from sweeper_digits.screen import quiet_import
 
 # Instructions that multiply bfloat16 natively; without them it is emulated and slower than float32.
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
@@ -41,25 +40,6 @@ def choose_device(device: str) -> str:
     return "gpu:0"
 
 
-def data_parallel(gpus: int) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which models train on so many GPUs, each on its share of every batch; 1: no change.
-
-    Raises:
-        UserError: Keras' backend cannot, or sees fewer.
-    """
-    if gpus == 1:
-        return contextlib.nullcontext()
-    if (backend := keras.backend.backend()) != "jax":
-        raise UserError(
-            f"gpus={gpus}: on {backend}, Keras trains a model on one GPU; set KERAS_BACKEND=jax, "
-            "or use gpus=1 and give each GPU a worker of its own: hydra.sweeper.n_jobs"
-        )
-    found = _gpus_of_jax()
-    if len(found) < gpus:
-        raise UserError(f"gpus={gpus}: Keras (jax) sees {len(found)}; ask for fewer")
-    return keras.distribution.DataParallel(devices=found[:gpus], auto_shard_dataset=False).scope()
-
-
 def choose_precision(precision: str, device: str) -> str:
     """Return `float32`, `bfloat16` or `float16`; `auto` is bfloat16 where it is native.
 
@@ -87,11 +67,9 @@ def forget_models() -> None:
         registered = ops.gradient_registry._registry
         for name in [name for name in registered if name.startswith("CustomGradient-")]:
             del registered[name]
-    # clear_session sets both back to their defaults.
-    policy, distribution = keras.config.dtype_policy(), keras.distribution.distribution()
+    policy = keras.config.dtype_policy()  # clear_session sets it back to its default
     keras.utils.clear_session()  # collects garbage too: a Keras model is full of cycles
     keras.config.set_dtype_policy(policy)
-    keras.distribution.set_distribution(distribution)
 
 
 def describe(device: str) -> str:
@@ -119,10 +97,6 @@ def _sees_gpu() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
-
-
-def _gpus_of_jax() -> list[str]:
-    return keras.distribution.list_devices("gpu") if _sees_gpu() else []
 
 
 def _gpu_has_bfloat16() -> bool:

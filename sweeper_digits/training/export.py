@@ -114,7 +114,7 @@ def _tflite(model: keras.Model, path: Path) -> Predict:
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Keep the converters' own reports off the screen; the comparison says what counts."""
-    from sweeper_digits.command_line import quiet_import
+    from sweeper_digits.screen import quiet_import
 
     with (
         quiet_import(),

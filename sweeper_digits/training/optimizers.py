@@ -6,7 +6,7 @@ import keras
 from hydra.utils import instantiate
 from keras import ops
 
-from sweeper_digits import schema
+from sweeper_digits import options
 
 
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -40,10 +40,10 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def build_optimizer(
-    optimizer: schema.Optimizer, schedule: schema.Schedule, steps_per_epoch: int, epochs: int
+    optimizer: options.Optimizer, schedule: options.Schedule, steps_per_epoch: int, epochs: int
 ) -> keras.optimizers.Optimizer:
     """Build the optimizer with its schedule; weight decay spares biases and normalization."""
-    built = instantiate(optimizer, _execution_whitelist_=schema.TARGETS)
+    built = instantiate(optimizer, _execution_whitelist_=options.TARGETS)
     if optimizer.weight_decay == 0:
         built.weight_decay = None  # else Keras multiplies every weight by 1 at every step
     built.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

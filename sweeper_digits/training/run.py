@@ -12,18 +12,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from keras import ops
 
+from sweeper_digits import screen
 from sweeper_digits.data.digits import CLASSES, Digits
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
+from sweeper_digits.options import TARGETS, All
 from sweeper_digits.runs.folder import Run, replacing
 from sweeper_digits.runs.predictions import Predictions, by_class
-from sweeper_digits.runs.record import METRIC_OF
-from sweeper_digits.schema import BY_EPOCH, TARGETS, All, Config
+from sweeper_digits.schema import BY_EPOCH, METRIC_OF, Config
 from sweeper_digits.training import device as hardware
 from sweeper_digits.training import export as exporting
 from sweeper_digits.training import reporting as trials
@@ -34,26 +33,30 @@ from sweeper_digits.training.optimizers import build_optimizer
 
 log = logging.getLogger(__name__)
 
-PREDICT_BATCH = 480  # images, which most numbers of GPUs divide; more gain nothing on a CPU and cost memory
+PREDICT_BATCH = 480  # images; more gain nothing on a CPU and cost memory
 TIMED = 2 * PREDICT_BATCH  # images
 
 
-def run(config: Config) -> float | list[float] | None:
-    """Train as configured, leave everything in Hydra's output folder, and return the objective.
+def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | list[float] | None:
+    """Train as configured, leave everything in a folder, and return the objective.
 
     With split=kfold and no fold named, each fold is trained in a folder of its own and the
     objective is the mean over the folds. With several objectives they are returned as a list. A
     trial that its sweep prunes, or that diverges, returns None and leaves metrics.json saying so.
 
+    Args:
+        config: The run.
+        folder: Where its files go; made by the caller.
+        in_sweep: Whether it is a trial of a sweep.
+
     Raises:
         UserError: Bad input, or a loss that became NaN.
     """
     started = time.perf_counter()
-    hydra = HydraConfig.get()
-    if isinstance(config.split, All) and hydra.mode == RunMode.MULTIRUN:
+    if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
-    here = Run(hydra.runtime.output_dir)
-    source = _source(config, hydra.mode)
+    here = Run(folder)
+    source = _source(config, in_sweep)
     device = hardware.choose_device(config.device)
     precision = hardware.choose_precision(config.precision, device)
     exporting.check_packages(config.export)
@@ -66,7 +69,7 @@ def run(config: Config) -> float | list[float] | None:
     log.info("data       %s: %s images of 28x28", digits.source, f"{len(digits.images):,}")
     log.info("split      %s", _describe(parts, len(digits.labels)))
     log.info("device     %s, %s, keras %s on %s", hardware.describe(device), precision, keras.__version__, _backend())
-    with keras.device(device), hardware.data_parallel(config.gpus):
+    with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
         try:
             if len(parts) == 1:
@@ -103,14 +106,14 @@ def run(config: Config) -> float | list[float] | None:
         here.write_metrics(about | metrics)
     if not finished:
         return None
-    log.info("%-13s %s", "folder", _relative(here.folder))
+    log.info("%-13s %s", "folder", screen.relative(here.folder))
     return objective
 
 
-def _source(config: Config, mode: RunMode | None) -> Run | None:
+def _source(config: Config, in_sweep: bool) -> Run | None:
     source = Run(config.resume) if config.resume else None
     # In a sweep, a trial may go on from folds that were all finished when its process died.
-    if source and source.metrics.exists() and mode == RunMode.RUN:
+    if source and source.metrics.exists() and not in_sweep:
         raise UserError(f"resume={config.resume}: this run has finished; nothing is left to continue")
     return source
 
@@ -186,7 +189,7 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     model = build_cnn(**vars(config.model))
     augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
     trainee = _trainee(digits.images, augmentation, model)
-    batch = min(config.batch_size, len(parts.train) // config.gpus * config.gpus)
+    batch = min(config.batch_size, len(parts.train))
     steps, steps_per_execution = _steps(len(parts.train) // batch)
     optimizer = build_optimizer(config.optimizer, config.schedule, steps, config.epochs)
     _compile(trainee, optimizer, steps_per_execution)
@@ -198,7 +201,7 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
     checkpoint = Checkpoint(here, trainee, trainee.optimizer, best)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(here, config.epochs, steps * batch)
-    validate = _validation(trainee, parts.validation, labels, config.gpus) if len(parts.validation) else None
+    validate = _validation(trainee, parts.validation, labels) if len(parts.validation) else None
     callbacks: list[keras.callbacks.Callback] = [*([validate] if validate else []), history, best, checkpoint]
     trial = trials.running()
     if trial:
@@ -350,13 +353,10 @@ def _batches(indices: np.ndarray, labels: np.ndarray, size: int) -> tuple[Any, .
     return (tf.data.Dataset.from_tensor_slices((batches, labels[batches])).with_options(options),)
 
 
-def _validation(trainee: keras.Model, validation: np.ndarray, labels: np.ndarray, gpus: int) -> Validation:
-    """Return the callback that validates, in batches of equal size, a multiple of `gpus`.
-
-    Of another size, TensorFlow would trace once more.
-    """
+def _validation(trainee: keras.Model, validation: np.ndarray, labels: np.ndarray) -> Validation:
+    """Return the callback that validates, in batches of equal size: TensorFlow would trace another size once more."""
     batches = -(-len(validation) // PREDICT_BATCH)
-    size = -(-len(validation) // (batches * gpus)) * gpus
+    size = -(-len(validation) // batches)
     filled = np.resize(validation, batches * size).astype(np.int32)
     # A model of its own: for the trained one, predict would unroll as many steps as fit makes in a call.
     predictor = keras.Model(trainee.inputs, trainee.outputs)
@@ -454,7 +454,3 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _relative(folder: Path) -> Path:
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

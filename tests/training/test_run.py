@@ -5,6 +5,7 @@ import csv
 import gc
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,11 @@ def test_a_run_learns_and_its_numbers_agree(whole: tuple[Run, object], digits: D
     assert (metrics["train_images"], metrics["validation_images"]) == (255, 45)
     matrix = np.array(metrics["confusion_matrix"])
     assert matrix.sum() == 45 and np.trace(matrix) / 45 == pytest.approx(metrics["val_accuracy"], abs=1e-6)
-    assert metrics["state"] == "finished" and metrics["seed"] == 0 and metrics["git_commit"] is not False
+    assert (
+        metrics["state"] == "finished"
+        and metrics["seed"] == 0
+        and re.fullmatch(r"[0-9a-f]{40}(\+changes)?", metrics["git_commit"] or "0" * 40)
+    )
     assert {"python", "keras", "tensorflow", "numpy"} <= set(metrics["versions"])
 
 
@@ -108,7 +113,7 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, op
 
 def test_saved_model_gives_the_best_epochs_loss(whole: tuple[Run, object], digits: Digits) -> None:
     from sweeper_digits.data.split import splits
-    from sweeper_digits.schema import Holdout
+    from sweeper_digits.options import Holdout
 
     run, _ = whole
     (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels)
@@ -173,52 +178,6 @@ def test_other_backends_train_models_that_tensorflow_loads(
     saved = Run(tmp_path / "run").read_validation()
     probabilities = model.predict(digits.images[saved.images], verbose=0)
     np.testing.assert_allclose(probabilities, saved.probabilities, atol=2e-3)  # saved as float16 logarithms
-
-
-ON_TWO = """
-import sys
-sys.path.insert(0, {root!r})
-import keras
-from sweeper_digits import command_line
-from sweeper_digits.training import device
-from sweeper_digits.training import run as training
-device._gpus_of_jax = lambda: keras.distribution.list_devices("cpu")
-restore = training.BestWeights.restore
-def counted(self):
-    print("devices", {{len(weight.value.sharding.device_set) for weight in self.kept.weights}})
-    restore(self)
-training.BestWeights.restore = counted
-import train
-command_line.start(train.main)
-"""
-
-
-def test_one_model_on_two_devices_is_the_model_of_one(tmp_path: Path, tiny: list[str]) -> None:
-    """Of the CPU, JAX makes two; only which devices count as GPUs is changed here."""
-    pytest.importorskip("jax", reason="jax is not installed")
-    environment = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    for gpus in (1, 2):
-        options = ["objective=[val_loss,milliseconds_per_image]", f"hydra.run.dir={gpus}", f"gpus={gpus}"]
-        command = [sys.executable, "-c", ON_TWO.format(root=str(ROOT)), *tiny, "augmentation=light", *options]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        assert f"devices {{{gpus}}}" in done.stdout
-    one, two = (Run(tmp_path / folder).read_metrics() for folder in ("1", "2"))
-    assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
-    assert two["milliseconds_per_image"] > 0
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["gpus=2"], "gpus=2: on tensorflow, Keras trains a model on one GPU; set KERAS_BACKEND=jax"),
-        (["gpus=2", "device=cpu"], "gpus=2: device=cpu trains on none; use device=gpu or auto"),
-        (["gpus=3"], "gpus=3: batch_size=32 cannot be divided by it"),
-    ],
-)
-def test_gpus_that_cannot_be_used_together_are_refused(train: Train, overrides: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match=message):
-        train(*overrides)
 
 
 @pytest.mark.parametrize("option", ["strong", "elastic"])
@@ -419,8 +378,6 @@ def test_diverging_training_stops_and_keeps_its_history(train: Train) -> None:
     ],
 )
 def test_bad_input_is_one_line(train: Train, overrides: list[str], message: str) -> None:
-    import re
-
     with pytest.raises(SystemExit) as caught:
         train(*overrides)
     text = str(caught.value)

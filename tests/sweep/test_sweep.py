@@ -21,7 +21,6 @@ from conftest import ROOT
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import Run
-from sweeper_digits.training.reporting import RunningTrial
 
 PRUNERS = ["none", "median", "percentile", "hyperband", "successive_halving", "patient", "wilcoxon"]
 COMPLETE, PRUNED, FAIL, WAITING, RUNNING = (
@@ -124,7 +123,7 @@ def test_bad_trials_are_pruned_and_cost_nothing_more(sweeps: Sweeps) -> None:
     points = "[" + ",".join(f"{{optimizer.learning_rate:{rate}}}" for rate in (0.01, 0.012, 0.000101, 0.000102)) + "]"
     sweeps.ok(
         LEARNING_RATE,
-        f"search.enqueue={points}",
+        f"search.points={points}",
         "epochs=8",
         "schedule=constant",
         "hydra.sweeper.n_trials=4",
@@ -142,36 +141,12 @@ def test_bad_trials_are_pruned_and_cost_nothing_more(sweeps: Sweeps) -> None:
         assert not run.model.exists() and not run.checkpoint.exists()
 
 
-class WorstOfAll:
-    """A trial that its pruner always wants to stop."""
-
-    def report(self, value: float, step: int) -> None:
-        pass
-
-    def should_prune(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("splits", [1, 3])
-def test_a_trial_that_has_all_its_epochs_behind_it_is_not_pruned(splits: int) -> None:
-    for by_fold in (False, True):
-        running = RunningTrial(WorstOfAll(), by_fold=by_fold, prunes=True)
-        running.splits = splits
-        running.folds = [0.1] * (splits - 1)
-        assert running.epoch(0.5, 0, 2, last=False) is not by_fold
-        assert not running.epoch(0.5, 1, 2, last=True)
-        assert not running.fold(0.5)
-    running = RunningTrial(WorstOfAll(), by_fold=False, prunes=True)
-    running.splits = 2
-    assert running.epoch(0.5, 1, 2, last=True)  # another fold is to come
-
-
 @pytest.mark.parametrize(("pruner", "startup"), [("median", "n_startup_trials=1"), ("wilcoxon", "n_startup_steps=2")])
 def test_folds_are_pruned_too(sweeps: Sweeps, pruner: str, startup: str) -> None:
     points = "[{optimizer.learning_rate:0.01},{optimizer.learning_rate:0.000101}]"
     sweeps.ok(
         LEARNING_RATE,
-        f"search.enqueue={points}",
+        f"search.points={points}",
         f"hydra/sweeper/pruner={pruner}",
         f"hydra.sweeper.pruner.{startup}",
         "split=kfold",
@@ -396,12 +371,6 @@ def test_a_parameter_is_drawn_only_where_the_chosen_option_has_it(in_process: Ca
     assert drawn == {"adam": False, "sgd": True}
 
 
-def test_a_fresh_worker_takes_over_after_trials_per_worker(sweeps: Sweeps) -> None:
-    sweeps.ok(LEARNING_RATE, "epochs=1", "hydra.sweeper.n_trials=3", "hydra.sweeper.trials_per_worker=2")
-    workers = [t.user_attrs["worker"] for t in sweeps.study().trials]
-    assert workers[0] == workers[1] != workers[2]
-
-
 def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps]) -> None:
     sweeps = in_process(LEARNING_RATE, "hydra.sweeper.n_trials=3", "hydra.sweeper.keep_models=1", "epochs=1")
     best = sorted((t for t in sweeps.study().trials if t.state == COMPLETE), key=lambda t: t.value)[:1]
@@ -417,84 +386,6 @@ def test_two_supervisors_share_one_budget(sweeps: Sweeps) -> None:
             assert process.returncode == 0, out
     assert sweeps.states()[COMPLETE] + sweeps.states().get(PRUNED, 0) == 6
     assert set(sweeps.states()) <= {COMPLETE, PRUNED, WAITING}
-
-
-RACE = """
-import sys, time
-sys.path.insert(0, {root!r})
-from types import SimpleNamespace
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
-import optuna
-from sweeper_digits.sweep import study as studies
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = studies.open_storage("sqlite:///race.db", 60, lambda study, trial: None)
-study = optuna.create_study(study_name="race", storage=storage, load_if_exists=True)
-sampler = {{"_target_": "optuna.samplers.RandomSampler", "seed": 0}}
-sweep = SimpleNamespace(options=SimpleNamespace(n_trials=25, sampler=sampler), size=lambda: float("inf"))
-studies.is_enumerated = lambda sweep: False
-while not studies.is_finished(study, sweep):
-    trial = studies.ask(study, sweep)
-    if trial is None:
-        time.sleep(0.01)
-        continue
-    trial.suggest_float("x", 0, 1)
-    study.tell(trial, 1.0)
-"""
-
-
-def test_six_processes_never_overshoot_one_budget(tmp_path: Path) -> None:
-    optuna.create_study(study_name="race", storage=f"sqlite:///{tmp_path}/race.db")
-    code = RACE.format(root=str(ROOT))
-    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) for _ in range(6)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 6
-    trials = optuna.load_study(study_name="race", storage=f"sqlite:///{tmp_path}/race.db").trials
-    assert sum(t.state == COMPLETE for t in trials) == 25
-    assert {t.state for t in trials} <= {COMPLETE, WAITING}
-    assert len({t.params["x"] for t in trials if t.state == COMPLETE}) == 25  # though all have one seed
-
-
-POP = """
-import sys, time
-sys.path.insert(0, {root!r})
-import optuna
-from sweeper_digits.sweep import study as studies
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = studies.open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
-study = optuna.load_study(study_name="queue", storage=storage)
-time.sleep(max(0, {start} - time.time()))
-while trial := studies._pop(study):
-    print(trial.number, flush=True)
-"""
-
-
-def test_a_queued_trial_is_begun_by_one_process_only(tmp_path: Path) -> None:
-    study = optuna.create_study(study_name="queue", storage=f"sqlite:///{tmp_path}/queue.db")
-    for number in range(40):
-        study.enqueue_trial({"x": number})
-    code = POP.format(root=str(ROOT), start=time.time() + 8)
-    begun = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    numbers = [int(line) for process in begun for line in process.communicate(timeout=120)[0].split()]
-    assert sorted(numbers) == list(range(40))
-
-
-def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes() -> None:
-    from sweeper_digits.sweep import study as studies
-
-    study = optuna.create_study()
-    study.enqueue_trial({"x": 1})
-    fates = [None, 2, None, None, 2, None, 2]  # the last is one death too many
-    for fate in fates:
-        trial = study._storage.get_trial(study.ask()._trial_id)
-        assert studies.fail(study, trial, "its worker died")
-        studies.requeue(study, trial, fate)
-    assert len(study.trials) == len(fates) and study.trials[-1].system_attrs["retry_history"] == list(
-        range(len(fates) - 1)
-    )
-    assert [studies.is_own_failure(trial, 2) for trial in study.trials] == [False] * 5 + [True] * 2
 
 
 def test_the_reported_metric_is_the_objective(in_process: Callable[..., Sweeps]) -> None:
@@ -523,7 +414,6 @@ def test_a_running_sweep_does_not_see_edited_config(tmp_path: Path, tiny: list[s
         *tiny,
         "epochs=12",
         "model.dropout=0.1,0.2,0.3",
-        "hydra.sweeper.trials_per_worker=1",
     ]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         while not list(tmp_path.glob("multirun/sweep/0/history.csv")):
@@ -563,12 +453,12 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
     [
         (["model.dropuot=interval(0,1)"], r"model.dropuot: no option .* has this key \(did you mean 'model.dropout'"),
         (["optimizer=adam,rmspropp"], r"optimizer=rmspropp: no such option \(did you mean 'rmsprop'\?\)"),
-        ([LEARNING_RATE, "search.enqueue=[{optimizer.learning_rate: 5}]"], r"learning_rate=5 is outside"),
-        ([LEARNING_RATE, "search.enqueue=[{learning_rate: 0.01}]"], r"learning_rate is not searched \(did you mean"),
-        ([LEARNING_RATE, "search.enqueue=[1]"], r"search.enqueue: 1 is no point, as \{optimizer"),
+        ([LEARNING_RATE, "search.points=[{optimizer.learning_rate: 5}]"], r"learning_rate=5 is outside"),
+        ([LEARNING_RATE, "search.points=[{learning_rate: 0.01}]"], r"learning_rate is not searched \(did you mean"),
+        ([LEARNING_RATE, "search.points=[1]"], r"search.points=\[1\]: not a list of points; for example"),
         (["search.points=nowhere.yaml"], r"nowhere\.yaml: No such file"),
-        (["search.points=5"], r"search\.points=5: not a list of runs, as \[\{optimizer"),
-        (["search.points=[5]"], r"search\.points=\[5\]: not a list of runs"),
+        (["search.points=5"], r"search\.points=5: not a list of points; for example \[\{optimizer"),
+        (["search.points=[5]"], r"search\.points=\[5\]: not a list of points"),
         (["seed=1,2", "study=.."], r"study=\.\.: it names a folder"),
         (["seed=1,2", "hydra.sweeper.heartbeat_seconds=0"], "heartbeat_seconds=0: must be at least 1"),
         (["split=all", "seed=1,2"], "split=all: a sweep needs a validation part"),

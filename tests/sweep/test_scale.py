@@ -370,7 +370,7 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
     points = "[{optimizer.learning_rate:0.01},{optimizer.learning_rate:0.012},{optimizer.learning_rate:0.000101}]"
     sweep.ok(
         LEARNING_RATE,
-        f"search.enqueue={points}",
+        f"search.points={points}",
         f"hydra/launcher={launcher}",
         "hydra.sweeper.n_jobs=2",
         "hydra.sweeper.n_trials=3",
@@ -416,9 +416,6 @@ def test_workers_are_dealt_over_the_gpus(tmp_path: Path, sweep_of: Callable[...,
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.splitlines()[-1].startswith("error: hydra.sweeper.n_jobs=3: 2 GPU(s) take 2 workers")
-    with sweep.start(*arguments, "gpus=4") as process:
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and out.splitlines()[-1] == "error: gpus=4: this machine has 2; ask for fewer"
     with sweep.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
         wait_for(lambda: len(psutil.Process(process.pid).children()) == 3)
         children = psutil.Process(process.pid).children()

@@ -1,0 +1,106 @@
+"""What a person sees: one-line errors, quiet imports, and how times, numbers and paths are written."""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeper_digits.errors import UserError, closest
+
+# Read once: `command_line.start` sets the variable for Hydra's sake.
+SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+# Lines of Hydra's and OmegaConf's messages that repeat the others or lead astray.
+HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
+
+
+def exit_in_one_line(do: Callable[[], object]) -> None:
+    """Call `do`; on bad input print one line and exit with status 1, on Ctrl-C exit with status 130."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        do()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `compare | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        sys.exit(1)
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        if SHOW_TRACEBACK:
+            raise
+        sys.exit(f"error: {_one_line(error)}")
+
+
+@contextlib.contextmanager
+def job_errors() -> Iterator[None]:
+    """End a single run at once on bad input; let a sweep see the exception instead.
+
+    Hydra prints a line of its own for an exception that leaves a job, so a single run
+    leaves by SystemExit, which Hydra does not catch.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN or SHOW_TRACEBACK:
+            raise
+        sys.exit(f"error: {_one_line(error)}")
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keep off the screen what TensorFlow's libraries print to file descriptor 2 while they load.
+
+    They print before any log level applies. If the import fails, all of it is shown. Later
+    TensorFlow logs errors only: each new model is a retracing to it, which it warns of.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            captured.seek(0)
+            os.write(screen, captured.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
+
+
+def minutes(seconds: float) -> str:
+    """Write a duration as minutes:seconds."""
+    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+
+
+def brief(value: Any) -> str:
+    """Write a setting in four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def relative(path: Path) -> Path:
+    """Write a path from the current folder where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return (
+            f"{group}={name}: no such option{closest(name, error.options)}; "
+            f"choose from {', '.join(sorted(error.options))}"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    lines = [str(error)] + ([str(error.__cause__)] if error.__cause__ and not isinstance(error, UserError) else [])
+    parts = [part.strip().rstrip(".") for line in lines for part in line.splitlines() if part.strip()]
+    return "; ".join(dict.fromkeys(part for part in parts if not part.startswith(HYDRA_NOISE)))
