@@ -1,10 +1,13 @@
 """Hydra + Optuna sweeps for Keras digit classifiers.
 
-Reading order:
-    what can be said    schema, command_line, errors
-    one run             data, split, augmentation, models, optimizers, device, callbacks, training, run, figures
-    a sweep             sweeper, space, storage, study, trial, life, worker, remote, supervisor
-    runs that exist     records, recipe, predictions, compare, report, confirm, predict, exporting, doctor, __main__
+Reading order, each line after what it imports:
+    errors, screen, options, schema   what a user can say, and what a user sees
+    data                              from a file to arrays
+    runs                              what a run leaves in its folder
+    training                          one run
+    sweep                             many runs
+    results                           decisions from runs that exist
+    command_line, __main__            `python train.py` and `python -m sweeper_digits`
 """
 
 __version__ = "0.1.0"

@@ -1,1 +1,13 @@
-"""Decisions from runs that exist: compare, confirm, predict, submit, repair."""
+"""Decisions from runs that exist: one module for each verb of `python -m sweeper_digits`, and its parts.
+
+Reading order:
+    compare     the table of runs: filter, sort and group
+    statistics  means, intervals and differences over seeds and folds
+    report      report.html
+    plots       the figures of the report
+    confirm     the finalists of a sweep on new seeds or folds
+    predict     scores and predictions of one model or several
+    ensemble    which runs predict together, and with which weights
+    submission  Kaggle's submission file
+    doctor      what is stuck in a study, and its repair
+"""

@@ -1,1 +1,8 @@
-"""What a run leaves in its folder, and how it is read again. Knows neither Keras nor Optuna."""
+"""What a run leaves in its folder. This room imports neither Keras nor Optuna.
+
+Reading order:
+    folder       every file of a run: its name, its writer, its reader
+    predictions  a run's validation predictions and their scores
+    record       a run that exists: read whole, or marked unreadable
+    recipe       the overrides that repeat a run
+"""

@@ -1,1 +1,16 @@
-"""Many runs: a study, its queue, its workers. Knows no Keras."""
+"""Many runs: a study, its queue, its workers. This room does not import Keras.
+
+Reading order:
+    plugin      the sweeper that Hydra loads
+    space       the search space, the fixed overrides and the objectives of a sweep
+    grammar     the search space as a user types it
+    storage     the database of studies, with retries
+    study       opens a study and checks that it is the same sweep; sampler and pruner
+    queue       the budget: which trial runs next, and which is tried again
+    supervisor  starts workers, watches them and ends the sweep
+    crew        worker processes, their cores and GPUs
+    progress    the screen and the result files of a sweep
+    frozen      the sweep's copy of conf/, and the check that the sweep is unchanged
+    worker      the loop of one worker process
+    job         a trial that a launcher runs on another machine, and its heartbeats
+"""

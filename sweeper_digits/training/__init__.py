@@ -1,1 +1,17 @@
-"""One run: build, fit, evaluate, write. Knows no Optuna."""
+"""One run, in three steps: prepare, fit, keep. This room does not import Optuna.
+
+Reading order:
+    run           one run or all its folds, and its metrics
+    prepare       from a config to data, a model and a compiled optimizer
+    fit           the epochs; returns what was measured
+    keep          weights, scores, predictions and pictures into the run folder
+    feed          how images reach a training step
+    models        the network
+    augmentation  random changes of images
+    optimizers    optimizers and learning rate schedules
+    callbacks     history, best weights, checkpoint and clean epochs
+    reporting     the trial that a training reports to
+    device        device, precision and threads
+    figures       the pictures
+    export        the model in other formats
+"""
