@@ -1,0 +1,170 @@
+"""README, docs and --help name only what exists: files, commands, options and keys."""
+
+import dataclasses
+import io
+import itertools
+import re
+import shlex
+import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from omegaconf import OmegaConf
+
+from sweeper_digits import __main__, options, schema, screen
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+TEXT = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+INLINE = [" ".join(found.split()) for text in TEXT.values() for found in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
+# `key=value`, also several; a value with `|` lists choices, and one with `<` or `...` is a placeholder.
+OVERRIDES = [text for text in INLINE if re.fullmatch(r"(?:\+?[a-z][\w./]*=[^\s<]+ ?)+", text) and "..." not in text]
+GROUPS = {group: list(variants.values()) for group, variants in options.OPTIONS.items()}
+GROUPS |= {"model": [options.Model], "augmentation": [options.Augmentation], "search": [schema.Search]}
+VERBS = ("compare", "confirm", "predict", "doctor")
+
+
+def commands(program: str) -> list[str]:
+    """Return the arguments of each command of the documents that runs a program."""
+    blocks = [body for text in TEXT.values() for _, language, body in BLOCK.findall(text) if not language]
+    lines = [line for body in blocks for line in body.replace("\\\n", " ").splitlines()] + INLINE
+    ran = [re.search(rf"\b{program} *([^>]*)", line) for line in lines]
+    return list(dict.fromkeys(found[1].strip() for found in ran if found))
+
+
+def keys_of(group: str) -> set[str]:
+    """Return the keys that a user can set in a group, over all of its options."""
+    fields = {field.name for option in GROUPS[group] for field in dataclasses.fields(option)}
+    return fields - {"_target_", "shape", "name"}  # the option itself decides these
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of conf/ with the two files that the README tells the reader to write."""
+    folder = tmp_path_factory.mktemp("docs") / "conf"
+    shutil.copytree(ROOT / "conf", folder)
+    blocks = {language: body for _, language, body in BLOCK.findall(TEXT[ROOT / "README.md"])}
+    (folder / "model" / "wide.yaml").write_text(blocks["yaml"])
+    shutil.copy(folder / "search" / "quick.yaml", folder / "search" / "mine.yaml")
+    return folder
+
+
+def draws(override: Override) -> list[str]:
+    """Return an override for each choice of a sweep, or for the lower bound of an interval."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{override.get_key_element()}={value.start}"]
+    if override.is_sweep_override():
+        return [f"{override.get_key_element()}={text}" for text in override.sweep_string_iterator()]
+    return [str(override.input_line)]
+
+
+def check_overrides(conf: Path, arguments: list[str]) -> None:
+    """Compose and parse the overrides of a command; each choice of a sweep occurs once."""
+    needs_path = any(argument in ("data=kaggle", "data=idx", "data=npz") for argument in arguments)
+    if needs_path and not any(argument.startswith("data.path=") for argument in arguments):
+        arguments = [*arguments, "data.path=x"]
+    each = [draws(override) for override in OverridesParser.create().parse_overrides(arguments)]
+    with initialize_config_dir(str(conf)):
+        for row in itertools.zip_longest(*each) if each else [()]:
+            schema.parse(compose("config", [one or first[0] for one, first in zip(row, each, strict=True)]))
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """Parse a command line of `python -m sweeper_digits`, without doing it, and return what is printed."""
+    monkeypatch.setattr(screen, "exit_in_one_line", lambda do: None)
+    monkeypatch.setattr(sys, "argv", ["sweeper_digits", *arguments])
+    with redirect_stdout(io.StringIO()) as screened:
+        try:
+            __main__.main()
+        except SystemExit as ended:
+            assert ended.code == 0, arguments
+    return screened.getvalue()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[path]):
+        assert (path.parent / target).exists(), target
+
+
+def test_paths_exist(conf: Path) -> None:
+    rooted = re.compile(r"(?:conf|docs|tests|benchmarks|sweeper_digits|\.ci)/[\w./]*")
+    named = [name for name in INLINE if rooted.fullmatch(name) and not re.search(r"\b(NAME|GROUP|ROOM)\b", name)]
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / name).exists() or (conf.parent / name).exists(), name
+
+
+@pytest.mark.parametrize("command", commands(r"python train\.py"))
+def test_commands_of_train_compose(command: str, conf: Path) -> None:
+    arguments = shlex.split(command, comments=True)
+    if "--cfg" in arguments:
+        del arguments[arguments.index("--cfg") : arguments.index("--cfg") + 2]
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    assert set(flags) <= {"-m", "--help"}
+    check_overrides(conf, [argument for argument in arguments if argument not in flags])
+
+
+@pytest.mark.parametrize("command", commands("python -m sweeper_digits"))
+def test_commands_on_runs_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for verb in command.split(" ")[0].split("|"):
+        printed(monkeypatch, verb, *(shlex.split(command, comments=True)[1:] or ["--help"]))
+
+
+@pytest.mark.parametrize("command", commands(r"python benchmarks/"))
+def test_benchmarks_have_their_flags(command: str) -> None:
+    name, *arguments = command.split()
+    code = (ROOT / "benchmarks" / name).read_text()
+    for flag in arguments:
+        assert not flag.startswith("--") or f'"{flag}"' in code, flag
+
+
+def test_flags_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = "--cfg --help ruff format --check " + "".join(printed(monkeypatch, verb, "--help") for verb in VERBS)
+    known += "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
+    for flag in {flag for text in INLINE for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}:
+        assert re.search(rf"{flag}\b", known), flag
+
+
+@pytest.mark.parametrize("text", dict.fromkeys(OVERRIDES))
+def test_overrides_compose(text: str, conf: Path) -> None:
+    launcher = "ray" if "launcher.ray" in text else "submitit_slurm"
+    needed = [f"hydra/launcher={launcher}"] if "hydra.launcher." in text else []
+    check_overrides(conf, [*needed, *shlex.split(text.replace("|", ","))])
+
+
+def test_keys_exist(conf: Path) -> None:
+    with initialize_config_dir(str(conf)):
+        launchers = ("submitit_slurm", "ray")
+        configs = [compose("config", [f"hydra/launcher={name}"], return_hydra_config=True) for name in launchers]
+    for name in {name for name in INLINE if re.fullmatch(r"\w+(\.\w+)+", name)} - {"model.keras"}:
+        first, *middle, last = name.split(".")
+        if first in GROUPS:
+            assert last in keys_of(first), name
+        elif first == "hydra":
+            nodes = [OmegaConf.select(config, ".".join([first, *middle])) for config in configs]
+            assert any(node is not None and last in node for node in nodes), name
+
+
+def test_help_names_every_key_on_one_screen() -> None:
+    texts = yaml.safe_load((ROOT / "conf" / "hydra" / "help" / "digits.yaml").read_text())
+    text = texts["template"].replace("${hydra.help.header}\n", texts["header"] + "\n")
+    assert len(text.splitlines()) <= 60 and max(map(len, text.splitlines())) <= 80
+    grouped, others, sweeps = re.findall(r"^(?:Values|Other values|Sweeps).*:\n((?:  .*\n)+)", text, re.MULTILINE)
+    for group in GROUPS:
+        words = re.search(rf"^  {group} +(.*(?:\n   .*)*)", grouped, re.MULTILINE)
+        assert words and set(words[1].split()) == keys_of(group)
+    header = re.findall(r"(\w+)=FOLDER", texts["header"])
+    runwide = {field.name for field in dataclasses.fields(schema.Config)} - set(GROUPS)
+    assert {line.split()[0] for line in others.splitlines()} | set(header) == runwide
+    named = re.search(r"hydra\.sweeper\. +((?:.*\n?)+)", sweeps)
+    assert named and set(named[1].split()) <= {field.name for field in dataclasses.fields(schema.StudySweeperConf)}
