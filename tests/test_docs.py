@@ -108,6 +108,7 @@ def test_paths_exist(conf: Path) -> None:
 def test_commands_of_train_compose(command: str, conf: Path) -> None:
     arguments = shlex.split(command, comments=True)
     if "--cfg" in arguments:
+        assert "-m" not in arguments  # Hydra takes only one of them
         del arguments[arguments.index("--cfg") : arguments.index("--cfg") + 2]
     flags = [argument for argument in arguments if argument.startswith("-")]
     assert set(flags) <= {"-m", "--help"}
