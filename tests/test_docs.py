@@ -90,7 +90,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     return screened.getvalue()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_files(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[path]):
         assert (path.parent / target).exists(), target
