@@ -12,14 +12,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from hydra.utils import instantiate
 from keras import ops
 
 from sweeper_digits import screen
-from sweeper_digits.data.digits import CLASSES, Digits
+from sweeper_digits.data.digits import CLASSES, Digits, load
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
-from sweeper_digits.options import TARGETS, All
+from sweeper_digits.options import All
 from sweeper_digits.runs.folder import Run, replacing
 from sweeper_digits.runs.predictions import Predictions, by_class
 from sweeper_digits.schema import BY_EPOCH, METRIC_OF, Config
@@ -252,24 +251,6 @@ def train(config: Config, digits: Digits, parts: Parts, here: Run, source: Run |
         _draw(here, digits, parts, rows, augmentation, metrics, probabilities)
     metrics["seconds"] = round(time.perf_counter() - started, 3)
     return metrics
-
-
-def load(option: Any) -> Digits:
-    """Load the digits that an option of the config group `data` names; once per process.
-
-    A changed file is read again.
-    """
-    fields = vars(option)
-    path = Path(fields["path"]) if "path" in fields else None
-    changed = path.stat().st_mtime_ns if path and path.exists() else 0
-    return _load(option.__class__, tuple(sorted(fields.items())), changed)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(option: type, fields: tuple[tuple[str, str], ...], changed: int) -> Digits:
-    digits = instantiate(option(**dict(fields)), _execution_whitelist_=TARGETS)
-    assert isinstance(digits, Digits)  # noqa: S101 - the whitelist names loaders only
-    return digits
 
 
 class _Pixels(keras.layers.Layer):
