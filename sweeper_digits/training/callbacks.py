@@ -48,18 +48,18 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         predictor: From what `batches` has to logits, float32 (n, 10); it shares the trained weights.
-        batches: The validation images, as `Model.predict` takes them; those after the last label are filling.
+        batches: The validation images, as `Model.predict` takes them; images after the last label are filling.
+        batch_size: Of `batches`.
         labels: int (n,).
-        size: Of a batch.
     """
 
-    def __init__(self, predictor: keras.Model, batches: Any, labels: np.ndarray, size: int) -> None:
+    def __init__(self, predictor: keras.Model, batches: Any, batch_size: int, labels: np.ndarray) -> None:
         super().__init__()
-        self.predictor, self.batches, self.labels, self.size = predictor, batches, labels, size
+        self.predictor, self.batches, self.batch_size, self.labels = predictor, batches, batch_size, labels
 
     def log_probabilities(self) -> np.ndarray:
-        """Return what the weights of now say of the validation images, float32 (n, 10)."""
-        logits = self.predictor.predict(self.batches, batch_size=self.size, verbose=0)[: len(self.labels)]
+        """Return the logarithms of the present weights' probabilities of the validation images, float32 (n, 10)."""
+        logits = self.predictor.predict(self.batches, batch_size=self.batch_size, verbose=0)[: len(self.labels)]
         return np.asarray(keras.ops.convert_to_numpy(keras.ops.log_softmax(logits)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -79,6 +79,9 @@ class History(keras.callbacks.Callback):
         epochs: Planned.
         images: Trained on per epoch.
 
+    Attributes:
+        rows: All epochs so far, as in history.csv.
+
     Raises:
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
     """
@@ -86,7 +89,13 @@ class History(keras.callbacks.Callback):
     def __init__(self, run: Run, epochs: int, images: int) -> None:
         super().__init__()
         self.run, self.epochs, self.images = run, epochs, images
+        self.rows: list[dict[str, float]] = []
         self.live = sys.stderr.isatty()
+
+    def begin_with(self, rows: list[dict[str, float]]) -> None:
+        """Take over the epochs of a run that is resumed; other rows in history.csv are another training's and go."""
+        self.rows = rows
+        self.run.write_history(rows)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -121,7 +130,8 @@ class History(keras.callbacks.Callback):
             "seconds": round(seconds, 4),
             "images_per_second": round(self.images / seconds, 1),
         }
-        self.run.append_history({"epoch": epoch + 1} | metrics | rates)
+        self.rows.append({"epoch": epoch + 1} | metrics | rates)
+        self.run.append_history(self.rows[-1])
         if self.live:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -194,11 +204,11 @@ class Checkpoint(keras.callbacks.Callback):
     Weights, optimizer state, the states of all random generators, and the best weights so far.
     """
 
-    def __init__(
-        self, run: Run, trainee: keras.Model, optimizer: keras.optimizers.Optimizer, best: BestWeights
-    ) -> None:
+    def __init__(self, run: Run, trainee: keras.Model, best: BestWeights) -> None:
         super().__init__()
         self.run, self.best = run, best
+        # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
+        optimizer = trainee.optimizer
         optimizer.build(trainee.trainable_variables)
         # The images themselves are variables too; they do not belong into a checkpoint.
         images = [id(v) for v in trainee.get_layer("pixels_by_index").variables]
@@ -213,10 +223,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.loss])})
 
     def restore(self, source: Run) -> int:
-        """Take over the state and history of a killed run and return the epoch to begin with.
+        """Take over the state of a killed run and return the epoch, from 0, to begin with.
 
         Raises:
-            UserError: The checkpoint is of another model or optimizer.
+            UserError: There is no checkpoint, or it is of another model or optimizer.
         """
         state = source.read_checkpoint()
         shapes = [state[f"variable_{i}"].shape for i in range(sum(n.startswith("variable_") for n in state))]
@@ -227,6 +237,5 @@ class Checkpoint(keras.callbacks.Callback):
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
         epoch, best_epoch, self.best.loss = state["progress"].tolist()
         self.best.epoch, first_epoch = int(best_epoch), int(epoch)
-        self.run.write_history(source.read_history()[:first_epoch])
         log.info("resumed    %s after epoch %d", source.folder, first_epoch)
         return first_epoch

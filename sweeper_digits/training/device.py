@@ -15,6 +15,12 @@ BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 # NVIDIA compute capability from which bfloat16 is native (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
 
+if keras.backend.backend() == "tensorflow":
+    from tensorflow.python.framework import ops
+
+    # Private, for TensorFlow has no public way to forget a gradient function. Without it this import fails.
+    REGISTERED_GRADIENTS = ops.gradient_registry._registry
+
 
 def choose_device(device: str) -> str:
     """Return `gpu:0` or `cpu:0`, and let a GPU's memory grow as needed.
@@ -62,17 +68,14 @@ def forget_models() -> None:
     if not gc.get_freeze_count():
         gc.freeze()  # what imports left is not searched again: 0.4 s per call
     if keras.backend.backend() == "tensorflow":
-        from tensorflow.python.framework import ops
-
-        registered = ops.gradient_registry._registry
-        for name in [name for name in registered if name.startswith("CustomGradient-")]:
-            del registered[name]
+        for name in [name for name in REGISTERED_GRADIENTS if name.startswith("CustomGradient-")]:
+            del REGISTERED_GRADIENTS[name]
     policy = keras.config.dtype_policy()  # clear_session sets it back to its default
     keras.utils.clear_session()  # collects garbage too: a Keras model is full of cycles
     keras.config.set_dtype_policy(policy)
 
 
-def describe(device: str) -> str:
+def describe_device(device: str) -> str:
     """Return the name of the processor, for people."""
     if device.startswith("gpu"):
         return device

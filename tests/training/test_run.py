@@ -80,12 +80,10 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, op
     from tensorflow.python.framework import kernels
 
     from sweeper_digits import command_line
+    from sweeper_digits.data.split import Parts
     from sweeper_digits.results.predict import compose_config
     from sweeper_digits.runs import recipe
-    from sweeper_digits.training import run as training
-    from sweeper_digits.training.augmentation import RandomWarp
-    from sweeper_digits.training.models import build_cnn
-    from sweeper_digits.training.optimizers import build_optimizer
+    from sweeper_digits.training.prepare import prepare
 
     def on_gpu(operation: tf.Operation) -> bool:
         types = {}
@@ -99,11 +97,8 @@ def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, op
         )
 
     config = compose_config([f"augmentation={option}"], recipe.composer(command_line.CONF))
-    augmentation = RandomWarp(**vars(config.augmentation), seed=0)
-    trainee = training._trainee(digits.images, augmentation, build_cnn(**vars(config.model)))
-    optimizer = build_optimizer(config.optimizer, config.schedule, 2, 2)
-    training._compile(trainee, optimizer, 1)
-    optimizer.build(trainee.trainable_variables)
+    trainee = prepare(config, digits, Parts(np.arange(300), np.arange(0))).trainee
+    trainee.optimizer.build(trainee.trainable_variables)
     batch = tf.TensorSpec((100,), tf.int32)
     step = tf.function(lambda x, y: trainee.train_step((x, y))).get_concrete_function(batch, batch)
     operations = step.graph.get_operations()
