@@ -1,1 +1,1 @@
-"""One run: build, fit, evaluate, write. Knows no Optuna."""
+"""One run: `prepare`, `fit`, `keep`, which `run` puts together. Knows no Optuna."""

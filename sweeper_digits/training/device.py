@@ -1,4 +1,4 @@
-"""What the machine can do: GPU or CPU, and in which precision; and giving back its memory."""
+"""The machine that trains: its device, its precision, and giving its memory back."""
 
 import gc
 import os
@@ -61,12 +61,13 @@ def choose_precision(precision: str, device: str) -> str:
 def forget_models() -> None:
     """Free the memory of the models that this process trained before and no longer uses.
 
-    TensorFlow keeps each traced training step for ever: the all-reduce in Keras' optimizers
-    registers a gradient function, globally, that refers to it (about 15 MiB per trained model;
-    https://github.com/keras-team/tf-keras/pull/898).
+    TensorFlow keeps each traced training step for ever, about 15 MiB per trained model: the all-reduce in Keras'
+    optimizers registers a global gradient function that refers to it.
+
+    Source: https://github.com/keras-team/tf-keras/pull/898
     """
     if not gc.get_freeze_count():
-        gc.freeze()  # what imports left is not searched again: 0.4 s per call
+        gc.freeze()  # later collections skip the objects that imports made: 0.4 s per call
     if keras.backend.backend() == "tensorflow":
         for name in [name for name in REGISTERED_GRADIENTS if name.startswith("CustomGradient-")]:
             del REGISTERED_GRADIENTS[name]
@@ -76,7 +77,7 @@ def forget_models() -> None:
 
 
 def describe_device(device: str) -> str:
-    """Return the name of the processor, for people."""
+    """Return the name of the processor for the screen."""
     if device.startswith("gpu"):
         return device
     return f"cpu ({_cpu_info('model name') or platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
@@ -85,8 +86,8 @@ def describe_device(device: str) -> str:
 def _sees_gpu() -> bool:
     """Return whether Keras' backend has a GPU.
 
-    Keras' own list of devices does not serve: on TensorFlow it starts them, after which their memory can no longer be
-    told to grow, on JAX it raises where there is none, and for PyTorch Keras has no list.
+    Keras' own list of devices cannot be used: on TensorFlow it starts the devices, after which their memory can no
+    longer be told to grow; on JAX it raises where there is no GPU; for PyTorch Keras has no list.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -46,11 +46,11 @@ class Feed:
 
     Attributes:
         images: int (n,), places in the data of the images that train.
-        labels: int32 (m,), of all data.
-        batch_size: At most n.
-        steps: Batches of an epoch.
-        steps_per_execution: How many of them run in one call; divides `steps`.
-        seed: Of the order.
+        labels: int32 (m,), of all images of the data.
+        batch_size: Images in a batch, at most n.
+        steps: Batches in an epoch.
+        steps_per_execution: Batches that run in one call; divides `steps`.
+        seed: Seed of the order.
     """
 
     images: np.ndarray
@@ -76,7 +76,7 @@ class Feed:
         return batches, self.labels[batches]
 
     def epochs(self, first: int, end: int) -> Any:
-        """Return the batches of the epochs from `first` up to `end`, which is left out, as `fit` takes them.
+        """Return the batches of the epochs from `first` up to `end`, which is left out, in the form that `fit` takes.
 
         Only one epoch is in memory at a time.
         """
@@ -111,10 +111,10 @@ def plan_steps(batches: int) -> tuple[int, int]:
 
 
 def prediction_batches(images: np.ndarray) -> tuple[Any, int]:
-    """Return the places of images as `predict` takes them, and the batch size.
+    """Return the places of images in the form that `predict` takes, and the batch size.
 
-    The batches are of equal size, for TensorFlow would trace another size once more. The last one is filled up: its
-    surplus predictions are to be cut off.
+    The batches are of equal size, for TensorFlow would trace another size once more. The last batch is filled up with
+    the first images again; the caller drops the predictions after the last image.
 
     Args:
         images: int (n,), n > 0.

@@ -1,4 +1,4 @@
-"""The second step of a training: all epochs, with what happens after each of them."""
+"""The second step of a training: all epochs, with their callbacks."""
 
 import importlib.metadata
 import logging

@@ -88,5 +88,5 @@ def _draw(prepared: Prepared, fitted: Fitted, folder: Run, metrics: dict[str, An
     for name, (draw, arguments) in pictures.items():
         try:
             draw(*arguments, folder.figures / f"{name}.png")
-        except Exception as error:  # of whichever kind matplotlib has
+        except Exception as error:  # matplotlib has many
             log.warning("figures    no %s.png: %s: %s", name, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""The network: one builder, whose options make all variants in conf/model."""
+"""The network: one builder, whose options make all variants in conf/model; and the form of it that is trained."""
 
 import keras
 from keras import layers, ops
@@ -26,19 +26,19 @@ def build_cnn(
     """Build a convolutional network for digits.
 
     Args:
-        filters: Of the first stage; each later stage has twice as many as the one before.
-        first_kernel_size: Of the convolutions in the first stage.
-        kernel_size: Of the convolutions in later stages.
+        filters: Filters of the first stage; each later stage has twice as many filters as the stage before.
+        first_kernel_size: Pixels a side, of the convolutions in the first stage.
+        kernel_size: Pixels a side, of the convolutions in later stages.
         stages: Each ends in 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1 pixels a side.
         depth: Convolutions per stage.
-        normalization: Whether to normalize over the batch after each pooling, where maps are
-            small. On full-size maps it would halve the speed on a CPU. Its averages follow
-            within tens of steps (momentum 0.9), so that short trainings on small data validate.
+        normalization: Whether to normalize over the batch after each pooling, where maps are small; on full-size
+            maps it would halve the speed on a CPU. Its averages follow within tens of steps (momentum 0.9), so that
+            short trainings on small data can be validated.
         residual: Whether each convolution after a stage's first adds its input to its output.
-        dense_units: Of the hidden dense layer; 0: none, and the maps are averaged instead.
+        dense_units: Units of the hidden dense layer; with 0 there is none, and the maps are averaged instead.
         dropout: Share dropped after each stage.
         dense_dropout: Share dropped before the output.
-        activation: As Keras names it.
+        activation: Keras' name of it.
 
     Returns:
         A model from raw pixels, uint8 (n, 28, 28, 1), 0-255, to probabilities, float32 (n, 10).
@@ -97,8 +97,8 @@ class ByteDropout(layers.Dropout):
 def from_float(model: keras.Model, output: str) -> keras.Model:
     """Return a model of `build_cnn` up to the layer `output`, with weights shared, that takes pixels as float32.
 
-    Its own input is uint8 and would cut augmented pixels to whole numbers. Its dropout is the faster one; the
-    model itself keeps Keras', so that its file loads anywhere.
+    The model's own input is uint8 and would cut augmented pixels to whole numbers. The returned model drops out with
+    `ByteDropout`, which is faster; the given model keeps Keras' Dropout, so that its file loads anywhere.
     """
     scale = model.get_layer("scale")
     rest = keras.models.clone_model(
