@@ -22,13 +22,12 @@ import numpy as np
 from keras import layers, ops
 
 from sweeper_digits import command_line
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.split import Parts
 from sweeper_digits.results.predict import compose_config
 from sweeper_digits.runs import recipe
-from sweeper_digits.training import device as hardware
-from sweeper_digits.training import run as training
-from sweeper_digits.training.augmentation import RandomWarp
-from sweeper_digits.training.models import build_cnn
-from sweeper_digits.training.optimizers import build_optimizer
+from sweeper_digits.training.device import choose_device, describe_device
+from sweeper_digits.training.prepare import prepare
 
 # Multiply-adds of a forward pass of the notebook's CNN, per image: convolutions, then dense layers.
 FORWARD = 28 * 28 * 25 * 32 * (1 + 32) + 14 * 14 * 9 * 64 * (32 + 64) + 7 * 7 * 64 * 256 + 256 * 10
@@ -100,19 +99,10 @@ def plain_keras(images: np.ndarray, labels: np.ndarray) -> Epoch:
 def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     """What `python train.py experiment=notebook` trains."""
     config = compose_config(["experiment=notebook"], recipe.composer(command_line.CONF))
-    model = build_cnn(**vars(config.model))
-    trainee = training._trainee(images, RandomWarp(**vars(config.augmentation), seed=0), model)
-    steps, per_call = training._steps(len(images) // BATCH)
-    training._compile(trainee, build_optimizer(config.optimizer, config.schedule, steps, config.epochs), per_call)
-    order = np.random.default_rng(0).permutation(len(images))[: steps * BATCH].astype(np.int32)
-    return lambda: trainee.fit(
-        *training._batches(order, labels, BATCH),
-        batch_size=BATCH,
-        steps_per_epoch=steps,
-        shuffle=False,
-        epochs=1,
-        verbose=0,
-    )
+    everything = np.arange(len(images))
+    prepared = prepare(config, Digits(images, labels, "random"), Parts(everything, everything[:0]))
+    feed = prepared.feed
+    return lambda: prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
 
 
 def convolution_peak(precision: str) -> float:
@@ -151,7 +141,7 @@ def main() -> None:
         ("ours, float32", ours, "float32"),
         ("ours, bfloat16", ours, "bfloat16"),
     ]
-    device = hardware.choose_device("auto")
+    device = choose_device("auto")
     with keras.device(device):
         loops = []
         for name, build, precision in kinds:
@@ -168,7 +158,7 @@ def main() -> None:
         cpu = device.startswith("cpu") and keras.backend.backend() == "tensorflow"
         peaks = {precision: convolution_peak(precision) for precision in ("float32", "bfloat16")} if cpu else {}
     base = statistics.median(speeds[loops[0][0]])
-    print(f"{hardware.describe(device)}, keras {keras.__version__} on {keras.backend.backend()}")
+    print(f"{describe_device(device)}, keras {keras.__version__} on {keras.backend.backend()}")
     if peaks:
         print("convolution peak: " + ", ".join(f"{value:,.0f} GFLOP/s in {name}" for name, value in peaks.items()))
     print(f"\n{'':30s} images/s  (least - most)     times   share of the peak")

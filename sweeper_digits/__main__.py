@@ -91,9 +91,9 @@ def _predict(arguments: argparse.Namespace) -> None:
     runs = [path for path in arguments.paths if Path(path) not in pictures]
     _check_predict(arguments, runs, pictures)
     with screen.quiet_import():
+        from sweeper_digits.data.digits import load
         from sweeper_digits.results import predict
         from sweeper_digits.runs import recipe
-        from sweeper_digits.training import run as training
 
     compose = recipe.composer(command_line.CONF)
     chosen = predict.members(runs, arguments.top)
@@ -112,7 +112,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     sample = None
     if arguments.data:
         option = predict.compose_config(predict.data_overrides(arguments.data, config), compose).data
-        digits, part = training.load(option), "all"
+        digits, part = load(option), "all"
         sample = predict.sample_ids(option)
     else:
         digits, part = predict.images_of(configs, arguments.part)

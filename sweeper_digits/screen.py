@@ -19,6 +19,8 @@ from sweeper_digits.errors import UserError, closest
 # Read once: `command_line.start` sets the variable for Hydra's sake.
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
+KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+
 # Lines of Hydra's and OmegaConf's messages that repeat the others or lead astray.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
 
@@ -60,7 +62,12 @@ def quiet_import() -> Iterator[None]:
 
     They print before any log level applies. If the import fails, all of it is shown. Later
     TensorFlow logs errors only: each new model is a retracing to it, which it warns of.
+
+    Raises:
+        UserError: KERAS_BACKEND names no backend of Keras that trains here.
     """
+    if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") not in KERAS_BACKENDS:
+        raise UserError(f"KERAS_BACKEND={backend}: no such backend; choose from {', '.join(KERAS_BACKENDS)}")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     screen = os.dup(2)

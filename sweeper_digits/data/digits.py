@@ -3,6 +3,7 @@
 No splitting, scaling or augmenting here: pixels stay uint8 until they are inside the model.
 """
 
+import functools
 import gzip
 import importlib.util
 import io
@@ -12,11 +13,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.utils import instantiate
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import TARGETS
 
 CLASSES = 10
 SIDE = 28
@@ -36,6 +40,24 @@ class Digits:
     images: np.ndarray
     labels: np.ndarray | None
     source: str
+
+
+def load(option: Any) -> Digits:
+    """Load the digits that an option of the config group `data` names; once per process.
+
+    A file that has changed is read again.
+    """
+    fields = vars(option)
+    path = Path(fields["path"]).expanduser() if "path" in fields else None
+    changed = path.stat().st_mtime_ns if path and path.exists() else 0
+    return _load(option.__class__, tuple(sorted(fields.items())), changed)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(option: type, fields: tuple[tuple[str, str], ...], changed: int) -> Digits:
+    digits = instantiate(option(**dict(fields)), _execution_whitelist_=TARGETS)
+    assert isinstance(digits, Digits)  # noqa: S101 - the whitelist names loaders only
+    return digits
 
 
 def load_mnist_5k() -> Digits:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper_digits.data.digits import CLASSES, SIDE, Digits, read_kaggle_file
+from sweeper_digits.data.digits import CLASSES, SIDE, Digits, load, read_kaggle_file
 from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
@@ -23,7 +23,6 @@ from sweeper_digits.runs.folder import Run, replacing
 from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import Config, parse
 from sweeper_digits.training import device as hardware
-from sweeper_digits.training import run as training
 from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.models import from_float
 
@@ -109,7 +108,7 @@ def images_of(configs: list[Config], part: str | None) -> tuple[Digits, str]:
         UserError: No such part, or runs that locked different images away.
     """
     config = configs[0]
-    digits = training.load(config.data)
+    digits = load(config.data)
     if digits.labels is None or part == "all":
         return digits, "all"
     part = part or ("test" if config.split.test_size else "validation")
@@ -282,7 +281,7 @@ def sample_ids(option: Any) -> np.ndarray | None:
 def seen_in_training(configs: list[Config], images: np.ndarray) -> int | None:
     """Return how many of the images occur, pixel for pixel, among the runs' training images; None: no data at hand."""
     try:
-        digits = training.load(configs[0].data)
+        digits = load(configs[0].data)
     except (UserError, OSError):
         return None
     if digits.labels is None:

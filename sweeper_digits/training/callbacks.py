@@ -1,4 +1,4 @@
-"""What happens after each epoch: validation, a line, a row of history, the best weights, the checkpoint."""
+"""Callbacks of a training: validation, history, best weights, checkpoint, reports to the sweep."""
 
 import logging
 import math
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 class CleanEpochs(keras.callbacks.Callback):
     """Train the last epochs on unchanged images (He et al. 2019, https://arxiv.org/abs/1909.09148).
 
-    What validates is not augmented, and networks fit the augmented images' statistics.
+    Validation images are not augmented, and a network fits the statistics of the images that it is trained on.
 
     Args:
-        strength: Of the augmentation.
-        first: Epoch from which it is 0, counted from 0.
+        strength: The augmentation's `strength`.
+        first: Epoch, counted from 0, from which the strength is 0.
     """
 
     def __init__(self, strength: keras.Variable, first: int) -> None:
@@ -32,38 +32,39 @@ class CleanEpochs(keras.callbacks.Callback):
         self.strength, self.first = strength, first
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Switch it off in time; also in a resumed run."""
+        """Set the strength of this epoch; also in a resumed run."""
         self.strength.assign(0.0 if epoch >= self.first else 1.0)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Switch it on again, for the picture of it."""
+        """Set the strength to 1 again, for the picture of the augmentation."""
         self.strength.assign(1.0)
 
 
 class Validation(keras.callbacks.Callback):
     """Measure val_loss and val_accuracy after each epoch, for the callbacks after it.
 
-    Not by `fit`: the probabilities that a run saves, and counts its mistakes from, then come from the same compiled
-    function, so that all its numbers agree to the last image.
+    `fit` could validate too. Here the saved probabilities, and the mistakes counted from them, come from the same
+    compiled function, so that all numbers of a run agree to the last image.
 
     Args:
-        predictor: From what `batches` has to logits, float32 (n, 10); it shares the trained weights.
-        batches: The validation images, as `Model.predict` takes them; those after the last label are filling.
+        predictor: Model from indices, int32 (n,), to logits, float32 (n, 10); it shares the trained weights.
+        batches: Indices of the validation images in the form that `Model.predict` takes; predictions after the last
+            label are dropped.
+        batch_size: Images in a batch of `batches`.
         labels: int (n,).
-        size: Of a batch.
     """
 
-    def __init__(self, predictor: keras.Model, batches: Any, labels: np.ndarray, size: int) -> None:
+    def __init__(self, predictor: keras.Model, batches: Any, batch_size: int, labels: np.ndarray) -> None:
         super().__init__()
-        self.predictor, self.batches, self.labels, self.size = predictor, batches, labels, size
+        self.predictor, self.batches, self.batch_size, self.labels = predictor, batches, batch_size, labels
 
     def log_probabilities(self) -> np.ndarray:
-        """Return what the weights of now say of the validation images, float32 (n, 10)."""
-        logits = self.predictor.predict(self.batches, batch_size=self.size, verbose=0)[: len(self.labels)]
+        """Return the logarithms of the present weights' probabilities of the validation images, float32 (n, 10)."""
+        logits = self.predictor.predict(self.batches, batch_size=self.batch_size, verbose=0)[: len(self.labels)]
         return np.asarray(keras.ops.convert_to_numpy(keras.ops.log_softmax(logits)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add both to the logs."""
+        """Add val_loss and val_accuracy to the logs."""
         found = self.log_probabilities()
         if logs is not None:
             truth = found[np.arange(len(found)), self.labels]
@@ -76,8 +77,11 @@ class History(keras.callbacks.Callback):
 
     Args:
         run: Where history.csv is.
-        epochs: Planned.
-        images: Trained on per epoch.
+        epochs: Planned epochs.
+        images: Images that an epoch trains on.
+
+    Attributes:
+        rows: A row per epoch so far, the same as in history.csv.
 
     Raises:
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
@@ -86,7 +90,13 @@ class History(keras.callbacks.Callback):
     def __init__(self, run: Run, epochs: int, images: int) -> None:
         super().__init__()
         self.run, self.epochs, self.images = run, epochs, images
+        self.rows: list[dict[str, float]] = []
         self.live = sys.stderr.isatty()
+
+    def begin_with(self, rows: list[dict[str, float]]) -> None:
+        """Start with the rows of a resumed run, or with none; rows of another training in history.csv are removed."""
+        self.rows = rows
+        self.run.write_history(rows)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -110,7 +120,7 @@ class History(keras.callbacks.Callback):
             sys.stderr.flush()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write the epoch down."""
+        """Append the epoch to the rows, to history.csv and to the log."""
         logs = logs or {}
         seconds = time.perf_counter() - self.epoch_started
         self.durations.append(seconds)
@@ -121,7 +131,8 @@ class History(keras.callbacks.Callback):
             "seconds": round(seconds, 4),
             "images_per_second": round(self.images / seconds, 1),
         }
-        self.run.append_history({"epoch": epoch + 1} | metrics | rates)
+        self.rows.append({"epoch": epoch + 1} | metrics | rates)
+        self.run.append_history(self.rows[-1])
         if self.live:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -143,13 +154,18 @@ class History(keras.callbacks.Callback):
 class BestWeights(keras.callbacks.Callback):
     """Keep the weights of the epoch with the lowest val_loss, and stop after `patience` worse ones.
 
-    Keras' EarlyStopping keeps neither its count nor its weights over a kill. Without validation
-    the last epoch is the best.
+    Keras' EarlyStopping loses its count and its weights when the process is killed. Without validation the last epoch
+    is the best.
 
     Args:
         kept: The model whose weights are kept.
         patience: Epochs, or None to never stop.
-        first: Epoch, from 0, from which patience is counted: clean epochs are tried, however it looks before them.
+        first: Epoch, counted from 0, from which patience is counted: clean epochs always get their chance.
+
+    Attributes:
+        loss: Lowest val_loss so far.
+        epoch: The epoch with this loss, counted from 0.
+        weights: The weights after this epoch.
     """
 
     def __init__(self, kept: keras.Model, patience: int | None, first: int) -> None:
@@ -159,7 +175,7 @@ class BestWeights(keras.callbacks.Callback):
         self.weights: list[np.ndarray] = kept.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Compare, keep, stop."""
+        """Keep the weights of a better epoch; stop after `patience` worse ones."""
         loss = (logs or {}).get("val_loss", -math.inf)
         if loss < self.loss or loss == -math.inf:
             self.loss, self.epoch, self.weights = loss, epoch, self.kept.get_weights()
@@ -180,7 +196,7 @@ class Report(keras.callbacks.Callback):
         self.trial, self.epochs, self.metric = trial, epochs, metric
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Report and ask."""
+        """Report the metric and ask the pruner."""
         last = self.model.stop_training or epoch + 1 == self.epochs
         if self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs, last):
             # Not by an exception: the other callbacks still see the end of the training.
@@ -191,14 +207,19 @@ class Report(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """Save, when an epoch begins, all that is needed to begin it again after a kill.
 
-    Weights, optimizer state, the states of all random generators, and the best weights so far.
+    Saved are the weights, the optimizer's state, the states of all random generators, and the best weights so far.
+
+    Args:
+        run: Where the checkpoint is.
+        trainee: What is trained, compiled.
+        best: The best weights, which are saved and restored too.
     """
 
-    def __init__(
-        self, run: Run, trainee: keras.Model, optimizer: keras.optimizers.Optimizer, best: BestWeights
-    ) -> None:
+    def __init__(self, run: Run, trainee: keras.Model, best: BestWeights) -> None:
         super().__init__()
         self.run, self.best = run, best
+        # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
+        optimizer = trainee.optimizer
         optimizer.build(trainee.trainable_variables)
         # The images themselves are variables too; they do not belong into a checkpoint.
         images = [id(v) for v in trainee.get_layer("pixels_by_index").variables]
@@ -213,10 +234,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.loss])})
 
     def restore(self, source: Run) -> int:
-        """Take over the state and history of a killed run and return the epoch to begin with.
+        """Take over the state of a killed run and return the epoch, from 0, to begin with.
 
         Raises:
-            UserError: The checkpoint is of another model or optimizer.
+            UserError: There is no checkpoint, or it is of another model or optimizer.
         """
         state = source.read_checkpoint()
         shapes = [state[f"variable_{i}"].shape for i in range(sum(n.startswith("variable_") for n in state))]
@@ -227,6 +248,5 @@ class Checkpoint(keras.callbacks.Callback):
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
         epoch, best_epoch, self.best.loss = state["progress"].tolist()
         self.best.epoch, first_epoch = int(best_epoch), int(epoch)
-        self.run.write_history(source.read_history()[:first_epoch])
         log.info("resumed    %s after epoch %d", source.folder, first_epoch)
         return first_epoch

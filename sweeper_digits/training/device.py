@@ -1,4 +1,4 @@
-"""What the machine can do: GPU or CPU, and in which precision; and giving back its memory."""
+"""The machine that trains: its device, its precision, and giving its memory back."""
 
 import gc
 import os
@@ -14,6 +14,12 @@ from sweeper_digits.screen import quiet_import
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 # NVIDIA compute capability from which bfloat16 is native (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+
+if keras.backend.backend() == "tensorflow":
+    from tensorflow.python.framework import ops
+
+    # Private, for TensorFlow has no public way to forget a gradient function. Without it this import fails.
+    REGISTERED_GRADIENTS = ops.gradient_registry._registry
 
 
 def choose_device(device: str) -> str:
@@ -55,25 +61,23 @@ def choose_precision(precision: str, device: str) -> str:
 def forget_models() -> None:
     """Free the memory of the models that this process trained before and no longer uses.
 
-    TensorFlow keeps each traced training step for ever: the all-reduce in Keras' optimizers
-    registers a gradient function, globally, that refers to it (about 15 MiB per trained model;
-    https://github.com/keras-team/tf-keras/pull/898).
+    TensorFlow keeps each traced training step for ever, about 15 MiB per trained model: the all-reduce in Keras'
+    optimizers registers a global gradient function that refers to it.
+
+    Source: https://github.com/keras-team/tf-keras/pull/898
     """
     if not gc.get_freeze_count():
-        gc.freeze()  # what imports left is not searched again: 0.4 s per call
+        gc.freeze()  # later collections skip the objects that imports made: 0.4 s per call
     if keras.backend.backend() == "tensorflow":
-        from tensorflow.python.framework import ops
-
-        registered = ops.gradient_registry._registry
-        for name in [name for name in registered if name.startswith("CustomGradient-")]:
-            del registered[name]
+        for name in [name for name in REGISTERED_GRADIENTS if name.startswith("CustomGradient-")]:
+            del REGISTERED_GRADIENTS[name]
     policy = keras.config.dtype_policy()  # clear_session sets it back to its default
     keras.utils.clear_session()  # collects garbage too: a Keras model is full of cycles
     keras.config.set_dtype_policy(policy)
 
 
-def describe(device: str) -> str:
-    """Return the name of the processor, for people."""
+def describe_device(device: str) -> str:
+    """Return the name of the processor for the screen."""
     if device.startswith("gpu"):
         return device
     return f"cpu ({_cpu_info('model name') or platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
@@ -82,8 +86,8 @@ def describe(device: str) -> str:
 def _sees_gpu() -> bool:
     """Return whether Keras' backend has a GPU.
 
-    Keras' own list of devices does not serve: on TensorFlow it starts them, after which their memory can no longer be
-    told to grow, on JAX it raises where there is none, and for PyTorch Keras has no list.
+    Keras' own list of devices cannot be used: on TensorFlow it starts the devices, after which their memory can no
+    longer be told to grow; on JAX it raises where there is no GPU; for PyTorch Keras has no list.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

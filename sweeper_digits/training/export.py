@@ -21,9 +21,8 @@ from sweeper_digits.training.models import build_cnn
 log = logging.getLogger(__name__)
 
 NAMES = {"saved_model": "saved_model", "onnx": "model.onnx", "tflite": "model.tflite"}
-# Images whose predictions are compared, and how far their probabilities may be apart.
-COMPARED = 256
-TOLERANCE = 1e-3
+COMPARED = 256  # images whose predictions are compared
+TOLERANCE = 1e-3  # largest allowed difference of a probability
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -44,12 +43,12 @@ def export(config: Config, run: Run, images: np.ndarray) -> None:
     The exported model computes in float32, whatever the precision of the training.
 
     Args:
-        config: Of the run.
-        run: Trained.
-        images: uint8 (n, 28, 28, 1), for comparing.
+        config: The run's config.
+        run: A run with a trained model.
+        images: uint8 (n, 28, 28, 1), whose predictions are compared.
 
     Raises:
-        UserError: A format whose predictions differ from the model's by more than `TOLERANCE`.
+        UserError: The converter failed, or predictions differ from the model's by more than `TOLERANCE`.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -64,7 +63,7 @@ def export(config: Config, run: Run, images: np.ndarray) -> None:
             with _quiet():
                 predict = {"saved_model": _saved_model, "onnx": _onnx, "tflite": _tflite}[name](exact, written)
                 found = predict(images)
-        except Exception as error:  # of whichever converter
+        except Exception as error:  # each converter has its own exceptions
             raise UserError(f"export={name}: the converter failed: {type(error).__name__}: {error}") from error
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
@@ -113,7 +112,7 @@ def _tflite(model: keras.Model, path: Path) -> Predict:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keep the converters' own reports off the screen; the comparison says what counts."""
+    """Keep the converters' own reports off the screen: the comparison decides."""
     from sweeper_digits.screen import quiet_import
 
     with (

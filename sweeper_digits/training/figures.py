@@ -9,8 +9,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from sweeper_digits.runs import predictions
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.predictions import worst_mistakes
 
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9722e", "#8a8f98"
 STYLE = {
@@ -25,7 +25,7 @@ STYLE = {
 }
 
 
-def learning_curves(history: list[dict[str, float]], path: Path) -> None:
+def draw_learning_curves(history: list[dict[str, float]], path: Path) -> None:
     """Draw loss and accuracy by epoch, the best epoch marked."""
     epochs = [row["epoch"] for row in history]
     with plt.rc_context(STYLE):
@@ -51,7 +51,7 @@ def learning_curves(history: list[dict[str, float]], path: Path) -> None:
         _save(figure, path)
 
 
-def confusion(matrix: np.ndarray, path: Path) -> None:
+def draw_confusion_matrix(matrix: np.ndarray, path: Path) -> None:
     """Draw a confusion matrix, int (10, 10), rows = truth; colour shows the mistakes only."""
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, np.nan)
@@ -78,7 +78,7 @@ def confusion(matrix: np.ndarray, path: Path) -> None:
         _save(figure, path)
 
 
-def label_distribution(train: np.ndarray, validation: np.ndarray, path: Path) -> None:
+def draw_labels(train: np.ndarray, validation: np.ndarray, path: Path) -> None:
     """Draw how many images of each label train and validate; both int (n,)."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
@@ -93,7 +93,7 @@ def label_distribution(train: np.ndarray, validation: np.ndarray, path: Path) ->
         _save(figure, path)
 
 
-def augmented_samples(before: np.ndarray, after: np.ndarray, path: Path) -> None:
+def draw_augmentation(before: np.ndarray, after: np.ndarray, path: Path) -> None:
     """Draw images (top of each pair of rows) above what augmentation made of them; both (n, 28, 28, 1)."""
     columns = min(10, len(before))
     rows = len(before) // columns
@@ -109,7 +109,7 @@ def augmented_samples(before: np.ndarray, after: np.ndarray, path: Path) -> None
         _save(figure, path)
 
 
-def worst_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
+def draw_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
     """Draw the wrongly labelled images whose true label got the least probability, worst first.
 
     Args:
@@ -120,7 +120,7 @@ def worst_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.nda
     """
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
-    worst = predictions.worst_mistakes(labels, probabilities)
+    worst = worst_mistakes(labels, probabilities)
     columns, rows = 8, max(1, -(-len(worst) // 8))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(

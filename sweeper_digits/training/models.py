@@ -1,7 +1,10 @@
-"""The network: one builder, whose options make all variants in conf/model."""
+"""The network: one builder, whose options make all variants in conf/model; and the form of it that is trained."""
 
 import keras
 from keras import layers, ops
+
+# Whatever the user's ~/.keras/keras.json says: images here are (n, height, width, channels).
+keras.config.set_image_data_format("channels_last")
 
 # Activations that commute with max pooling: a quarter of the values, the same result.
 MONOTONE = ("relu", "leaky_relu", "elu")
@@ -23,43 +26,29 @@ def build_cnn(
     """Build a convolutional network for digits.
 
     Args:
-        filters: Of the first stage; each later stage has twice as many as the one before.
-        first_kernel_size: Of the convolutions in the first stage.
-        kernel_size: Of those in later stages.
+        filters: Filters of the first stage; each later stage has twice as many filters as the stage before.
+        first_kernel_size: Pixels a side, of the convolutions in the first stage.
+        kernel_size: Pixels a side, of the convolutions in later stages.
         stages: Each ends in 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1 pixels a side.
         depth: Convolutions per stage.
-        normalization: Whether to normalize over the batch after each pooling, where maps are
-            small. On full-size maps it would halve the speed on a CPU. Its averages follow
-            within tens of steps (momentum 0.9), so that short trainings on small data validate.
+        normalization: Whether to normalize over the batch after each pooling, where maps are small; on full-size
+            maps it would halve the speed on a CPU. Its averages follow within tens of steps (momentum 0.9), so that
+            short trainings on small data can be validated.
         residual: Whether each convolution after a stage's first adds its input to its output.
-        dense_units: Of the hidden dense layer; 0: none, and the maps are averaged instead.
+        dense_units: Units of the hidden dense layer; with 0 there is none, and the maps are averaged instead.
         dropout: Share dropped after each stage.
         dense_dropout: Share dropped before the output.
-        activation: As Keras names it.
+        activation: Keras' name of it.
 
     Returns:
         A model from raw pixels, uint8 (n, 28, 28, 1), 0-255, to probabilities, float32 (n, 10).
         It is made of Keras' own layers, so its file loads without this package.
     """
-    pool_first = activation in MONOTONE and not residual
     inputs = keras.Input((28, 28, 1), dtype="uint8", name="pixels")
     x = layers.Rescaling(1 / 255, name="scale")(inputs)
     for stage in range(stages):
-        width = filters * 2**stage
         size = first_kernel_size if stage == 0 else kernel_size
-        for index in range(depth):
-            last = index == depth - 1
-            shortcut = x
-            x = layers.Conv2D(width, size, padding="same")(x)
-            if residual and index > 0:
-                x = layers.Add()([x, shortcut])
-            if not (last and pool_first):
-                x = layers.Activation(activation)(x)
-        x = layers.MaxPooling2D()(x)
-        if normalization:
-            x = layers.BatchNormalization(momentum=0.9)(x)
-        if pool_first:
-            x = layers.Activation(activation)(x)
+        x = _stage(x, filters * 2**stage, size, depth, normalization, residual, activation)
         x = layers.Dropout(dropout)(x)
     if dense_units:
         x = layers.Dense(dense_units)(layers.Flatten()(x))
@@ -70,6 +59,22 @@ def build_cnn(
     # Logits in float32: bfloat16 has only three significant digits.
     x = layers.Dense(10, dtype="float32", name="logits")(x)
     return keras.Model(inputs, layers.Softmax(dtype="float32", name="probabilities")(x))
+
+
+def _stage(x, filters: int, size: int, depth: int, normalization: bool, residual: bool, activation: str):  # type: ignore[no-untyped-def]
+    """Apply the convolutions, the pooling, the normalization and the activations of a stage."""
+    pool_first = activation in MONOTONE and not residual
+    for index in range(depth):
+        shortcut = x
+        x = layers.Conv2D(filters, size, padding="same")(x)
+        if residual and index > 0:
+            x = layers.Add()([x, shortcut])
+        if not (pool_first and index == depth - 1):
+            x = layers.Activation(activation)(x)
+    x = layers.MaxPooling2D()(x)
+    if normalization:
+        x = layers.BatchNormalization(momentum=0.9)(x)
+    return layers.Activation(activation)(x) if pool_first else x
 
 
 class ByteDropout(layers.Dropout):
@@ -92,8 +97,8 @@ class ByteDropout(layers.Dropout):
 def from_float(model: keras.Model, output: str) -> keras.Model:
     """Return a model of `build_cnn` up to the layer `output`, with weights shared, that takes pixels as float32.
 
-    Its own input is uint8 and would cut augmented pixels to whole numbers. Its dropout is the faster one; the
-    model itself keeps Keras', so that its file loads anywhere.
+    The model's own input is uint8 and would cut augmented pixels to whole numbers. The returned model drops out with
+    `ByteDropout`, which is faster; the given model keeps Keras' Dropout, so that its file loads anywhere.
     """
     scale = model.get_layer("scale")
     rest = keras.models.clone_model(

@@ -14,11 +14,10 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: Highest learning rate.
-        steps: Of the whole training.
-        warmup_steps: From 1/warmup_steps of the peak up to it.
-        shape: `constant`, `cosine` (Loshchilov & Hutter 2016, https://arxiv.org/abs/1608.03983)
-            or `exponential`.
-        final_fraction: Of the peak, reached at the last step; for exponential above 0.
+        steps: Steps of the whole training.
+        warmup_steps: Steps in which the rate rises from peak / warmup_steps to the peak.
+        shape: `constant`, `cosine` (Loshchilov & Hutter 2016, https://arxiv.org/abs/1608.03983) or `exponential`.
+        final_fraction: Share of the peak that is reached at the last step, in [0, 1]; above 0 for `exponential`.
     """
 
     def __init__(self, peak: float, steps: int, warmup_steps: int, shape: str, final_fraction: float) -> None:

@@ -1,13 +1,13 @@
-"""The job's side of a trial: what training tells the sweep, and what it is told.
+"""The trial that this process trains: training reports to it, and asks it whether to stop.
 
-Trials run inside the worker process that asked for them, so the worker sets the trial here and
-training finds it; a run outside a sweep finds None. No optuna and no keras here.
+A trial runs inside the worker process that asked for it. The worker sets the trial here and training finds it; a run
+outside a sweep finds None. No optuna and no keras here.
 """
 
 import math
 from typing import Protocol
 
-# Attribute of a trial whose job, elsewhere, has begun and sends its own heartbeats.
+# User attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
 ATTACHED = "attached"
 
 
@@ -25,13 +25,14 @@ class RunningTrial:
     """The trial that this process trains.
 
     Args:
-        trial: Of Optuna.
+        trial: Optuna's trial.
         by_fold: Whether the pruner wants one value per fold instead of one per epoch.
         prunes: False with several objectives, where Optuna cannot prune.
 
     Attributes:
-        pruned: Whether it is to stop.
-        splits: How many trainings it consists of, one after the other: the folds.
+        pruned: Whether the trial has to stop.
+        splits: Number of trainings in the trial: the folds.
+        folds: Values of the finished folds.
     """
 
     def __init__(self, trial: Reports, by_fold: bool, prunes: bool) -> None:
@@ -41,12 +42,17 @@ class RunningTrial:
         self.folds: list[float] = []
 
     def epoch(self, value: float, epoch: int, epochs: int, last: bool) -> bool:
-        """Report the value of an epoch, counted from 0, maybe the last of its training; return whether to stop.
+        """Report the value of an epoch; return whether to stop.
 
-        After the first fold it is the mean over the folds done and this one so far, at steps
-        that go on counting, so that trials are compared at the same point of the same fold. A
-        trial that has all its epochs behind it is not pruned: that would save nothing, and
-        throw away a result.
+        From the second fold on, the mean over the finished folds and this one is reported, at steps that go on
+        counting, so that trials are compared at the same point of the same fold. A trial is not pruned after its last
+        epoch: that would save nothing and throw away a result.
+
+        Args:
+            value: The metric that the pruner compares.
+            epoch: Counted from 0.
+            epochs: Planned epochs of one training.
+            last: Whether this is the last epoch of its training.
         """
         if self.prunes and not self.by_fold:
             mean = (sum(self.folds) + value) / (len(self.folds) + 1)
@@ -64,7 +70,7 @@ class RunningTrial:
         return self.pruned
 
     def diverge(self, epoch: int, epochs: int) -> None:
-        """Note that the loss became NaN: the trial is pruned, so that the sampler learns from it."""
+        """Report that the loss became NaN; the trial is pruned, so that the sampler learns from it."""
         if self.prunes:
             self.trial.report(math.nan, len(self.folds) if self.by_fold else len(self.folds) * epochs + epoch)
         self.pruned = True

@@ -1,0 +1,111 @@
+"""The second step of a training: all epochs, with their callbacks."""
+
+import importlib.metadata
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.errors import UserError
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.schema import BY_EPOCH, Config
+from sweeper_digits.training import reporting
+from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report, Validation
+from sweeper_digits.training.feed import prediction_batches
+from sweeper_digits.training.prepare import Prepared
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training measured.
+
+    Attributes:
+        history: A row per epoch, the same as in history.csv, with the rows that a resumed run took over.
+        best_epoch: Counted from 0.
+        pruned: Whether the sweep's pruner stopped the training.
+        probabilities: float32 (n, 10), of the validation images, by the best epoch's weights; n = 0 without a
+            validation part, and for a pruned training.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    pruned: bool
+    probabilities: np.ndarray
+
+
+def fit(prepared: Prepared, folder: Run, source: Run | None = None) -> Fitted:
+    """Train all epochs, and leave the best epoch's weights in the model unless the training was pruned.
+
+    Args:
+        prepared: The training.
+        folder: Where history.csv and the checkpoint go; a history that is there is replaced.
+        source: The run whose checkpoint is continued, if any.
+
+    Raises:
+        Diverged: The loss became NaN or infinite; history.csv stays.
+        UserError: There is no checkpoint to continue, or it is of another model.
+    """
+    config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
+    clean = round(config.clean_fraction * config.epochs)
+    first_clean = config.epochs - clean
+    best = BestWeights(prepared.model, config.patience, first_clean if clean else 0)
+    checkpoint = Checkpoint(folder, trainee, best)
+    first_epoch = checkpoint.restore(source) if source else 0
+    history = History(folder, config.epochs, feed.steps * feed.batch_size)
+    history.begin_with(source.read_history()[:first_epoch] if source else [])
+    validation = _validation(prepared)
+    trial = reporting.running()
+    callbacks = [*([validation] if validation else []), history, best, checkpoint]
+    if trial:
+        callbacks.append(Report(trial, config.epochs, reported_metric(config)))
+    if clean:
+        callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
+    if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if config.tensorboard:
+        callbacks.append(_tensorboard(folder.tensorboard))
+    log.info("")
+    if first_epoch < config.epochs:
+        trainee.fit(
+            feed.epochs(first_epoch, config.epochs),
+            steps_per_epoch=feed.steps,
+            shuffle=False,
+            initial_epoch=first_epoch,
+            epochs=config.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    probabilities = np.zeros((0, CLASSES), np.float32)
+    pruned = trial is not None and trial.pruned
+    if not pruned:
+        best.restore()
+        if validation:
+            probabilities = np.exp(validation.log_probabilities())
+    return Fitted(history.rows, best.epoch, pruned, probabilities)
+
+
+def reported_metric(config: Config) -> str:
+    """Return the metric that a sweep's pruner compares: the first objective, if epochs measure it."""
+    return config.objective[0] if config.objective[0] in BY_EPOCH else "val_loss"
+
+
+def _validation(prepared: Prepared) -> Validation | None:
+    images = prepared.parts.validation
+    if not len(images):
+        return None
+    # A model of its own: for the trained one, predict would unroll as many steps as fit makes in a call.
+    predictor = keras.Model(prepared.trainee.inputs, prepared.trainee.outputs)
+    return Validation(predictor, *prediction_batches(images), prepared.feed.labels[images])
+
+
+def _tensorboard(folder: Path) -> keras.callbacks.Callback:
+    try:
+        importlib.metadata.version("tensorboard")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError("tensorboard=true: the package is missing; pip install tensorboard") from error
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)

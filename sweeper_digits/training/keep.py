@@ -1,0 +1,92 @@
+"""The last step of a training: weights, scores, predictions, pictures; and the metrics, which the caller writes."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.runs.predictions import Predictions, by_class
+from sweeper_digits.training.feed import PREDICT_BATCH
+from sweeper_digits.training.fit import Fitted
+from sweeper_digits.training.prepare import Prepared
+
+log = logging.getLogger(__name__)
+
+TIMED = 2 * PREDICT_BATCH  # images
+SAMPLES = 30  # images in the picture of the augmentation
+
+
+def keep(prepared: Prepared, fitted: Fitted, folder: Run) -> dict[str, Any]:
+    """Write what a training leaves but metrics.json, and return the metrics of the best epoch.
+
+    Of a pruned training only its metrics are kept, with `state` saying so.
+    """
+    best = fitted.history[fitted.best_epoch]
+    times = ("epoch", "seconds", "images_per_second")
+    metrics: dict[str, Any] = {name: value for name, value in best.items() if name not in times}
+    metrics |= {"best_epoch": fitted.best_epoch + 1, "epochs": len(fitted.history)}
+    if fitted.pruned:
+        return {"state": "pruned"} | metrics
+    model, digits, parts = prepared.model, prepared.digits, prepared.parts
+    with replacing(folder.model) as temporary:
+        model.save(temporary)
+    metrics |= {
+        "parameters": model.count_params(),
+        "train_images": len(parts.train),
+        "validation_images": len(parts.validation),
+        "images_per_second": _speed(fitted.history),
+    }
+    if len(parts.validation):
+        labels, images = prepared.feed.labels[parts.validation], digits.images[parts.validation]
+        metrics |= by_class(fitted.probabilities, labels)
+        folder.write_validation(Predictions.of(parts.validation, labels, fitted.probabilities, images))
+    if "milliseconds_per_image" in prepared.config.objective:
+        metrics["milliseconds_per_image"] = _prediction_time(model, digits.images)
+    if prepared.config.figures:
+        _draw(prepared, fitted, folder, metrics)
+    return metrics
+
+
+def _speed(history: list[dict[str, float]]) -> float:
+    """Return training images per second, without the first epoch, which compiles."""
+    counted = history[1:] or history
+    seconds = sum(row["seconds"] for row in counted)
+    return round(sum(row["images_per_second"] * row["seconds"] for row in counted) / seconds, 1)
+
+
+def _prediction_time(model: keras.Model, images: np.ndarray) -> float:
+    """Return milliseconds per image, the best of three passes."""
+    images = np.resize(images[:TIMED], (TIMED, *images.shape[1:]))
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        model.predict(images, batch_size=PREDICT_BATCH, verbose=0)
+        times.append(time.perf_counter() - started)
+    return round(1000 * min(times) / len(images), 6)
+
+
+def _draw(prepared: Prepared, fitted: Fitted, folder: Run, metrics: dict[str, Any]) -> None:
+    """Draw all pictures; one that fails costs a warning, not the run."""
+    from sweeper_digits.training import figures  # imports matplotlib: not for runs without pictures
+
+    parts, labels, pixels = prepared.parts, prepared.feed.labels, prepared.digits.images
+    samples = pixels[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
+    augmented = keras.ops.convert_to_numpy(prepared.augmentation(samples, training=True))
+    pictures: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
+        "learning_curves": (figures.draw_learning_curves, (fitted.history,)),
+        "labels": (figures.draw_labels, (labels[parts.train], labels[parts.validation])),
+        "augmentation": (figures.draw_augmentation, (samples, augmented)),
+    }
+    if len(parts.validation):
+        mistakes = (pixels[parts.validation], labels[parts.validation], fitted.probabilities)
+        pictures["confusion_matrix"] = (figures.draw_confusion_matrix, (np.array(metrics["confusion_matrix"]),))
+        pictures["mistakes"] = (figures.draw_mistakes, mistakes)
+    for name, (draw, arguments) in pictures.items():
+        try:
+            draw(*arguments, folder.figures / f"{name}.png")
+        except Exception as error:  # matplotlib has many
+            log.warning("figures    no %s.png: %s: %s", name, type(error).__name__, error)

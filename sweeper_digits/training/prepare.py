@@ -1,0 +1,69 @@
+"""The first step of a training: the models, the augmentation, the feed and the compiled optimizer."""
+
+import logging
+from dataclasses import dataclass
+
+import keras
+
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.split import Parts
+from sweeper_digits.schema import Config
+from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.feed import Feed, PixelsByIndex
+from sweeper_digits.training.models import build_cnn, from_float
+from sweeper_digits.training.optimizers import build_optimizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that is ready to begin.
+
+    Attributes:
+        config: The run.
+        digits: All images, labelled.
+        parts: Which of the digits train and which validate.
+        model: What is saved: from pixels, uint8 (n, 28, 28, 1), to probabilities, float32 (n, 10).
+        augmentation: What changes the training images.
+        trainee: What is trained, compiled: from indices, int32 (n,), to logits, float32 (n, 10). It shares its
+            weights with `model`.
+        feed: The batches.
+    """
+
+    config: Config
+    digits: Digits
+    parts: Parts
+    model: keras.Model
+    augmentation: RandomWarp
+    trainee: keras.Model
+    feed: Feed
+
+
+def prepare(config: Config, digits: Digits, parts: Parts) -> Prepared:
+    """Build and compile what a run trains, from the run's seed, in Keras' present dtype policy."""
+    assert digits.labels is not None  # noqa: S101 - the parts were drawn by label
+    keras.utils.set_random_seed(config.seed)
+    model = build_cnn(**vars(config.model))
+    augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
+    indices = keras.Input((), dtype="int32")
+    pixels = augmentation(PixelsByIndex(digits.images)(indices))
+    trainee = keras.Model(indices, from_float(model, "logits")(pixels))
+    feed = Feed.of(parts.train, digits.labels, config.batch_size, config.seed)
+    optimizer = build_optimizer(config.optimizer, config.schedule, feed.steps, config.epochs)
+    _compile(trainee, optimizer, feed.steps_per_execution)
+    log.info("model      %s parameters", f"{model.count_params():,}")
+    return Prepared(config, digits, parts, model, augmentation, trainee, feed)
+
+
+def _compile(trainee: keras.Model, optimizer: keras.optimizers.Optimizer, steps_per_execution: int) -> None:
+    """Compile a model of logits for integer labels, with its accuracy."""
+    trainee.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        # Not by name: Keras would make its variables while it traces the step, and TensorFlow would trace it again.
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        steps_per_execution=steps_per_execution,
+        # On a CPU, XLA is 15 times slower; TensorFlow's affine transform cannot be compiled at all.
+        jit_compile=keras.backend.backend() == "jax",
+    )

@@ -1,0 +1,30 @@
+"""The files of a run are whole after a kill."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sweeper_digits.runs.folder import Run, replacing
+
+
+def test_history_is_written_as_it_goes_and_survives_a_cut_row(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.append_history({"epoch": 1, "loss": 0.5})
+    run.append_history({"epoch": 2, "loss": 0.25})
+    with run.history.open("a") as stream:
+        stream.write("3")
+    assert run.read_history() == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    with run.history.open(newline="") as stream:
+        assert next(csv.reader(stream)) == ["epoch", "loss"]
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"old": 1}))
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,98 @@
+"""What a run refuses, and how it fails: with one line."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from sweeper_digits.runs.folder import Run
+
+Train = Callable[..., Run]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["optimizer=adamm"],
+            r"optimizer=adamm: no such option \(did you mean 'adam' or 'nadam'\?\); choose from",
+        ),
+        (["epochs=0"], r"epochs=0: must be in \[1, inf\)"),
+        (["data=kaggle", "data.path=???"], r"data\.path: a value is needed"),
+        (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
+        (["model.dropuot=1"], r"dropuot.*Did you mean.*dropout"),
+        (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
+        (["optimizer._target_=os.system"], r"os\.system"),
+    ],
+)
+def test_bad_input_is_one_line(train: Train, overrides: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train(*overrides)
+    text = str(caught.value)
+    assert re.search(message, text) and "\n" not in text and text.startswith("error: ")
+
+
+def test_bad_input_as_a_user_sees_it(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = command("data=kaggle", "data.path=nowhere.zip")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: data.path=nowhere.zip: no such file or folder\n"
+    backend = command(KERAS_BACKEND="theano")
+    assert (backend.returncode, backend.stdout) == (1, "")
+    assert backend.stderr == "error: KERAS_BACKEND=theano: no such backend; choose from tensorflow, jax, torch\n"
+    full = command("data=kaggle", "data.path=nowhere.zip", HYDRA_FULL_ERROR="1")
+    assert full.returncode == 1 and "Traceback" in full.stderr and "UserError" in full.stderr
+
+
+def test_all_is_refused_where_an_objective_is_needed(train: Train) -> None:
+    with pytest.raises(SystemExit, match="split=all: a sweep needs a validation part"):
+        train("split=all", "hydra/sweeper=basic", "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep", "seed=1,2")
+
+
+def test_unwritable_folder_is_one_line(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = command("hydra.run.dir=file/run")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 and "file" in done.stderr
+
+
+def test_full_disk_is_one_line(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Run, row: dict[str, float]) -> None:
+        raise OSError(28, "No space left on device", str(self.history))
+
+    monkeypatch.setattr(Run, "append_history", full)
+    with pytest.raises(SystemExit, match=r"history.csv: No space left on device"):
+        train()
+
+
+def test_diverging_training_stops_and_keeps_its_history(train: Train) -> None:
+    with pytest.raises(SystemExit, match=r"became (nan|inf) in epoch \d: training diverged; lower"):
+        train("optimizer=sgd", "optimizer.learning_rate=1e37", "schedule=constant", folder="nan")
+    run = Run(Path("nan"))
+    assert len(run.read_history()) >= 1 or run.history.read_text().count("\n") >= 2
+    assert not run.metrics.exists() and not run.model.exists()
+
+
+def test_help_and_cfg_import_nothing_heavy(tmp_path: Path) -> None:
+    for argument in ("--help", "--cfg=job"):
+        code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.argv = ["train.py", {argument!r}]
+from sweeper_digits import command_line
+import train
+try:
+    command_line.start(train.main)
+finally:
+    heavy = {{"tensorflow", "keras", "optuna", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
+    assert not heavy, heavy
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "learning_rate" in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,43 @@
+"""Runs of several folds, and of no validation part."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from sweeper_digits.runs.folder import Run
+
+Train = Callable[..., Run]
+
+
+def test_kfold_reports_mean_and_deviation_of_its_folds(train: Train) -> None:
+    run = train("split=kfold", "split.folds=3", "epochs=1")
+    metrics = run.read_metrics()
+    losses = [run.fold(number).read_metrics()["val_loss"] for number in range(3)]
+    assert metrics["objective"] == metrics["val_loss"] == pytest.approx(np.mean(losses))
+    assert metrics["val_loss_std"] == pytest.approx(np.std(losses, ddof=1))
+    single = train("split=kfold", "split.folds=3", "split.fold=2", "epochs=1", folder="single")
+    assert single.read_metrics()["val_loss"] == losses[2]
+
+
+def test_resumed_folds_bring_their_files_along(train: Train) -> None:
+    folds = ("split=kfold", "split.folds=2", "epochs=2")
+    whole = train(*folds, folder="whole")
+    killed = train(*folds, folder="killed")
+    killed.metrics.unlink()
+    for file in (killed.fold(1).metrics, killed.fold(1).model):
+        file.unlink()
+    resumed = train("resume=killed", folder="resumed", defaults=[])
+    assert "already finished" in (resumed.folder / "train.log").read_text()
+    assert len(resumed.models()) == 2 and len(resumed.read_validation().labels) == 300
+    assert [len(fold.read_history()) for fold in resumed.folds()] == [2, 2]
+    assert resumed.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]
+    with pytest.raises(SystemExit, match="this run has finished"):
+        train("resume=whole", folder="again", defaults=[])
+
+
+def test_all_trains_every_epoch_without_validation(train: Train) -> None:
+    run = train("split=all", "split.test_size=0.2")
+    metrics = run.read_metrics()
+    assert metrics["train_images"] == 240 and metrics["validation_images"] == 0
+    assert metrics["objective"] is None and metrics["best_epoch"] == 2 and "val_loss" not in metrics

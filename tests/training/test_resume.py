@@ -1,0 +1,126 @@
+"""The same seed gives the same run, also after a kill, and never another run's numbers."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.training import callbacks
+
+Train = Callable[..., Run]
+
+
+START = """
+import os, sys
+sys.path.insert(0, {root!r})
+from sweeper_digits import command_line
+from sweeper_digits.training import callbacks
+begin = callbacks.Checkpoint.on_epoch_begin
+def then_wait(self, epoch, logs=None):
+    begin(self, epoch, logs)
+    if epoch == {epoch}:
+        print("READY", flush=True)
+        __import__("time").sleep(60)
+callbacks.Checkpoint.on_epoch_begin = then_wait
+import train
+command_line.start(train.main)
+"""
+
+
+LONG = ["epochs=5", "model.dropout=0.3"]
+
+
+def stop_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings in this process end when History begins an epoch: before the checkpoint of this epoch."""
+    original = callbacks.History.on_epoch_begin
+
+    def begin(self: callbacks.History, now: int, logs: object = None) -> None:
+        original(self, now, logs)
+        if now == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.History, "on_epoch_begin", begin)
+
+
+def check_resumed(train: Train, whole: Run, killed: Run) -> None:
+    """Continue a killed run and compare its history and weights with the same run that was never killed."""
+    assert killed.checkpoint.exists() and not killed.metrics.exists()
+    resumed = train("resume=killed", folder="resumed", defaults=[])
+    assert without_times(resumed) == without_times(whole)
+    assert resumed.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]
+    ours, theirs = (keras.saving.load_model(run.model).get_weights() for run in (resumed, whole))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not resumed.checkpoint.exists()
+
+
+def without_times(run: Run) -> list[dict[str, float]]:
+    times = ("seconds", "images_per_second")
+    return [{key: value for key, value in row.items() if key not in times} for row in run.read_history()]
+
+
+def test_same_seed_same_history_other_seed_another(train: Train) -> None:
+    first = train("model.dropout=0.3", folder="a")
+    again = train("model.dropout=0.3", folder="b")
+    other = train("model.dropout=0.3", "seed=1", folder="c")
+    assert without_times(first) == without_times(again) != without_times(other)
+
+
+def test_a_folder_used_twice_has_the_numbers_of_the_later_run(train: Train) -> None:
+    train("epochs=3", folder="same")
+    later = train("epochs=2", "seed=1", folder="same")
+    assert without_times(later) == without_times(train("epochs=2", "seed=1", folder="alone"))
+    assert later.read_metrics()["val_loss"] == min(row["val_loss"] for row in later.read_history())
+
+
+def test_killed_run_continues_as_if_never_killed(train: Train, tiny: list[str], tmp_path: Path) -> None:
+    whole = train(*LONG, folder="whole")
+    code = START.format(root=str(ROOT), epoch=3)
+    command = [sys.executable, "-c", code, "hydra.run.dir=killed", *tiny, *LONG]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        while not process.stdout.readline().startswith("READY"):
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+    check_resumed(train, whole, Run(tmp_path / "killed"))
+
+
+@pytest.mark.parametrize("options", [["optimizer.use_ema=true", "optimizer=rmsprop"], ["precision=float16"]])
+def test_all_state_of_an_optimizer_is_continued(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    whole = train(*LONG, *options, folder="whole")
+    stop_in_epoch(3, monkeypatch)
+    with pytest.raises(SystemExit):
+        train(*LONG, *options, folder="killed")
+    monkeypatch.undo()
+    check_resumed(train, whole, Run(tmp_path / "killed"))
+
+
+def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("epochs=4", folder="whole")
+    stop_in_epoch(3, monkeypatch)
+    for source, folder in (([], "first"), (["resume=first"], "second")):
+        with pytest.raises(SystemExit):
+            train("epochs=4", *source, folder=folder)
+    monkeypatch.undo()
+    resumed = train("resume=second", folder="third", defaults=[])
+    assert without_times(resumed) == without_times(whole)
+
+
+def test_resume_says_what_cannot_be_continued(train: Train, tmp_path: Path) -> None:
+    train("epochs=1", folder="done")
+    with pytest.raises(SystemExit, match="this run has finished"):
+        train("resume=done", folder="again")
+    with pytest.raises(SystemExit, match="no run folder there"):
+        train("resume=nowhere", folder="again")
+    (tmp_path / "done" / "metrics.json").unlink()
+    with pytest.raises(SystemExit, match="no checkpoint there"):
+        train("resume=done", folder="again")
