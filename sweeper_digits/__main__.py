@@ -91,6 +91,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     runs = [path for path in arguments.paths if Path(path) not in pictures]
     _check_predict(arguments, runs, pictures)
     with screen.quiet_import():
+        from sweeper_digits.data.pictures import read_pictures
         from sweeper_digits.results import predict
         from sweeper_digits.runs import recipe
         from sweeper_digits.training import run as training
@@ -105,7 +106,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         shown = "" if loss is None else f"  val_loss {loss:.5f}"
         print(f"model      {record.run.folder}  weight {weight:.3f}{shown}")
     if pictures:
-        probabilities = predict.predict(chosen, weights, predict.read_pictures(pictures), arguments.tta, compose)
+        probabilities = predict.predict(chosen, weights, read_pictures(pictures), arguments.tta, compose)
         for path, row in zip(pictures, probabilities, strict=True):
             print(f"{path}  {row.argmax()}  {row.max():.1%}")
         return

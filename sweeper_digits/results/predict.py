@@ -10,10 +10,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper_digits.data.digits import CLASSES, SIDE, Digits, read_kaggle_file
+from sweeper_digits.data.digits import CLASSES, SIDE, Digits
 from sweeper_digits.data.split import split_test, splits
+from sweeper_digits.data.tables import read_kaggle_file
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
 from sweeper_digits.runs import predictions
@@ -28,8 +28,6 @@ from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.models import from_float
 
 BATCH = 1000  # images
-# MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).
-BOX = 20
 
 
 def members(paths: Sequence[str | Path], top: int) -> list[Record]:
@@ -145,34 +143,6 @@ def data_overrides(given: list[str], config: Config) -> list[str]:
     keyed = [value if value.startswith("data.") else f"data.{value}" for value in values]
     split_at = [value.partition("=") for value in keyed]
     return [f"data={name}", *(f"{key}={recipes.text(value)}" for key, _, value in split_at)]
-
-
-def read_pictures(paths: Sequence[Path]) -> np.ndarray:
-    """Read PNG or JPEG files of single digits as MNIST would have them, uint8 (n, 28, 28, 1).
-
-    Light backgrounds are inverted. What is not 28x28 already is cropped to the digit, scaled into
-    a box of 20x20 and centred by its mass, as MNIST's were.
-
-    Raises:
-        UserError: No readable picture, or one without a digit.
-    """
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                upright = ImageOps.exif_transpose(picture).convert("RGBA")
-                flat = Image.new("RGBA", upright.size, "white")
-                flat.alpha_composite(upright)
-                pixels = np.asarray(flat.convert("L"), np.uint8)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{path}: no readable picture ({error})") from error
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        if np.median(border) > (float(pixels.min()) + float(pixels.max())) / 2:  # also dark ink on dim paper
-            pixels = 255 - pixels
-        if np.ptp(pixels) < 32:
-            raise UserError(f"{path}: nothing but background in this picture")
-        images.append(pixels if pixels.shape == (SIDE, SIDE) else _centred(pixels))
-    return np.stack(images)[..., np.newaxis]
 
 
 def predict(
@@ -323,26 +293,6 @@ def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomWarp | 
             changed = augmentation(images[start : start + BATCH], training=True)
             total[start : start + BATCH] += keras.ops.convert_to_numpy(model.predict_on_batch(changed))
     return total / (copies + 1)
-
-
-def _centred(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 (28, 28) of a bright digit on a dark ground, uint8 (height, width)."""
-    ground = float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
-    clean = np.clip((pixels - ground) * (255 / max(pixels.max() - ground, 1)), 0, 255)
-    rows, columns = np.nonzero(clean > 64)
-    digit = clean[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    scale = BOX / max(digit.shape)
-    size = (max(1, round(digit.shape[1] * scale)), max(1, round(digit.shape[0] * scale)))
-    small = np.asarray(Image.fromarray(digit.astype(np.uint8)).resize(size, Image.Resampling.BOX), float)
-    mass = small.sum()
-    middle = [float((small.sum(axis=1 - axis) * np.arange(small.shape[axis])).sum() / mass) for axis in (0, 1)]
-    result = np.zeros((SIDE, SIDE), np.uint8)
-    top, left = (
-        int(np.clip(round((SIDE - 1) / 2 - centre), 0, SIDE - length))
-        for centre, length in zip(middle, small.shape, strict=True)
-    )
-    result[top : top + small.shape[0], left : left + small.shape[1]] = np.clip(np.round(small), 0, 255)
-    return result
 
 
 def _hashes(images: np.ndarray) -> np.ndarray:

@@ -11,10 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from sweeper_digits.data.digits import Digits
-from sweeper_digits.errors import UserError
 from sweeper_digits.results import predict
 from sweeper_digits.runs import predictions
 from sweeper_digits.runs import record as records
@@ -172,31 +171,6 @@ def test_folds_count_as_their_mean(train: Callable[..., Run], tool: Tool, digits
     assert all(predictions.accuracy(saved.probabilities[[w]], saved.labels[[w]]) == 0 for w in saved.worst)
 
 
-def test_pictures_are_brought_into_mnists_form(digits: Digits, tmp_path: Path) -> None:
-    # A digit drawn large and black on white, off centre; and MNIST's own image, which stays as it is.
-    big = Image.new("L", (300, 200), "white")
-    ImageDraw.Draw(big).rectangle((30, 20, 50, 180), fill="black")
-    big.save(tmp_path / "one.jpg")
-    Image.fromarray(digits.images[0, ..., 0]).save(tmp_path / "own.png")
-    Image.fromarray(255 - digits.images[0, ..., 0]).save(tmp_path / "inverted.png")
-    bar, own, inverted = predict.read_pictures([tmp_path / name for name in ("one.jpg", "own.png", "inverted.png")])
-    assert np.array_equal(own, digits.images[0]) and np.array_equal(inverted, own)
-    rows, columns = np.nonzero(bar[..., 0] > 128)
-    assert np.ptp(rows) + 1 == 20 and 2 <= np.ptp(columns) + 1 <= 4
-    assert abs(rows.mean() - 13.5) < 1 and abs(columns.mean() - 13.5) < 1
-    dim = Image.new("L", (200, 300), 100)  # a photograph of dark ink on dim paper, held upright
-    ImageDraw.Draw(dim).rectangle((90, 20, 110, 280), fill=20)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by 90 degrees
-    dim.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "dim.jpg", exif=turned)
-    (ink,) = predict.read_pictures([tmp_path / "dim.jpg"])
-    rows, columns = np.nonzero(ink[..., 0] > 128)
-    assert np.ptp(rows) + 1 == 20 and np.ptp(columns) + 1 <= 3
-    Image.new("L", (50, 50), "white").save(tmp_path / "blank.png")
-    with pytest.raises(UserError, match="nothing but background"):
-        predict.read_pictures([tmp_path / "blank.png"])
-
-
 def test_pictures_are_labelled(tool: Tool, digits: Digits) -> None:
     Image.fromarray(digits.images[0, ..., 0]).save("0.png")
     out = tool("predict", SWEEP, "0.png")
@@ -227,7 +201,7 @@ def spoil(name: str) -> None:
         ("model", [SWEEP], r"model.keras: no readable model"),
         ("data", [SWEEP, "other", "--top", "4"], r"trained on .*more.npz.*, but .* on .*digits.npz"),
         ("weights", [SWEEP], "no finished run with a model.keras"),
-        ("picture", [SWEEP, "7.png"], "7.png: no readable picture"),
+        ("picture", [SWEEP, "7.png"], "7.png: not a readable picture"),
         ("", ["7.png"], "name a run or a sweep"),
         ("", [SWEEP, "--out", "x.txt"], "the suffix must be .csv"),
         ("", [SWEEP, "--data", "kagle"], "kagle"),
