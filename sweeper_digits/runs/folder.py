@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import socket
 import zipfile
 import zlib
@@ -14,7 +15,11 @@ from typing import Any
 import numpy as np
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.predictions import Predictions
+from sweeper_digits.runs.predictions import Predictions, check_arrays
+
+FOLD = re.compile(r"fold_([0-9]+)")
+# What metrics.json may hold under these names; every other value is a number or only shown.
+METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
 
 
 class Run:
@@ -51,8 +56,8 @@ class Run:
 
     def folds(self) -> list["Run"]:
         """Return its folds, in order; none without split=kfold."""
-        found = self.folder.glob("fold_*")
-        return [Run(fold) for fold in sorted(found, key=lambda fold: int(fold.name.removeprefix("fold_")))]
+        found = {int(match[1]): path for path in self.folder.glob("fold_*") if (match := FOLD.fullmatch(path.name))}
+        return [Run(found[number]) for number in sorted(found)]
 
     def models(self) -> list["Run"]:
         """Return the runs below it that have weights: itself, or its folds."""
@@ -63,16 +68,23 @@ class Run:
         _append(self.history, row)
 
     def read_history(self) -> list[dict[str, float]]:
-        """Return the rows written so far; a last row cut short by a kill is left out."""
-        if not self.history.exists():
-            return []
-        with self.history.open(newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if None not in row.values() and "" not in row.values()]
-        return [{key: float(value) for key, value in row.items()} for row in rows]
+        """Return a row per epoch; a row that a kill or a power cut left incomplete is left out.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        whole = [row for row in _read_rows(self.history) if None not in row.values() and "" not in row.values()]
+        try:
+            return [{key: float(value) for key, value in row.items()} for row in whole]
+        except (TypeError, ValueError) as error:  # surplus cells, or no number
+            raise UserError(f"{self.history}: not readable ({error})") from error
 
     def epochs(self) -> int:
-        """Return how many epochs were trained, over all folds."""
-        return sum(len(run.read_history()) for run in (self, *self.folds()))
+        """Return how many epochs were trained, over all folds; 0 if a history is damaged."""
+        try:
+            return sum(len(run.read_history()) for run in (self, *self.folds()))
+        except UserError:
+            return 0
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Replace the history."""
@@ -83,21 +95,24 @@ class Run:
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json, and remove the checkpoint: the run has finished."""
         with replacing(self.metrics) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         self.checkpoint.unlink(missing_ok=True)
 
     def read_metrics(self) -> dict[str, Any] | None:
         """Return the metrics, or None if the run has not finished.
 
         Raises:
-            UserError: The file is cut short.
+            UserError: The file is damaged.
         """
         if not self.metrics.exists():
             return None
         try:
-            metrics: dict[str, Any] = json.loads(self.metrics.read_text())
-        except json.JSONDecodeError as error:
+            metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+            wrong = [name for name, kind in METRICS.items() if not isinstance(metrics.get(name, kind()), kind)]
+        except (ValueError, AttributeError) as error:  # no JSON, or no object
             raise UserError(f"{self.metrics}: not readable ({error})") from error
+        if wrong:
+            raise UserError(f"{self.metrics}: not readable ({wrong[0]}={metrics[wrong[0]]!r})")
         return metrics
 
     def write_validation(self, predictions: Predictions) -> None:
@@ -109,14 +124,14 @@ class Run:
         """Return the validation predictions; those of all folds, if it has folds.
 
         Raises:
-            UserError: There are none, or a file is cut short.
+            UserError: There are none, or a file is damaged.
         """
         parts = []
         for file in [run.validation for run in self.folds() or [self]]:
             try:
                 with np.load(file, allow_pickle=False) as archive:
-                    parts.append({name: archive[name] for name in archive.files})
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                    parts.append(check_arrays(dict(archive)))
+            except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise UserError(f"{file}: no readable validation predictions ({error})") from error
         return Predictions.joined(parts)
 
@@ -125,11 +140,12 @@ class Run:
         _append(self.tests, row)
 
     def read_tests(self) -> list[dict[str, str]]:
-        """Return a row for each time that the locked test part was looked at."""
-        if not self.tests.exists():
-            return []
-        with self.tests.open(newline="") as stream:
-            return list(csv.DictReader(stream))
+        """Return a row for each time that the locked test part was looked at.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        return _read_rows(self.tests)
 
     def write_checkpoint(self, state: dict[str, np.ndarray]) -> None:
         """Replace the checkpoint as a whole, so that a kill leaves the old one or the new one."""
@@ -152,11 +168,21 @@ class Run:
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as stream:
+    with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(row))
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable ({error})") from error
 
 
 @contextlib.contextmanager

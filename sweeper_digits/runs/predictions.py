@@ -1,12 +1,15 @@
-"""Probabilities of many images: how good they are, and how those of several models are combined."""
+"""Probabilities of many images, and how good they are.
+
+Functions that need scikit-learn import it themselves: a supervisor and `compare` read run folders without it.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.data.digits import CLASSES, SIDE
 
 # A probability below exp(LEAST) counts as that much: one certain mistake must not be infinitely bad.
 LEAST = -30.0
@@ -15,13 +18,13 @@ WORST = 24
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of the images that validated it.
+    """What a model predicts for its validation images.
 
     Attributes:
-        images: int (n,), places in the data.
+        images: int (n,), indices into the data.
         labels: int (n,), 0-9.
         log_probabilities: float (n, 10), natural logarithms, at least `LEAST`.
-        worst: int (m,), places in the arrays above of the worst mistakes, worst first; m <= 24.
+        worst: int (m,), indices of the worst mistakes in the arrays above, worst first; m <= 24.
         pictures: uint8 (m, 28, 28), those images.
     """
 
@@ -35,7 +38,7 @@ class Predictions:
     def of(
         cls, indices: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray
     ) -> "Predictions":
-        """Take probabilities, float (n, 10), of images, uint8 (n, 28, 28, 1), at these places in the data."""
+        """Keep probabilities, float (n, 10), of images, uint8 (n, 28, 28, 1), with these indices in the data."""
         worst = worst_mistakes(labels, probabilities)
         return cls(indices, labels, logarithms(probabilities), worst, images[worst, ..., 0])
 
@@ -62,6 +65,34 @@ class Predictions:
         return -self.log_probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
 
 
+def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays that `Predictions.arrays` gave and a file kept, if they are still whole.
+
+    Raises:
+        ValueError: An array is missing, or its shape or a value is wrong.
+    """
+    wanted = {f.name for f in fields(Predictions)}
+    if set(arrays) != wanted:
+        raise ValueError(f"arrays {sorted(arrays)}; expected {sorted(wanted)}")
+    number, worst = len(arrays["labels"]), arrays["worst"]
+    shapes = {
+        "images": (number,),
+        "labels": (number,),
+        "log_probabilities": (number, CLASSES),
+        "pictures": (len(worst), SIDE, SIDE),
+    }
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} of shape {arrays[name].shape}; expected {shape}")
+    if arrays["labels"].dtype.kind not in "iu" or not np.isin(arrays["labels"], np.arange(CLASSES)).all():
+        raise ValueError(f"a label that is not from 0 to {CLASSES - 1}")
+    if worst.dtype.kind not in "iu" or not np.isin(worst, np.arange(number)).all():
+        raise ValueError("a mistake that is not one of the images")
+    if not np.isfinite(arrays["log_probabilities"]).all():
+        raise ValueError("a probability that is not a number")
+    return arrays
+
+
 def logarithms(probabilities: np.ndarray) -> np.ndarray:
     """Return natural logarithms, float (n, 10), none below `LEAST`."""
     with np.errstate(divide="ignore"):
@@ -69,8 +100,11 @@ def logarithms(probabilities: np.ndarray) -> np.ndarray:
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean cross entropy."""
-    return float(-logarithms(probabilities)[np.arange(len(labels)), labels].mean())
+    """Return the mean cross entropy, in natural units; each row of probabilities counts as if its sum were 1."""
+    from sklearn import metrics
+
+    normalized = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    return float(metrics.log_loss(labels, normalized, labels=np.arange(CLASSES)))
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -80,9 +114,9 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return counts, int (10, 10): rows are true labels, columns predicted ones."""
-    matrix = np.zeros((CLASSES, CLASSES), int)
-    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
-    return matrix
+    from sklearn import metrics
+
+    return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=np.arange(CLASSES))
 
 
 def by_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -94,41 +128,7 @@ def by_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int = WORST) -> np.ndarray:
-    """Return the places of the wrongly labelled images whose true label got the least probability, worst first."""
+    """Return the indices of the wrongly labelled images whose true label got the least probability, worst first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     truth = probabilities[wrong, labels[wrong]]
     return wrong[np.argsort(truth, kind="stable")][:most]
-
-
-def weights_by_loss(losses: Sequence[float]) -> np.ndarray:
-    """Return weights, sum 1, inversely proportional to validation losses."""
-    inverse = 1 / np.maximum(losses, 1e-12)
-    return inverse / inverse.sum()
-
-
-def greedy_weights(candidates: np.ndarray, labels: np.ndarray, rounds: int = 50) -> np.ndarray:
-    """Choose an ensemble on validation predictions: add, with replacement, the model that helps most.
-
-    Source: Caruana et al., Ensemble selection from libraries of models, ICML 2004.
-
-    Args:
-        candidates: float (models, n, 10), probabilities.
-        labels: int (n,).
-        rounds: Models added; the ensemble of the best round is taken.
-
-    Returns:
-        Weights, sum 1; 0 for a model that is not chosen.
-    """
-    truth = candidates[:, np.arange(len(labels)), labels]  # only the true label's probability matters
-    chosen = np.zeros(len(candidates))
-    total = np.zeros(len(labels))
-    best, best_loss = chosen, np.inf
-    for size in range(1, rounds + 1):
-        losses = -np.log(np.maximum((total + truth) / size, np.exp(LEAST))).mean(axis=1)
-        model = int(losses.argmin())
-        total = total + truth[model]
-        chosen = chosen.copy()
-        chosen[model] += 1
-        if losses[model] < best_loss - 1e-12:
-            best, best_loss = chosen, losses[model]
-    return best / best.sum()

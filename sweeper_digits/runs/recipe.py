@@ -12,12 +12,12 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.record import GROUPS, Record, flat, read
+from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
 from sweeper_digits.schema import INCIDENTAL
 
 # What a recipe for other data leaves open.
 OPEN = ("data", "split", "seed")
-# Whatever replaces a run's split, its test part stays locked away.
+# Another split that replaces a run's split keeps its test part locked away.
 LOCK = ("split.test_size", "split.seed")
 SIMPLE = re.compile(r"[A-Za-z_./-][\w./:+@%-]*", re.ASCII)
 # Words that Hydra's command line would read as something else than a string.
@@ -49,11 +49,11 @@ def of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
     """Return the recipe of the run in a folder; see `recipe_of`.
 
     Raises:
-        UserError: No run there, or one that today's conf/ cannot express.
+        UserError: No readable run there, or one that today's conf/ cannot express.
     """
-    record = read(Path(folder))
+    record = read_run(Path(folder))
     if record.state in ("foreign", "unreadable"):
-        raise UserError(f"from_run={folder}: no run of ours in this folder ({record.note})")
+        raise UserError(f"from_run={folder}: not a readable run of this program ({record.note})")
     return recipe_of(record, compose)
 
 
@@ -63,7 +63,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     Args:
         record: The run.
         compose: Composes from today's conf/.
-        leave_open: Top-level keys not to be mentioned.
+        leave_open: Top-level keys to leave out.
 
     Raises:
         UserError: A key of the run that conf/ no longer has.
@@ -72,7 +72,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     skipped = {*INCIDENTAL, *leave_open}
     groups = [name for name in GROUPS if name in record.settings and name not in skipped]
     chosen = {name: record.settings[name] for name in groups if record.settings[name] != default[name]}
-    composed = dict(flat(OmegaConf.to_container(compose(overrides(chosen)))))
+    composed = dict(flatten(OmegaConf.to_container(compose(overrides(chosen)))))
     values = {}
     for name, value in record.settings.items():
         if name in GROUPS or name.split(".")[0] in skipped or name.endswith("_target_"):
@@ -85,10 +85,10 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
 
 
 def overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
-    """Write a recipe as overrides, followed by those that the user gave and that go before it.
+    """Write a recipe as overrides, followed by those that the user gave; the user's win.
 
-    An option that the user chooses takes with it the values of the option that it replaces; of a split, not
-    those that say which images are locked away.
+    An option that the user chooses replaces the recipe's option together with its values. Of a split, the values
+    that say which images are locked away stay.
     """
     given = list(given)
     keys = {override.lstrip("+~").partition("=")[0] for override in given}
