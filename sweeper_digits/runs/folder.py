@@ -25,15 +25,15 @@ METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
 class Run:
     """One run's folder.
 
-    Files (beside Hydra's .hydra/ and train.log):
+    Files, beside Hydra's .hydra/ and train.log:
         history.csv     a row per epoch, appended as it ends
-        checkpoint.npz  the state to continue from; gone when the run has finished
-        model.keras     the best weights, in a model that takes raw pixels
+        checkpoint.npz  the state to continue from, until the run has finished
+        model.keras     a model with the best weights; it takes raw pixels
         figures/        pictures
-        validation.npz  what the best weights say of the validation images
+        validation.npz  the best weights' predictions for the validation images
         exports/        the model in other formats
-        tests.csv       a row for each time that the locked test part was looked at
-        metrics.json    written last: where it is, the run has finished
+        tests.csv       a row for each time that the locked test part was scored
+        metrics.json    the results; written last, so that its presence says that the run has ended
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -49,7 +49,7 @@ class Run:
         self.tensorboard = self.folder / "tensorboard"
 
     def fold(self, number: int) -> "Run":
-        """Return the folder of one fold, made if need be."""
+        """Return the folder of one fold; make it if it is missing."""
         folder = self.folder / f"fold_{number}"
         folder.mkdir(parents=True, exist_ok=True)
         return Run(folder)
@@ -60,11 +60,11 @@ class Run:
         return [Run(found[number]) for number in sorted(found)]
 
     def models(self) -> list["Run"]:
-        """Return the runs below it that have weights: itself, or its folds."""
+        """Return what has weights: the run itself, or its folds."""
         return [run for run in (self, *self.folds()) if run.model.exists()]
 
     def append_history(self, row: dict[str, float]) -> None:
-        """Append one epoch; the first one writes the header."""
+        """Append one epoch; the first call writes the header."""
         _append(self.history, row)
 
     def read_history(self) -> list[dict[str, float]]:
@@ -93,7 +93,7 @@ class Run:
             self.append_history(row)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write metrics.json, and remove the checkpoint: the run has finished."""
+        """Write metrics.json, which says that the run has ended, and remove the checkpoint."""
         with replacing(self.metrics) as temporary:
             temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         self.checkpoint.unlink(missing_ok=True)
@@ -136,11 +136,11 @@ class Run:
         return Predictions.joined(parts)
 
     def append_test(self, row: dict[str, Any]) -> None:
-        """Note that the locked test part was looked at."""
+        """Note that the locked test part was scored."""
         _append(self.tests, row)
 
     def read_tests(self) -> list[dict[str, str]]:
-        """Return a row for each time that the locked test part was looked at.
+        """Return a row for each time that the locked test part was scored.
 
         Raises:
             UserError: The file is damaged.
@@ -148,7 +148,7 @@ class Run:
         return _read_rows(self.tests)
 
     def write_checkpoint(self, state: dict[str, np.ndarray]) -> None:
-        """Replace the checkpoint as a whole, so that a kill leaves the old one or the new one."""
+        """Replace the checkpoint in one step, so that a kill leaves the old one or the new one."""
         with replacing(self.checkpoint) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **state)  # type: ignore[arg-type]
 
@@ -156,12 +156,14 @@ class Run:
         """Return what `write_checkpoint` was given.
 
         Raises:
-            UserError: There is nothing to continue.
+            UserError: The run has finished, or it has no checkpoint.
         """
         if self.metrics.exists():
             raise UserError(f"resume={self.folder}: this run has finished; nothing is left to continue")
         if not self.checkpoint.exists():
-            raise UserError(f"resume={self.folder}: no checkpoint there; it was stopped before its first epoch ended")
+            raise UserError(
+                f"resume={self.folder}: no checkpoint there; the run was stopped before its first epoch ended"
+            )
         with np.load(self.checkpoint, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
@@ -187,9 +189,9 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix, that takes its place if all goes well."""
+    """Yield a temporary path beside `path`, with the same suffix; rename it to `path` unless an exception is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In containers that share a folder, all have the same process id.
+    # The host is named too: in containers that share a folder, processes often have the same id.
     temporary = path.with_name(f".{path.stem}-{socket.gethostname()}-{os.getpid()}{path.suffix}")
     try:
         yield temporary

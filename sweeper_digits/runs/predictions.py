@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeper_digits.data.digits import CLASSES, SIDE
 
-# A probability below exp(LEAST) counts as that much: one certain mistake must not be infinitely bad.
+# A probability below exp(LEAST) counts as exp(LEAST): one certain mistake must not be infinitely bad.
 LEAST = -30.0
 WORST = 24
 
@@ -43,13 +43,13 @@ class Predictions:
         return cls(indices, labels, logarithms(probabilities), worst, images[worst, ..., 0])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return them in the types of the file: float16 logarithms, exact to 1/2,000 of their value."""
+        """Return the arrays in the file's types: float16 logarithms are exact to 1/2,000 of their value."""
         types = {"images": np.int32, "labels": np.uint8, "log_probabilities": np.float16, "worst": np.int32}
         return {name: np.asarray(array, types.get(name)) for name, array in vars(self).items()}
 
     @classmethod
     def joined(cls, folds: Sequence[dict[str, np.ndarray]]) -> "Predictions":
-        """Put the parts of several folds, as `arrays` gives them, one after the other."""
+        """Concatenate the arrays of several folds, each as `arrays` gives them."""
         starts = np.cumsum([0, *(len(fold["labels"]) for fold in folds)])
         moved = [fold | {"worst": fold["worst"] + start} for fold, start in zip(folds, starts, strict=False)]
         return cls(**{name: np.concatenate([fold[name] for fold in moved]) for name in moved[0]})
@@ -108,7 +108,7 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of images whose most probable label is the true one."""
+    """Return the share of images whose most probable label is the true one, 0-1."""
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 

@@ -1,4 +1,4 @@
-"""A past run's configuration as the few overrides that compose it again from today's conf/."""
+"""The recipe of a past run: the few overrides that compose its config again from today's conf/."""
 
 import re
 import shlex
@@ -15,12 +15,12 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
 from sweeper_digits.schema import INCIDENTAL
 
-# What a recipe for other data leaves open.
+# What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
 # Another split that replaces a run's split keeps its test part locked away.
 LOCK = ("split.test_size", "split.seed")
 SIMPLE = re.compile(r"[A-Za-z_./-][\w./:+@%-]*", re.ASCII)
-# Words that Hydra's command line would read as something else than a string.
+# Words that Hydra's command line does not read as strings.
 WORDS = {"null", "true", "false", "nan", "inf", "-nan", "-inf"}
 
 # Overrides -> the config they compose.
@@ -28,7 +28,7 @@ Compose = Callable[[list[str]], DictConfig]
 
 
 def composer(conf: str | Path) -> Compose:
-    """Return a function that composes from a conf/ folder, hydra's own part included."""
+    """Return a function that composes configs, Hydra's own part included, from a conf/ folder."""
 
     def call(overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(Path(conf).resolve())):
@@ -38,7 +38,7 @@ def composer(conf: str | Path) -> Compose:
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
-    """Return a composed config as a run gets it."""
+    """Return a composed config without Hydra's own part, which a run does not see."""
     config = composed.copy()
     with open_dict(config):
         del config["hydra"]
