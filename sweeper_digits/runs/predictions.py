@@ -4,7 +4,7 @@ Functions that need scikit-learn import it themselves: a supervisor and `compare
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,27 +66,15 @@ class Predictions:
 
 
 def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays that `Predictions.arrays` gave and a file kept, if they are still whole.
-
-    Raises:
-        ValueError: An array is missing, or its shape or a value is wrong.
-    """
-    wanted = {f.name for f in fields(Predictions)}
-    if set(arrays) != wanted:
-        raise ValueError(f"arrays {sorted(arrays)}; expected {sorted(wanted)}")
-    number, worst = len(arrays["labels"]), arrays["worst"]
-    shapes = {
-        "images": (number,),
-        "labels": (number,),
-        "log_probabilities": (number, CLASSES),
-        "pictures": (len(worst), SIDE, SIDE),
-    }
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name} of shape {arrays[name].shape}; expected {shape}")
-    if arrays["labels"].dtype.kind not in "iu" or not np.isin(arrays["labels"], np.arange(CLASSES)).all():
+    """Return arrays read from a file; raise a ValueError unless `Predictions.arrays` may have written them."""
+    number, mistakes = (len(arrays.get(name, ())) for name in ("labels", "worst"))
+    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, CLASSES), "worst": (mistakes,)}
+    shapes["pictures"] = (mistakes, SIDE, SIDE)
+    if (found := {name: array.shape for name, array in arrays.items()}) != shapes:
+        raise ValueError(f"arrays of shapes {found}; expected {shapes}")
+    if not np.isin(arrays["labels"], np.arange(CLASSES)).all():
         raise ValueError(f"a label that is not from 0 to {CLASSES - 1}")
-    if worst.dtype.kind not in "iu" or not np.isin(worst, np.arange(number)).all():
+    if not np.isin(arrays["worst"], np.arange(number)).all():
         raise ValueError("a mistake that is not one of the images")
     if not np.isfinite(arrays["log_probabilities"]).all():
         raise ValueError("a probability that is not a number")
@@ -100,11 +88,11 @@ def logarithms(probabilities: np.ndarray) -> np.ndarray:
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean cross entropy, in natural units; each row of probabilities counts as if its sum were 1."""
+    """Return the mean cross entropy in nats; each row of probabilities counts as if its sum were 1."""
     from sklearn import metrics
 
-    normalized = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
-    return float(metrics.log_loss(labels, normalized, labels=np.arange(CLASSES)))
+    raised = np.maximum(probabilities.astype(np.float64), np.exp(LEAST))
+    return float(metrics.log_loss(labels, raised / raised.sum(axis=1, keepdims=True), labels=np.arange(CLASSES)))
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:

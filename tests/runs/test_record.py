@@ -72,11 +72,10 @@ def test_a_damaged_history_has_no_epochs(run: Run) -> None:
     ("name", "value", "message"),
     [
         ("labels", np.full(36, 10), "a label that is not from 0 to 9"),
-        ("labels", np.full(36, 1.0), "a label that is not from 0 to 9"),
-        ("log_probabilities", np.zeros((36, 9)), r"log_probabilities of shape \(36, 9\)"),
+        ("log_probabilities", np.zeros((36, 9)), r"arrays of shapes .*\(36, 9\)"),
         ("log_probabilities", np.full((36, 10), np.nan), "a probability that is not a number"),
         ("worst", np.array([36]), "a mistake that is not one of the images"),
-        ("more", np.zeros(3), "arrays .*'more'.*; expected"),
+        ("more", np.zeros(3), "arrays of shapes .*'more'.*; expected"),
     ],
 )
 def test_damaged_validation_predictions_are_refused(run: Run, name: str, value: np.ndarray, message: str) -> None:
