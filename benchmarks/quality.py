@@ -28,8 +28,9 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
-    from sweeper_digits.data.digits import load_kaggle, load_mnist_5k
+    from sweeper_digits.data.digits import load_mnist_5k
     from sweeper_digits.data.split import splits
+    from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.options import Holdout
     from train import compile_as_notebook, generator, notebook_model
 

@@ -32,8 +32,9 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     import keras_tuner
 
     from sweeper_digits import command_line
-    from sweeper_digits.data.digits import load_kaggle, load_mnist_5k
+    from sweeper_digits.data.digits import load_mnist_5k
     from sweeper_digits.data.split import splits
+    from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.results.predict import compose_config
     from sweeper_digits.runs import recipe
     from sweeper_digits.training import device as hardware

@@ -15,10 +15,10 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def start(main: Callable[[], object]) -> None:
-    """Run a Hydra main function; end with one line and status 1 on bad input.
+    """Run a Hydra main function; on bad input, print one line and exit with status 1.
 
-    A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1. Hydra's own printing
-    spreads over several lines, so it is told to raise and the line is written here.
+    A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1. Hydra itself would print errors in several
+    lines, so it is told to raise them.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
@@ -30,7 +30,7 @@ def start(main: Callable[[], object]) -> None:
 
 
 def _with_past_run(arguments: list[str]) -> list[str]:
-    """Put the overrides of the run that `resume=FOLDER` or `from_run=FOLDER` names before the others."""
+    """Put the overrides of the run that `resume=FOLDER` or `from_run=FOLDER` names in front of the arguments."""
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "resume" and value not in ("", "null"):

@@ -22,7 +22,7 @@ class Mnist5k:
 class Kaggle:
     """Kaggle's zip or a folder with its CSV files."""
 
-    _target_: str = "sweeper_digits.data.digits.load_kaggle"
+    _target_: str = "sweeper_digits.data.tables.load_kaggle"
     path: str = MISSING
     part: Literal["train", "test"] = MISSING
 
@@ -31,7 +31,7 @@ class Kaggle:
 class Idx:
     """A folder with MNIST's own files."""
 
-    _target_: str = "sweeper_digits.data.digits.load_idx"
+    _target_: str = "sweeper_digits.data.idx.load_idx"
     path: str = MISSING
 
 
@@ -47,7 +47,7 @@ class KerasData:
 class Npz:
     """A NumPy archive."""
 
-    _target_: str = "sweeper_digits.data.digits.load_npz"
+    _target_: str = "sweeper_digits.data.arrays.load_npz"
     path: str = MISSING
 
 

@@ -21,7 +21,7 @@ SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 
-# Lines of Hydra's and OmegaConf's messages that repeat the others or lead astray.
+# Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
 
 
@@ -58,10 +58,10 @@ def job_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Keep off the screen what TensorFlow's libraries print to file descriptor 2 while they load.
+    """Hide what TensorFlow's libraries print to file descriptor 2 while they load.
 
-    They print before any log level applies. If the import fails, all of it is shown. Later
-    TensorFlow logs errors only: each new model is a retracing to it, which it warns of.
+    They print before any log level applies. If the import fails, their output is shown. Afterwards TensorFlow logs
+    errors only: it would warn that each new model is a retracing.
 
     Raises:
         UserError: KERAS_BACKEND names no backend of Keras that trains here.
@@ -95,7 +95,7 @@ def brief(value: Any) -> str:
 
 
 def relative(path: Path) -> Path:
-    """Write a path from the current folder where it lies below it."""
+    """Write a path relative to the current folder if it lies below that folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

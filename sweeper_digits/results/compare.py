@@ -1,75 +1,73 @@
-"""Runs side by side: a table, repetitions grouped, and whether the first really beats the second."""
+"""`compare`: runs side by side in a table, the best of them, and the command that repeats it."""
 
+import argparse
 import csv
 import io
 import json
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from sweeper_digits import command_line
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.runs import record as records
-from sweeper_digits.runs.record import Record
+from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
+from sweeper_digits.runs import recipe
+from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
 from sweeper_digits.schema import OBJECTIVES
 
-CONFIDENCE = 0.95
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print the table, the best run and its command; write the report."""
+    if (arguments.csv or arguments.json or arguments.group_by) and (arguments.promote or arguments.report):
+        raise UserError("--csv, --json and --group-by print a table, nothing else; leave --promote and --report out")
+    found = find_runs(arguments.paths)
+    if arguments.filter:
+        found = filter_runs(found, arguments.filter)
+    frame = sort_and_limit(build_table(found), arguments.sort, arguments.descending, arguments.top)
+    if arguments.csv or arguments.json:
+        print((as_csv if arguments.csv else as_json)(frame), end="")
+        return
+    if arguments.group_by:
+        print(as_text(group_by_setting(found, arguments.group_by)))
+        return
+    print(as_text(frame))
+    objective = objectives_of(found)[0]
+    groups = group_repetitions(found, objective)
+    if not groups:
+        print("\nno run has finished")
+        return
+    best = groups[0].runs[0]
+    compose = recipe.composer(command_line.CONF)
+    command = recipe.command_of(best, compose)
+    _show_best(groups, objective)
+    print(f"\nthe best again:\n  {command}\n  python train.py from_run={os.path.relpath(best.run.folder)} seed=1")
+    if arguments.promote:
+        file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
+        print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
+    if not arguments.no_report:
+        _report(arguments, found, command)
 
 
-@dataclass
-class Configuration:
-    """The finished runs of one configuration: its seeds and folds.
-
-    Attributes:
-        runs: At least one.
-        samples: The metric of each repetition, by seed and fold.
-    """
-
-    runs: list[Record]
-    samples: dict[tuple[Any, Any], float]
-
-    @property
-    def validated_on(self) -> dict[str, Any]:
-        """Return the settings that decide which images validate, apart from the fold."""
-        settings = self.runs[0].settings.items()
-        return {k: v for k, v in settings if k.split(".")[0] in ("data", "split") and k not in records.REPEATED}
-
-    @property
-    def mean(self) -> float:
-        """Return the mean over repetitions."""
-        return float(np.mean(list(self.samples.values())))
-
-    @property
-    def std(self) -> float:
-        """Return the standard deviation over repetitions (n - 1); NaN of one."""
-        return float(np.std(list(self.samples.values()), ddof=1)) if len(self.samples) > 1 else float("nan")
-
-    @property
-    def interval(self) -> float:
-        """Return the half width of the 95 % t interval of the mean; NaN of one."""
-        return _half_width(list(self.samples.values()))
-
-
-def table(found: list[Record]) -> pd.DataFrame:
+def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
     Finished runs come first, best first; `rank` is empty for the others.
     """
-    objectives = records.objectives_of(found)
-    ranked = records.best_first(found, objectives[0])
+    objectives = objectives_of(found)
+    ranked = best_first(found, objectives[0])
     ranks = {id(record): rank for rank, record in enumerate(ranked, 1)}
     rest = [record for record in found if id(record) not in ranks]
-    settings = records.differing(found)
+    settings = differing_settings(found)
     rows = []
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
         row |= {name: record.value(name) for name in objectives}
         row |= {name: record.settings.get(name) for name in settings}
-        # An objective or a setting of the same name goes before what every run has.
+        # An objective or a setting of the same name takes the place of what every run has.
         row.setdefault("val_accuracy", record.value("val_accuracy"))
         row.setdefault("epochs", record.metrics.get("epochs"))
         row.setdefault("seconds", record.value("run_seconds"))
@@ -79,13 +77,13 @@ def table(found: list[Record]) -> pd.DataFrame:
     return frame if frame["note"].any() else frame.drop(columns="note")
 
 
-def filtered(found: list[Record], expression: str) -> list[Record]:
-    """Return the runs whose row of the table satisfies an expression, as `optimizer == 'adamw'`.
+def filter_runs(found: list[Record], expression: str) -> list[Record]:
+    """Return the runs whose row of the table satisfies an expression, for example `optimizer == 'adamw'`.
 
     Raises:
         UserError: No expression, a column that is not there, or no run left.
     """
-    frame = table(found)
+    frame = build_table(found)
     names = sorted(frame.columns, key=len, reverse=True)
     quoted = re.sub("|".join(rf"(?<![\w.]){re.escape(n)}(?![\w.])" for n in names), r"`\g<0>`", expression)
     try:
@@ -98,8 +96,8 @@ def filtered(found: list[Record], expression: str) -> list[Record]:
     return [record for record in found if str(record.run.folder) in left]
 
 
-def shape(frame: pd.DataFrame, sort: str | None, descending: bool, top: int | None) -> pd.DataFrame:
-    """Sort by a column, keep the first rows.
+def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top: int | None) -> pd.DataFrame:
+    """Sort a table by a column, keep its first rows.
 
     Raises:
         UserError: A column that is not there.
@@ -112,7 +110,7 @@ def shape(frame: pd.DataFrame, sort: str | None, descending: bool, top: int | No
     return frame.head(top) if top else frame
 
 
-def by_setting(found: list[Record], name: str) -> pd.DataFrame:
+def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
     """Return mean, standard deviation, best and count of the objective for each value of a setting.
 
     Raises:
@@ -121,7 +119,7 @@ def by_setting(found: list[Record], name: str) -> pd.DataFrame:
     known = {key for record in found for key in record.settings}
     if name not in known:
         raise UserError(f"--group-by {name}: no run has this setting{closest(name, known)}")
-    objective = records.objectives_of(found)[0]
+    objective = objectives_of(found)[0]
     values = [(str(r.settings.get(name)), r.value(objective)) for r in found if r.finished]
     frame = pd.DataFrame(values, columns=[name, objective]).dropna()
     maximize = OBJECTIVES[objective] == "maximize"
@@ -130,61 +128,13 @@ def by_setting(found: list[Record], name: str) -> pd.DataFrame:
     return groups.sort_values("mean", ascending=not maximize).reset_index()
 
 
-def configurations(found: list[Record], objective: str) -> list[Configuration]:
-    """Group finished runs that differ in seed and fold only; best mean first."""
-    groups: dict[str, Configuration] = {}
-    for record in records.best_first(found, objective):
-        group = groups.setdefault(record.configuration, Configuration([], {}))
-        group.runs.append(record)
-        for key, value in record.samples(objective).items():
-            group.samples.setdefault(key, value)
-    sign = -1 if OBJECTIVES.get(objective) == "maximize" else 1
-    return sorted(groups.values(), key=lambda group: sign * group.mean)
-
-
-def difference(first: Configuration, second: Configuration, objective: str) -> tuple[bool | None, str]:
-    """Say whether the second is really worse than the first.
-
-    With two or more repetitions of each: Student's paired t interval over the seeds and folds
-    that both have, if they validate on the same images, else Welch's. Of one run each, the cross entropies
-    of the same validation images are paired, which leaves the luck of the seed out.
-
-    Returns:
-        Whether they differ (None: nothing to judge by), and a sentence.
-    """
-    alike = first.validated_on == second.validated_on
-    common = sorted(set(first.samples) & set(second.samples), key=str) if alike else []
-    if len(common) > 1:
-        gaps = [second.samples[key] - first.samples[key] for key in common]
-        gap, half, how = float(np.mean(gaps)), _half_width(gaps), f"paired over {len(common)} seeds or folds"
-    elif min(len(first.samples), len(second.samples)) > 1:
-        a, b = (np.array(list(group.samples.values())) for group in (first, second))
-        interval = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
-        gap, half = float(b.mean() - a.mean()), float(interval.high - interval.low) / 2
-        how = f"over {len(a)} and {len(b)} runs"
-    elif max(len(first.samples), len(second.samples)) > 1:
-        return None, "only one of the two was repeated; repeat both with `confirm`"
-    elif objective == "val_loss" and (images := _image_gaps(first.runs[0], second.runs[0])) is not None:
-        gap, half = float(np.mean(images)), _half_width(images)
-        how = f"over {len(images):,} validation images, one run each: another seed may turn it round"
-    else:
-        return None, "one run each: their difference may be luck; repeat them with `confirm`"
-    worse = -gap if OBJECTIVES[objective] == "maximize" else gap
-    # Accuracies come in steps of one image: a few equal differences say nothing of their spread.
-    differ = worse > half and not (objective == "val_accuracy" and half < 1e-9)
-    verdict = "are apart" if differ else "cannot be told apart"
-    return differ, f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
-
-
 def as_text(frame: pd.DataFrame) -> str:
     """Return the table for a terminal."""
-    shown = frame.copy()
-    for name in shown.columns:
-        if name in ("seconds",):
-            shown[name] = [f"{value:.0f}" if pd.notna(value) else "" for value in shown[name]]
-        else:
-            shown[name] = [_cell(value) for value in shown[name]]
-    return shown.to_string(index=False, max_colwidth=60)
+    shown = {
+        name: [f"{value:.0f}" if name == "seconds" and pd.notna(value) else cell_text(value) for value in frame[name]]
+        for name in frame.columns
+    }
+    return pd.DataFrame(shown).to_string(index=False, max_colwidth=60)
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -195,32 +145,46 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def as_json(frame: pd.DataFrame) -> str:
-    """Return the table as a JSON list of objects; what a run has not is null."""
+    """Return the table as a JSON list of objects; an empty cell is null."""
     rows = [{k: None if _is_missing(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
     return json.dumps(rows, indent=2, default=str) + "\n"
 
 
-def _half_width(values: Sequence[float] | np.ndarray) -> float:
-    if len(values) < 2:
-        return float("nan")
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return float(quantile * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def _image_gaps(first: Record, second: Record) -> np.ndarray | None:
-    try:
-        a, b = first.run.read_validation(), second.run.read_validation()
-    except UserError:
-        return None
-    same = first.settings.get("data") == second.settings.get("data") and np.array_equal(a.images, b.images)
-    return b.losses - a.losses if same and np.array_equal(a.labels, b.labels) else None
+def cell_text(value: Any) -> str:
+    """Return a cell for people: floats in five digits, nothing for a missing value."""
+    if _is_missing(value):
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _cell(value: Any) -> str:
-    if _is_missing(value):
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+def _show_best(groups: list[Configuration], objective: str) -> None:
+    first = groups[0]
+    if len(groups) > 1:
+        print(f"\n{judge_difference(first, groups[1], objective)[1]}")
+    if len(first.samples) > 1:
+        interval = f"{first.mean:.5g} ± {first.interval:.2g}"
+        print(f"best       {objective} {interval} over {len(first.samples)} seeds or folds")
+
+
+def _promote(experiment: str, name: str, replace: bool) -> Path:
+    file = command_line.CONF / "experiment" / f"{name}.yaml"
+    if file.exists() and not replace:
+        raise UserError(f"--promote {name}: {file} exists; choose another name, or add --force")
+    file.write_text(experiment, encoding="utf-8")
+    return file
+
+
+def _report(arguments: argparse.Namespace, found: list[Record], command: str) -> None:
+    from sweeper_digits.results.report import write_report  # with Optuna and Plotly, which take seconds
+    from sweeper_digits.sweep.study import known_distributions
+
+    paths = arguments.paths
+    folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
+    path = arguments.report or Path(folder) / "report.html"
+    names = {record.run.folder.resolve().parent.name for record in found}
+    write_report(path, found, command, known_distributions(arguments.storage, names))
+    print(f"\nreport     {path}")

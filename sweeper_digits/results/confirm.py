@@ -1,5 +1,6 @@
-"""Finalists once more, on seeds or folds that the search did not see: was the winner luck?"""
+"""`confirm`: the finalists of a sweep trained on seeds or folds that the search did not see."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -10,64 +11,78 @@ from omegaconf import OmegaConf
 
 from sweeper_digits.command_line import CONF
 from sweeper_digits.errors import UserError
-from sweeper_digits.results import compare
-from sweeper_digits.results.compare import Configuration
-from sweeper_digits.runs import record as records
+from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
+from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.recipe import text
+from sweeper_digits.runs.record import find_runs, objectives_of
 
 
-def finalists(sweep: Path, top: int) -> list[Configuration]:
+def main(arguments: argparse.Namespace) -> None:
+    """Train the finalists and print their ranking; exit with the status of a sweep that failed."""
+    finalists = find_finalists(arguments.sweep, arguments.top)
+    objective = objectives_of([record for group in finalists for record in group.runs])[0]
+    points = plan_points(finalists, arguments.seeds, arguments.folds)
+    folder, status = train_points(arguments.sweep, points, arguments.n_jobs)
+    if status:
+        sys.exit(status)
+    print("\n" + "\n".join(rank_finalists(folder, finalists, points, objective)))
+
+
+def find_finalists(sweep: Path, top: int) -> list[Configuration]:
     """Return the best configurations of a sweep, best first.
 
     Raises:
         UserError: Nothing finished there.
     """
-    found = records.find([sweep])
-    best = compare.configurations(found, records.objectives_of(found)[0])[:top]
+    found = find_runs([sweep])
+    best = group_repetitions(found, objectives_of(found)[0])[:top]
     if not best:
         raise UserError(f"{sweep}: no finished run in it")
     return best
 
 
-def points(best: list[Configuration], seeds: int | None, folds: int | None) -> list[dict[str, object]]:
-    """Return the runs to be made: each finalist on new seeds, or once on all folds.
+def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | None) -> list[dict[str, object]]:
+    """Return the settings of the runs to train: each finalist on new seeds, or once on all folds.
 
-    The seed of the search itself is left out: its value was chosen for being good.
+    The seed of the search is left out: the finalist was chosen for its value there.
     """
-    made: list[dict[str, object]] = []
-    for group in best:
+    points: list[dict[str, object]] = []
+    for group in finalists:
         run = os.path.relpath(group.runs[0].run.folder)
         if folds:
-            made.append({"from_run": run, "split": "kfold", "split.folds": folds})
+            points.append({"from_run": run, "split": "kfold", "split.folds": folds})
             continue
         used = {record.settings.get("seed") for record in group.runs}
         fresh = (seed for seed in range(1, 10_000) if seed not in used)
-        made += [{"from_run": run, "seed": next(fresh)} for _ in range(seeds or 0)]
-    return made
+        points += [{"from_run": run, "seed": next(fresh)} for _ in range(seeds or 0)]
+    return points
 
 
-def train(sweep: Path, made: list[dict[str, object]], n_jobs: int) -> tuple[Path, int]:
-    """Make the runs that are missing, as a sweep of its own beside the first; return its folder and exit status."""
+def train_points(sweep: Path, points: list[dict[str, object]], n_jobs: int) -> tuple[Path, int]:
+    """Train the points that are missing, in a sweep of its own beside the first; return its folder and exit status."""
     name = f"{sweep.resolve().name}_confirm"
     folder = sweep.parent / name
     file = folder / "points.yaml"
     with replacing(file) as temporary:
-        OmegaConf.save(OmegaConf.create(made), temporary)
-    objectives = records.objectives_of(records.find([sweep]))
+        OmegaConf.save(OmegaConf.create(points), temporary)
+    objectives = objectives_of(find_runs([sweep]))
     command = [
         *(sys.executable, str(CONF.parent / "train.py"), "--multirun"),
-        *(f"study={text(name)}", f"hydra.sweep.dir={text(str(folder))}", f"search.points={text(str(file))}"),
-        f"objective={text(objectives)}",
-        *(f"hydra.sweeper.n_jobs={n_jobs}", f"hydra.sweeper.keep_models={len(made)}", "hydra/sweeper/pruner=none"),
+        *(
+            f"study={recipe.text(name)}",
+            f"hydra.sweep.dir={recipe.text(str(folder))}",
+            f"search.points={recipe.text(str(file))}",
+        ),
+        f"objective={recipe.text(objectives)}",
+        *(f"hydra.sweeper.n_jobs={n_jobs}", f"hydra.sweeper.keep_models={len(points)}", "hydra/sweeper/pruner=none"),
     ]
     return folder, _passing_signals_on(command)
 
 
 def _passing_signals_on(command: list[str]) -> int:
-    """Run a command to its end and return its exit status; Ctrl-C and SIGTERM end it, and it then has its time.
+    """Run a command to its end and return its exit status; pass Ctrl-C and SIGTERM on to it.
 
-    It has a process group of its own, so that a terminal does not interrupt it a second time.
+    The command has a process group of its own, so that a terminal does not interrupt it a second time.
     """
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]  # set by nohup
     with subprocess.Popen(command, process_group=0) as process:
@@ -79,18 +94,20 @@ def _passing_signals_on(command: list[str]) -> int:
                 signal.signal(number, handler)
 
 
-def ranking(folder: Path, best: list[Configuration], made: list[dict[str, object]], objective: str) -> list[str]:
+def rank_finalists(
+    folder: Path, finalists: list[Configuration], points: list[dict[str, object]], objective: str
+) -> list[str]:
     """Return the lines of the result: mean and interval of each finalist, and which differences are noise.
 
-    Only the runs at the points `made` count: those of an earlier call with folds are not mixed with seeds.
+    Only runs at these points count: the folds of an earlier call are not mixed with seeds.
     """
-    by_run = {os.path.relpath(group.runs[0].run.folder): group for group in best}
+    by_run = {os.path.relpath(group.runs[0].run.folder): group for group in finalists}
     found = [
         record
-        for record in records.find([folder])
-        if any(all(record.settings.get(name) == value for name, value in point.items()) for point in made)
+        for record in find_runs([folder])
+        if any(all(record.settings.get(name) == value for name, value in point.items()) for point in points)
     ]
-    groups = compare.configurations(found, objective)
+    groups = group_repetitions(found, objective)
     lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search   run"]
     for rank, group in enumerate(groups, 1):
         origin = by_run[str(group.runs[0].settings["from_run"])]
@@ -104,5 +121,5 @@ def ranking(folder: Path, best: list[Configuration], made: list[dict[str, object
 
 
 def _verdict(first: Configuration, other: Configuration, objective: str) -> str:
-    differ, _ = compare.difference(first, other, objective)
+    differ, _ = judge_difference(first, other, objective)
     return {True: "worse", False: "not told apart from the first", None: ""}[differ]

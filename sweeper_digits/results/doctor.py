@@ -1,5 +1,6 @@
 """Studies and their folders: what is in them, what is stuck, and the repair."""
 
+import argparse
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,21 @@ class Diagnosis:
 
     lines: list[str]
     repairs: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print what is known of the studies; repair what is stuck if `--fix` says so."""
+    diagnoses = diagnose(arguments.storage, arguments.multirun, arguments.study)
+    repairs = [repair for diagnosis in diagnoses for repair in diagnosis.repairs]
+    print("\n".join(line for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
+    if not repairs:
+        print("\nnothing to repair")
+        return
+    print("\nto repair:" if arguments.fix else "\n--fix would:")
+    for text, do in repairs:
+        print(f"  {text}", flush=True)
+        if arguments.fix:
+            do()
 
 
 def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:

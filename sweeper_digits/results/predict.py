@@ -1,88 +1,98 @@
-"""Predictions of finished runs, alone or averaged: scores, Kaggle's submission, single pictures."""
+"""`predict`: what finished runs, alone or averaged, say of images: scores, a submission, single pictures."""
 
-import csv
-import io
+import argparse
 import json
-from collections.abc import Sequence
+import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import pandas as pd
+from sklearn.metrics import classification_report
 
-from sweeper_digits.data.digits import CLASSES, SIDE, Digits, load, read_kaggle_file
+from sweeper_digits import command_line
+from sweeper_digits.data.digits import CLASSES, Digits, load
+from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
-from sweeper_digits.runs import predictions
-from sweeper_digits.runs import recipe as recipes
-from sweeper_digits.runs import record as records
-from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.results.ensemble import choose_members, weigh_members
+from sweeper_digits.results.submission import read_sample_ids, write_predictions
+from sweeper_digits.runs import recipe
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.predictions import accuracy, confusion_matrix, log_loss
 from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import Config, parse
-from sweeper_digits.training import device as hardware
 from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.models import from_float
 
 BATCH = 1000  # images
-# MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).
-BOX = 20
 
 
-def members(paths: Sequence[str | Path], top: int) -> list[Record]:
-    """Return the best finished runs below the paths that have weights, best first.
-
-    Raises:
-        UserError: None, or runs of different data.
-    """
-    found = records.find(paths)
-    ranked = records.best_first(found, records.objectives_of(found)[0])
-    ranked += [record for record in found if record.finished and record not in ranked]  # split=all has no val_loss
-    chosen = [record for record in ranked if record.run.models()][:top]
-    if not chosen:
-        raise UserError(f"{', '.join(map(str, paths))}: no finished run with a model.keras in it")
-    for record in chosen[1:]:
-        if (ours := _data_of(record)) != (theirs := _data_of(chosen[0])):
-            raise UserError(
-                f"{record.run.folder}: trained on {ours}, but {chosen[0].run.folder} on {theirs}; choose one"
-            )
-    return chosen
-
-
-def weights_of(chosen: list[Record], how: str) -> np.ndarray:
-    """Return each run's weight, sum 1.
-
-    Args:
-        chosen: The runs.
-        how: `equal`, `loss` (inverse validation loss) or `greedy` (chosen on validation predictions).
-
-    Raises:
-        UserError: Runs validated on different images.
-    """
-    if how == "equal" or len(chosen) == 1:
-        return np.full(len(chosen), 1 / len(chosen))
-    if how == "loss":
-        losses = [record.value("val_loss") for record in chosen]
-        if missing := [record for record, loss in zip(chosen, losses, strict=True) if loss is None]:
-            raise UserError(f"--weights loss: {missing[0].run.folder} has no val_loss")
-        return predictions.weights_by_loss([loss for loss in losses if loss is not None])
-    saved = [record.run.read_validation() for record in chosen]
-    orders = [np.argsort(one.images) for one in saved]  # folds come in another order
-    for one, order, record in zip(saved, orders, chosen, strict=True):
-        if not np.array_equal(one.images[order], saved[0].images[orders[0]]):
-            raise UserError(f"--weights greedy: {record.run.folder} was validated on other images; use equal or loss")
-    candidates = np.stack([one.probabilities[order] for one, order in zip(saved, orders, strict=True)])
-    return predictions.greedy_weights(candidates, saved[0].labels[orders[0]])
+def main(arguments: argparse.Namespace) -> None:
+    """Print what the runs predict; write it where `--out` says."""
+    pictures = [Path(path) for path in arguments.paths if path.lower().endswith((".png", ".jpg", ".jpeg"))]
+    runs = [path for path in arguments.paths if Path(path) not in pictures]
+    _check(arguments, runs, pictures)
+    compose = recipe.composer(command_line.CONF)
+    chosen = choose_members(runs, arguments.top)
+    weights = weigh_members(chosen, arguments.weights)
+    configs = configs_of(chosen, compose)
+    for record, weight in zip(chosen, weights, strict=True):
+        loss = record.value("val_loss")
+        shown = "" if loss is None else f"  val_loss {loss:.5f}"
+        print(f"model      {record.run.folder}  weight {weight:.3f}{shown}")
+    if pictures:
+        probabilities = average_probabilities(chosen, weights, read_pictures(pictures), arguments.tta, compose)
+        for path, row in zip(pictures, probabilities, strict=True):
+            print(f"{path}  {row.argmax()}  {row.max():.1%}")
+        return
+    sample = None
+    if arguments.data:
+        option = compose_config(data_overrides(arguments.data, configs[0]), compose).data
+        digits, part, sample = load(option), "all", read_sample_ids(option)
+    else:
+        digits, part = load_part(configs, arguments.part)
+    _show_data(digits, part, configs)
+    started = time.perf_counter()
+    probabilities = average_probabilities(chosen, weights, digits.images, arguments.tta, compose)
+    seconds = time.perf_counter() - started
+    print(f"predicted  in {seconds:.1f} s, {len(digits.images) / seconds:,.0f} images/s\n")
+    if digits.labels is not None:
+        print(format_scores(probabilities, digits.labels))
+        if part == "test":
+            note_test(chosen, probabilities, digits.labels)
+    if out := arguments.out or (Path("submission.csv") if digits.labels is None else None):
+        write_predictions(out, probabilities, sample)
+        print(f"written    {out}")
 
 
-def config_of(record: Record, compose: recipes.Compose) -> Config:
+def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]) -> None:
+    if not runs:
+        raise UserError("predict: name a run or a sweep, for example predict multirun/quick 7.png")
+    if arguments.out and arguments.out.suffix not in (".csv", ".npz"):
+        raise UserError(f"--out {arguments.out}: the suffix must be .csv (labels) or .npz (probabilities)")
+    if pictures and (arguments.data or arguments.part or arguments.out):
+        raise UserError("predict: labels of pictures are printed; leave out --data, --part and --out, or the pictures")
+    if arguments.data and arguments.part:
+        raise UserError("--part is a part of the run's own data; leave out --part or --data")
+
+
+def _show_data(digits: Digits, part: str, configs: list[Config]) -> None:
+    print(f"data       {digits.source}: {len(digits.images):,} images ({part})")
+    seen = seen_in_training(configs, digits.images)
+    known = "the training data is not at hand: not known how many of them were trained on" if seen is None else None
+    print(f"           {known or f'{seen:,} of them occur in the training data'}")
+
+
+def config_of(record: Record, compose: recipe.Compose) -> Config:
     """Return a run's config."""
-    return compose_config(recipes.overrides(recipes.recipe_of(record, compose)), compose)
+    return compose_config(recipe.overrides(recipe.recipe_of(record, compose)), compose)
 
 
-def configs_of(chosen: list[Record], compose: recipes.Compose) -> list[Config]:
+def configs_of(chosen: list[Record], compose: recipe.Compose) -> list[Config]:
     """Return a config for each way in which the runs split their data; the first run's first."""
     by_split: dict[str, Record] = {}
     for record in chosen:
@@ -91,17 +101,16 @@ def configs_of(chosen: list[Record], compose: recipes.Compose) -> list[Config]:
     return [config_of(record, compose) for record in by_split.values()]
 
 
-def compose_config(overrides: list[str], compose: recipes.Compose) -> Config:
+def compose_config(overrides: list[str], compose: recipe.Compose) -> Config:
     """Compose and check a config outside of a run."""
-    composed = compose(overrides)
-    return parse(recipes.without_hydra(composed))
+    return parse(recipe.without_hydra(compose(overrides)))
 
 
-def images_of(configs: list[Config], part: str | None) -> tuple[Digits, str]:
-    """Return a part of the runs' own data, and what it is, for people.
+def load_part(configs: list[Config], part: str | None) -> tuple[Digits, str]:
+    """Return a part of the runs' own data, and the part's name.
 
     Args:
-        configs: Of the runs; a validation part is the first one's.
+        configs: Of the runs; the validation part is that of the first.
         part: `test` (locked away by split.test_size), `validation` or `all`; None: test if there is one.
 
     Raises:
@@ -129,7 +138,7 @@ def images_of(configs: list[Config], part: str | None) -> tuple[Digits, str]:
 def data_overrides(given: list[str], config: Config) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
-    `kaggle part=test` takes the path from the run, if that was trained on Kaggle's data too.
+    `kaggle part=test` takes the path from the run, if the run was trained on Kaggle's data too.
     """
     name, *values = given
     path = Path(name)
@@ -142,40 +151,12 @@ def data_overrides(given: list[str], config: Config) -> list[str]:
     if name == "kaggle" and isinstance(config.data, Kaggle) and not any(v.startswith("path=") for v in values):
         values = [f"path={config.data.path}", *values]
     keyed = [value if value.startswith("data.") else f"data.{value}" for value in values]
-    split_at = [value.partition("=") for value in keyed]
-    return [f"data={name}", *(f"{key}={recipes.text(value)}" for key, _, value in split_at)]
+    pairs = [value.partition("=") for value in keyed]
+    return [f"data={name}", *(f"{key}={recipe.text(value)}" for key, _, value in pairs)]
 
 
-def read_pictures(paths: Sequence[Path]) -> np.ndarray:
-    """Read PNG or JPEG files of single digits as MNIST would have them, uint8 (n, 28, 28, 1).
-
-    Light backgrounds are inverted. What is not 28x28 already is cropped to the digit, scaled into
-    a box of 20x20 and centred by its mass, as MNIST's were.
-
-    Raises:
-        UserError: No readable picture, or one without a digit.
-    """
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                upright = ImageOps.exif_transpose(picture).convert("RGBA")
-                flat = Image.new("RGBA", upright.size, "white")
-                flat.alpha_composite(upright)
-                pixels = np.asarray(flat.convert("L"), np.uint8)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{path}: no readable picture ({error})") from error
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        if np.median(border) > (float(pixels.min()) + float(pixels.max())) / 2:  # also dark ink on dim paper
-            pixels = 255 - pixels
-        if np.ptp(pixels) < 32:
-            raise UserError(f"{path}: nothing but background in this picture")
-        images.append(pixels if pixels.shape == (SIDE, SIDE) else _centred(pixels))
-    return np.stack(images)[..., np.newaxis]
-
-
-def predict(
-    chosen: list[Record], weights: np.ndarray, images: np.ndarray, tta: int, compose: recipes.Compose
+def average_probabilities(
+    chosen: list[Record], weights: np.ndarray, images: np.ndarray, tta: int, compose: recipe.Compose
 ) -> np.ndarray:
     """Return averaged probabilities, float64 (n, 10), with one model in memory at a time.
 
@@ -193,7 +174,7 @@ def predict(
         UserError: A model file that cannot be read; tta with a run without augmentation.
     """
     total = np.zeros((len(images), CLASSES))
-    device = hardware.choose_device("auto")
+    device = choose_device("auto")
     for record, weight in zip(chosen, weights, strict=True):
         if weight == 0:
             continue
@@ -202,84 +183,36 @@ def predict(
             raise UserError(f"--tta {tta}: {record.run.folder} was trained with augmentation=none; leave it out")
         runs = record.run.models()
         for run in runs:
-            hardware.forget_models()
+            forget_models()
             with keras.device(device):
-                total += weight / len(runs) * _predict(_load(run), images, augmentation, tta)
+                total += weight / len(runs) * _predict(_load_model(run), images, augmentation, tta)
     return total
 
 
-def scores(probabilities: np.ndarray, labels: np.ndarray) -> str:
-    """Return accuracy, log loss, per-class figures and the confusion matrix as text."""
-    matrix = predictions.confusion_matrix(probabilities, labels)
-    right, true, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    lines = [
-        f"accuracy   {predictions.accuracy(probabilities, labels):.5f} "
-        f"({len(labels) - right.sum():,} of {len(labels):,} wrong)",
-        f"log loss   {predictions.log_loss(probabilities, labels):.5f}",
-        "",
-        "label  precision  recall  images  predicted as" + "".join(f"{c:6d}" for c in range(CLASSES)),
-    ]
-    for c in range(CLASSES):
-        precision = f"{right[c] / predicted[c]:.4f}" if predicted[c] else ""
-        recall = f"{right[c] / true[c]:.4f}" if true[c] else ""
-        counts = "".join(f"{count or '.':>6}" for count in matrix[c])
-        lines.append(f"{c:5d}  {precision:>9s}  {recall:>6s}  {true[c]:6d}              {counts}")
-    return "\n".join(lines)
-
-
-def write(path: Path, probabilities: np.ndarray, sample: np.ndarray | None) -> None:
-    """Write Kaggle's `ImageId,Label` (.csv) or the probabilities (.npz).
+def format_scores(probabilities: np.ndarray, labels: np.ndarray) -> str:
+    """Return accuracy, log loss, figures for each label and the confusion matrix as text.
 
     Args:
-        path: Of the file; replaced as a whole.
         probabilities: float (n, 10).
-        sample: The ImageIds that Kaggle expects, or None: 1 to n.
-
-    Raises:
-        UserError: Another suffix, or other rows than the sample has.
+        labels: int (n,), 0-9.
     """
-    labels = probabilities.argmax(axis=1)
-    if path.suffix == ".npz":
-        with replacing(path) as temporary:
-            np.savez_compressed(temporary, probabilities=probabilities.astype(np.float32), labels=labels)
-        return
-    if path.suffix != ".csv":
-        raise UserError(f"--out {path}: the suffix must be .csv (labels) or .npz (probabilities)")
-    ids = np.arange(1, len(labels) + 1) if sample is None else sample
-    if len(ids) != len(labels):
-        raise UserError(f"{path}: sample_submission.csv has {len(ids)} rows, the predictions {len(labels)}")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["ImageId", "Label"])
-    writer.writerows(zip(ids.tolist(), labels.tolist(), strict=True))
-    with replacing(path) as temporary:
-        temporary.write_text(text.getvalue())
-
-
-def sample_ids(option: Any) -> np.ndarray | None:
-    """Return the ImageIds of Kaggle's sample_submission.csv beside the data, or None without one.
-
-    Raises:
-        UserError: Another header than ImageId,Label, or an id that is no number.
-    """
-    if not (isinstance(option, Kaggle) and option.part == "test"):
-        return None
-    path = Path(option.path).expanduser()
-    try:
-        name, raw = read_kaggle_file(path.parent if path.suffix.lower() == ".csv" else path, "sample_submission.csv")
-    except UserError:
-        return None
-    rows = list(csv.reader(io.StringIO(raw.decode(errors="replace"))))
-    if not rows or rows[0] != ["ImageId", "Label"]:
-        raise UserError(f"{name}: its header is {','.join(rows[0]) if rows else 'missing'}; expected ImageId,Label")
-    try:
-        return np.array([int(row[0]) for row in rows[1:] if row])
-    except ValueError as error:
-        raise UserError(f"{name}: an ImageId that is no whole number ({error})") from error
+    predicted = probabilities.argmax(axis=1)
+    wrong = int((predicted != labels).sum())
+    report = classification_report(labels, predicted, labels=range(CLASSES), digits=4, zero_division=np.nan)
+    matrix = pd.DataFrame(confusion_matrix(probabilities, labels)).rename_axis(index="true", columns="predicted")
+    return "\n".join(
+        [
+            f"accuracy   {accuracy(probabilities, labels):.5f} ({wrong:,} of {len(labels):,} wrong)",
+            f"log loss   {log_loss(probabilities, labels):.5f}",
+            "",
+            report,
+            matrix.replace(0, ".").to_string(),
+        ]
+    )
 
 
 def seen_in_training(configs: list[Config], images: np.ndarray) -> int | None:
-    """Return how many of the images occur, pixel for pixel, among the runs' training images; None: no data at hand."""
+    """Count the images that occur, pixel for pixel, among the runs' training images; None if these are not at hand."""
     try:
         digits = load(configs[0].data)
     except (UserError, OSError):
@@ -288,24 +221,25 @@ def seen_in_training(configs: list[Config], images: np.ndarray) -> int | None:
         return None
     parts = [part for config in configs for part in splits(config.split, digits.labels)]
     used = np.unique(np.concatenate([part.train for part in parts]))
-    return int(np.isin(_hashes(images), _hashes(digits.images[used])).sum())
+    known = {image.tobytes() for image in digits.images[used]}
+    return sum(image.tobytes() in known for image in images)
 
 
 def note_test(chosen: list[Record], probabilities: np.ndarray, labels: np.ndarray) -> None:
-    """Write into each run's folder that its locked test part was looked at."""
+    """Write into each run's folder that its locked test part was scored."""
     for record in chosen:
         record.run.append_test(
             {
                 "when": datetime.now().isoformat(timespec="seconds"),
                 "models": len(chosen),
                 "images": len(labels),
-                "accuracy": round(predictions.accuracy(probabilities, labels), 6),
-                "log_loss": round(predictions.log_loss(probabilities, labels), 6),
+                "accuracy": round(accuracy(probabilities, labels), 6),
+                "log_loss": round(log_loss(probabilities, labels), 6),
             }
         )
 
 
-def _load(run: Run) -> keras.Model:
+def _load_model(run: Run) -> keras.Model:
     try:
         return keras.saving.load_model(run.model, compile=False)
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
@@ -322,35 +256,3 @@ def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomWarp | 
             changed = augmentation(images[start : start + BATCH], training=True)
             total[start : start + BATCH] += keras.ops.convert_to_numpy(model.predict_on_batch(changed))
     return total / (copies + 1)
-
-
-def _centred(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 (28, 28) of a bright digit on a dark ground, uint8 (height, width)."""
-    ground = float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
-    clean = np.clip((pixels - ground) * (255 / max(pixels.max() - ground, 1)), 0, 255)
-    rows, columns = np.nonzero(clean > 64)
-    digit = clean[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    scale = BOX / max(digit.shape)
-    size = (max(1, round(digit.shape[1] * scale)), max(1, round(digit.shape[0] * scale)))
-    small = np.asarray(Image.fromarray(digit.astype(np.uint8)).resize(size, Image.Resampling.BOX), float)
-    mass = small.sum()
-    middle = [float((small.sum(axis=1 - axis) * np.arange(small.shape[axis])).sum() / mass) for axis in (0, 1)]
-    result = np.zeros((SIDE, SIDE), np.uint8)
-    top, left = (
-        int(np.clip(round((SIDE - 1) / 2 - centre), 0, SIDE - length))
-        for centre, length in zip(middle, small.shape, strict=True)
-    )
-    result[top : top + small.shape[0], left : left + small.shape[1]] = np.clip(np.round(small), 0, 255)
-    return result
-
-
-def _hashes(images: np.ndarray) -> np.ndarray:
-    """Return a uint64 per image: a random linear hash, so that equal ones are found quickly."""
-    factors = np.random.default_rng(0).integers(0, 2**63, SIDE * SIDE, dtype=np.uint64)
-    flat = images.reshape(len(images), -1)
-    return np.concatenate([flat[i : i + 2000].astype(np.uint64) @ factors for i in range(0, len(flat), 2000)])
-
-
-def _data_of(record: Record) -> str:
-    names = sorted(name for name in record.settings if name.split(".")[0] == "data" and not name.endswith("_target_"))
-    return " ".join(f"{name}={record.settings[name]}" for name in names if name != "data.part")

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import socket
 import zipfile
 import zlib
@@ -14,21 +15,25 @@ from typing import Any
 import numpy as np
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.predictions import Predictions
+from sweeper_digits.runs.predictions import Predictions, check_arrays
+
+FOLD = re.compile(r"fold_([0-9]+)")
+# What metrics.json may hold under these names; every other value is a number or only shown.
+METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
 
 
 class Run:
     """One run's folder.
 
-    Files (beside Hydra's .hydra/ and train.log):
+    Files, beside Hydra's .hydra/ and train.log:
         history.csv     a row per epoch, appended as it ends
-        checkpoint.npz  the state to continue from; gone when the run has finished
-        model.keras     the best weights, in a model that takes raw pixels
+        checkpoint.npz  the state to continue from, until the run has finished
+        model.keras     a model with the best weights; it takes raw pixels
         figures/        pictures
-        validation.npz  what the best weights say of the validation images
+        validation.npz  the best weights' predictions for the validation images
         exports/        the model in other formats
-        tests.csv       a row for each time that the locked test part was looked at
-        metrics.json    written last: where it is, the run has finished
+        tests.csv       a row for each time that the locked test part was scored
+        metrics.json    the results; written last, so that its presence says that the run has ended
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -44,35 +49,42 @@ class Run:
         self.tensorboard = self.folder / "tensorboard"
 
     def fold(self, number: int) -> "Run":
-        """Return the folder of one fold, made if need be."""
+        """Return the folder of one fold; make it if it is missing."""
         folder = self.folder / f"fold_{number}"
         folder.mkdir(parents=True, exist_ok=True)
         return Run(folder)
 
     def folds(self) -> list["Run"]:
         """Return its folds, in order; none without split=kfold."""
-        found = self.folder.glob("fold_*")
-        return [Run(fold) for fold in sorted(found, key=lambda fold: int(fold.name.removeprefix("fold_")))]
+        found = {int(match[1]): path for path in self.folder.glob("fold_*") if (match := FOLD.fullmatch(path.name))}
+        return [Run(found[number]) for number in sorted(found)]
 
     def models(self) -> list["Run"]:
-        """Return the runs below it that have weights: itself, or its folds."""
+        """Return what has weights: the run itself, or its folds."""
         return [run for run in (self, *self.folds()) if run.model.exists()]
 
     def append_history(self, row: dict[str, float]) -> None:
-        """Append one epoch; the first one writes the header."""
+        """Append one epoch; the first call writes the header."""
         _append(self.history, row)
 
     def read_history(self) -> list[dict[str, float]]:
-        """Return the rows written so far; a last row cut short by a kill is left out."""
-        if not self.history.exists():
-            return []
-        with self.history.open(newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if None not in row.values() and "" not in row.values()]
-        return [{key: float(value) for key, value in row.items()} for row in rows]
+        """Return a row per epoch; a row that a kill or a power cut left incomplete is left out.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        whole = [row for row in _read_rows(self.history) if None not in row.values() and "" not in row.values()]
+        try:
+            return [{key: float(value) for key, value in row.items()} for row in whole]
+        except (TypeError, ValueError) as error:  # surplus cells, or no number
+            raise UserError(f"{self.history}: not readable ({error})") from error
 
     def epochs(self) -> int:
-        """Return how many epochs were trained, over all folds."""
-        return sum(len(run.read_history()) for run in (self, *self.folds()))
+        """Return how many epochs were trained, over all folds; 0 if a history is damaged."""
+        try:
+            return sum(len(run.read_history()) for run in (self, *self.folds()))
+        except UserError:
+            return 0
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Replace the history."""
@@ -81,23 +93,26 @@ class Run:
             self.append_history(row)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write metrics.json, and remove the checkpoint: the run has finished."""
+        """Write metrics.json, which says that the run has ended, and remove the checkpoint."""
         with replacing(self.metrics) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+            temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         self.checkpoint.unlink(missing_ok=True)
 
     def read_metrics(self) -> dict[str, Any] | None:
         """Return the metrics, or None if the run has not finished.
 
         Raises:
-            UserError: The file is cut short.
+            UserError: The file is damaged.
         """
         if not self.metrics.exists():
             return None
         try:
-            metrics: dict[str, Any] = json.loads(self.metrics.read_text())
-        except json.JSONDecodeError as error:
+            metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+            wrong = [name for name, kind in METRICS.items() if not isinstance(metrics.get(name, kind()), kind)]
+        except (ValueError, AttributeError) as error:  # no JSON, or no object
             raise UserError(f"{self.metrics}: not readable ({error})") from error
+        if wrong:
+            raise UserError(f"{self.metrics}: not readable ({wrong[0]}={metrics[wrong[0]]!r})")
         return metrics
 
     def write_validation(self, predictions: Predictions) -> None:
@@ -109,30 +124,31 @@ class Run:
         """Return the validation predictions; those of all folds, if it has folds.
 
         Raises:
-            UserError: There are none, or a file is cut short.
+            UserError: There are none, or a file is damaged.
         """
         parts = []
         for file in [run.validation for run in self.folds() or [self]]:
             try:
                 with np.load(file, allow_pickle=False) as archive:
-                    parts.append({name: archive[name] for name in archive.files})
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                    parts.append(check_arrays(dict(archive)))
+            except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise UserError(f"{file}: no readable validation predictions ({error})") from error
         return Predictions.joined(parts)
 
     def append_test(self, row: dict[str, Any]) -> None:
-        """Note that the locked test part was looked at."""
+        """Note that the locked test part was scored."""
         _append(self.tests, row)
 
     def read_tests(self) -> list[dict[str, str]]:
-        """Return a row for each time that the locked test part was looked at."""
-        if not self.tests.exists():
-            return []
-        with self.tests.open(newline="") as stream:
-            return list(csv.DictReader(stream))
+        """Return a row for each time that the locked test part was scored.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        return _read_rows(self.tests)
 
     def write_checkpoint(self, state: dict[str, np.ndarray]) -> None:
-        """Replace the checkpoint as a whole, so that a kill leaves the old one or the new one."""
+        """Replace the checkpoint in one step, so that a kill leaves the old one or the new one."""
         with replacing(self.checkpoint) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **state)  # type: ignore[arg-type]
 
@@ -140,30 +156,42 @@ class Run:
         """Return what `write_checkpoint` was given.
 
         Raises:
-            UserError: There is nothing to continue.
+            UserError: The run has finished, or it has no checkpoint.
         """
         if self.metrics.exists():
             raise UserError(f"resume={self.folder}: this run has finished; nothing is left to continue")
         if not self.checkpoint.exists():
-            raise UserError(f"resume={self.folder}: no checkpoint there; it was stopped before its first epoch ended")
+            raise UserError(
+                f"resume={self.folder}: no checkpoint there; the run was stopped before its first epoch ended"
+            )
         with np.load(self.checkpoint, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as stream:
+    with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(row))
         if new:
             writer.writeheader()
         writer.writerow(row)
 
 
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: not readable ({error})") from error
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix, that takes its place if all goes well."""
+    """Yield a temporary path beside `path`, with the same suffix; rename it to `path` unless an exception is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In containers that share a folder, all have the same process id.
+    # The host is named too: in containers that share a folder, processes often have the same id.
     temporary = path.with_name(f".{path.stem}-{socket.gethostname()}-{os.getpid()}{path.suffix}")
     try:
         yield temporary

@@ -1,4 +1,7 @@
-"""Probabilities of many images: how good they are, and how those of several models are combined."""
+"""Probabilities of many images, and how good they are.
+
+Functions that need scikit-learn import it themselves: a supervisor and `compare` read run folders without it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.data.digits import CLASSES, SIDE
 
-# A probability below exp(LEAST) counts as that much: one certain mistake must not be infinitely bad.
+# A probability below exp(LEAST) counts as exp(LEAST): one certain mistake must not be infinitely bad.
 LEAST = -30.0
 WORST = 24
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of the images that validated it.
+    """What a model predicts for its validation images.
 
     Attributes:
-        images: int (n,), places in the data.
+        images: int (n,), indices into the data.
         labels: int (n,), 0-9.
         log_probabilities: float (n, 10), natural logarithms, at least `LEAST`.
-        worst: int (m,), places in the arrays above of the worst mistakes, worst first; m <= 24.
+        worst: int (m,), indices of the worst mistakes in the arrays above, worst first; m <= 24.
         pictures: uint8 (m, 28, 28), those images.
     """
 
@@ -35,18 +38,18 @@ class Predictions:
     def of(
         cls, indices: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray
     ) -> "Predictions":
-        """Take probabilities, float (n, 10), of images, uint8 (n, 28, 28, 1), at these places in the data."""
+        """Keep probabilities, float (n, 10), of images, uint8 (n, 28, 28, 1), with these indices in the data."""
         worst = worst_mistakes(labels, probabilities)
         return cls(indices, labels, logarithms(probabilities), worst, images[worst, ..., 0])
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return them in the types of the file: float16 logarithms, exact to 1/2,000 of their value."""
+        """Return the arrays in the file's types: float16 logarithms are exact to 1/2,000 of their value."""
         types = {"images": np.int32, "labels": np.uint8, "log_probabilities": np.float16, "worst": np.int32}
         return {name: np.asarray(array, types.get(name)) for name, array in vars(self).items()}
 
     @classmethod
     def joined(cls, folds: Sequence[dict[str, np.ndarray]]) -> "Predictions":
-        """Put the parts of several folds, as `arrays` gives them, one after the other."""
+        """Concatenate the arrays of several folds, each as `arrays` gives them."""
         starts = np.cumsum([0, *(len(fold["labels"]) for fold in folds)])
         moved = [fold | {"worst": fold["worst"] + start} for fold, start in zip(folds, starts, strict=False)]
         return cls(**{name: np.concatenate([fold[name] for fold in moved]) for name in moved[0]})
@@ -62,6 +65,22 @@ class Predictions:
         return -self.log_probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
 
 
+def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays read from a file; raise a ValueError unless `Predictions.arrays` may have written them."""
+    number, mistakes = (len(arrays.get(name, ())) for name in ("labels", "worst"))
+    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, CLASSES), "worst": (mistakes,)}
+    shapes["pictures"] = (mistakes, SIDE, SIDE)
+    if (found := {name: array.shape for name, array in arrays.items()}) != shapes:
+        raise ValueError(f"arrays of shapes {found}; expected {shapes}")
+    if not np.isin(arrays["labels"], np.arange(CLASSES)).all():
+        raise ValueError(f"a label that is not from 0 to {CLASSES - 1}")
+    if not np.isin(arrays["worst"], np.arange(number)).all():
+        raise ValueError("a mistake that is not one of the images")
+    if not np.isfinite(arrays["log_probabilities"]).all():
+        raise ValueError("a probability that is not a number")
+    return arrays
+
+
 def logarithms(probabilities: np.ndarray) -> np.ndarray:
     """Return natural logarithms, float (n, 10), none below `LEAST`."""
     with np.errstate(divide="ignore"):
@@ -69,20 +88,23 @@ def logarithms(probabilities: np.ndarray) -> np.ndarray:
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean cross entropy."""
-    return float(-logarithms(probabilities)[np.arange(len(labels)), labels].mean())
+    """Return the mean cross entropy in nats; each row of probabilities counts as if its sum were 1."""
+    from sklearn import metrics
+
+    raised = np.maximum(probabilities.astype(np.float64), np.exp(LEAST))
+    return float(metrics.log_loss(labels, raised / raised.sum(axis=1, keepdims=True), labels=np.arange(CLASSES)))
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of images whose most probable label is the true one."""
+    """Return the share of images whose most probable label is the true one, 0-1."""
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return counts, int (10, 10): rows are true labels, columns predicted ones."""
-    matrix = np.zeros((CLASSES, CLASSES), int)
-    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
-    return matrix
+    from sklearn import metrics
+
+    return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=np.arange(CLASSES))
 
 
 def by_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -94,41 +116,7 @@ def by_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int = WORST) -> np.ndarray:
-    """Return the places of the wrongly labelled images whose true label got the least probability, worst first."""
+    """Return the indices of the wrongly labelled images whose true label got the least probability, worst first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     truth = probabilities[wrong, labels[wrong]]
     return wrong[np.argsort(truth, kind="stable")][:most]
-
-
-def weights_by_loss(losses: Sequence[float]) -> np.ndarray:
-    """Return weights, sum 1, inversely proportional to validation losses."""
-    inverse = 1 / np.maximum(losses, 1e-12)
-    return inverse / inverse.sum()
-
-
-def greedy_weights(candidates: np.ndarray, labels: np.ndarray, rounds: int = 50) -> np.ndarray:
-    """Choose an ensemble on validation predictions: add, with replacement, the model that helps most.
-
-    Source: Caruana et al., Ensemble selection from libraries of models, ICML 2004.
-
-    Args:
-        candidates: float (models, n, 10), probabilities.
-        labels: int (n,).
-        rounds: Models added; the ensemble of the best round is taken.
-
-    Returns:
-        Weights, sum 1; 0 for a model that is not chosen.
-    """
-    truth = candidates[:, np.arange(len(labels)), labels]  # only the true label's probability matters
-    chosen = np.zeros(len(candidates))
-    total = np.zeros(len(labels))
-    best, best_loss = chosen, np.inf
-    for size in range(1, rounds + 1):
-        losses = -np.log(np.maximum((total + truth) / size, np.exp(LEAST))).mean(axis=1)
-        model = int(losses.argmin())
-        total = total + truth[model]
-        chosen = chosen.copy()
-        chosen[model] += 1
-        if losses[model] < best_loss - 1e-12:
-            best, best_loss = chosen, losses[model]
-    return best / best.sum()

@@ -1,4 +1,4 @@
-"""A past run's configuration as the few overrides that compose it again from today's conf/."""
+"""The recipe of a past run: the few overrides that compose its config again from today's conf/."""
 
 import re
 import shlex
@@ -12,15 +12,15 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.record import GROUPS, Record, flat, read
+from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
 from sweeper_digits.schema import INCIDENTAL
 
-# What a recipe for other data leaves open.
+# What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
-# Whatever replaces a run's split, its test part stays locked away.
+# Another split that replaces a run's split keeps its test part locked away.
 LOCK = ("split.test_size", "split.seed")
 SIMPLE = re.compile(r"[A-Za-z_./-][\w./:+@%-]*", re.ASCII)
-# Words that Hydra's command line would read as something else than a string.
+# Words that Hydra's command line does not read as strings.
 WORDS = {"null", "true", "false", "nan", "inf", "-nan", "-inf"}
 
 # Overrides -> the config they compose.
@@ -28,7 +28,7 @@ Compose = Callable[[list[str]], DictConfig]
 
 
 def composer(conf: str | Path) -> Compose:
-    """Return a function that composes from a conf/ folder, hydra's own part included."""
+    """Return a function that composes configs, Hydra's own part included, from a conf/ folder."""
 
     def call(overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(Path(conf).resolve())):
@@ -38,7 +38,7 @@ def composer(conf: str | Path) -> Compose:
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
-    """Return a composed config as a run gets it."""
+    """Return a composed config without Hydra's own part, which a run does not see."""
     config = composed.copy()
     with open_dict(config):
         del config["hydra"]
@@ -49,11 +49,11 @@ def of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
     """Return the recipe of the run in a folder; see `recipe_of`.
 
     Raises:
-        UserError: No run there, or one that today's conf/ cannot express.
+        UserError: No readable run there, or one that today's conf/ cannot express.
     """
-    record = read(Path(folder))
+    record = read_run(Path(folder))
     if record.state in ("foreign", "unreadable"):
-        raise UserError(f"from_run={folder}: no run of ours in this folder ({record.note})")
+        raise UserError(f"from_run={folder}: not a readable run of this program ({record.note})")
     return recipe_of(record, compose)
 
 
@@ -63,7 +63,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     Args:
         record: The run.
         compose: Composes from today's conf/.
-        leave_open: Top-level keys not to be mentioned.
+        leave_open: Top-level keys to leave out.
 
     Raises:
         UserError: A key of the run that conf/ no longer has.
@@ -72,7 +72,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     skipped = {*INCIDENTAL, *leave_open}
     groups = [name for name in GROUPS if name in record.settings and name not in skipped]
     chosen = {name: record.settings[name] for name in groups if record.settings[name] != default[name]}
-    composed = dict(flat(OmegaConf.to_container(compose(overrides(chosen)))))
+    composed = dict(flatten(OmegaConf.to_container(compose(overrides(chosen)))))
     values = {}
     for name, value in record.settings.items():
         if name in GROUPS or name.split(".")[0] in skipped or name.endswith("_target_"):
@@ -85,10 +85,10 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
 
 
 def overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
-    """Write a recipe as overrides, followed by those that the user gave and that go before it.
+    """Write a recipe as overrides, followed by those that the user gave; the user's win.
 
-    An option that the user chooses takes with it the values of the option that it replaces; of a split, not
-    those that say which images are locked away.
+    An option that the user chooses replaces the recipe's option together with its values. Of a split, the values
+    that say which images are locked away stay.
     """
     given = list(given)
     keys = {override.lstrip("+~").partition("=")[0] for override in given}

@@ -1,8 +1,8 @@
-"""What past runs were: every run folder below a path as a `Record`, read and never changed."""
+"""What past runs were: every run folder below a path as a `Record`, read whole or marked, never changed."""
 
 import hashlib
 import json
-import re
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +31,8 @@ class Record:
         settings: The config, flat: `optimizer` is the option, `optimizer.learning_rate` its value.
         overrides: Names of the settings that the run's command gave.
         metrics: metrics.json, or empty.
+        history: The rows of all its epochs, fold after fold.
+        looks: When its locked test part was scored.
         note: What is wrong with it, if something is.
     """
 
@@ -39,6 +41,8 @@ class Record:
     settings: dict[str, Any] = field(default_factory=dict)
     overrides: set[str] = field(default_factory=set)
     metrics: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
     note: str = ""
 
     @property
@@ -58,14 +62,8 @@ class Record:
         return [given] if isinstance(given, str) else list(given)
 
     def value(self, name: str) -> float | None:
-        """Return a metric by the name that `objective=` has for it, or None."""
-        found = self.metrics.get(METRIC_OF.get(name, name))
-        return float(found) if isinstance(found, int | float) else None
-
-    @cached_property
-    def history(self) -> list[dict[str, float]]:
-        """Return the rows of all its epochs, fold after fold."""
-        return [row for run in (self.run, *self.run.folds()) for row in run.read_history()]
+        """Return a metric by the name that `objective=` has for it; None if it is missing or not finite."""
+        return _number(self.metrics, name)
 
     @cached_property
     def configuration(self) -> str:
@@ -75,16 +73,16 @@ class Record:
 
     def samples(self, name: str) -> dict[tuple[Any, Any], float]:
         """Return the metric of each repetition in this run, by seed and fold; one, or one per fold."""
-        seed, split_seed = self.settings.get("seed"), self.settings.get("split.seed")
+        values: dict[tuple[Any, Any], float | None]
+        seed = self.settings.get("seed")
         if folds := self.metrics.get("folds"):
-            stored = METRIC_OF.get(name, name)
-            return {(seed, number): float(fold[stored]) for number, fold in enumerate(folds) if stored in fold}
-        fold = self.settings.get("split.fold", split_seed)
-        value = self.value(name)
-        return {} if value is None else {(seed, fold): value}
+            values = {(seed, number): _number(fold, name) for number, fold in enumerate(folds)}
+        else:
+            values = {(seed, self.settings.get("split.fold", self.settings.get("split.seed"))): self.value(name)}
+        return {key: value for key, value in values.items() if value is not None}
 
 
-def find(paths: Iterable[str | Path]) -> list[Record]:
+def find_runs(paths: Iterable[str | Path]) -> list[Record]:
     """Read every run at or below the paths, in the order of their names, numbers as numbers.
 
     Raises:
@@ -94,36 +92,50 @@ def find(paths: Iterable[str | Path]) -> list[Record]:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path}: no such folder")
-        for hydra in sorted(path.rglob(".hydra"), key=lambda found: _natural(found.parent)):
+        for hydra in sorted(path.rglob(".hydra"), key=lambda found: _in_numeric_order(found.parent)):
             folders[hydra.parent] = None
     if not folders:
         raise UserError(f"{', '.join(map(str, paths))}: no run in it; a run's folder has a .hydra folder")
-    return [read(folder) for folder in folders]
+    return [read_run(folder) for folder in folders]
 
 
-def read(folder: Path) -> Record:
-    """Read one run folder; what is wrong with it becomes its state and note."""
+def read_run(folder: Path) -> Record:
+    """Read one run folder.
+
+    The saved validation predictions are not read: they are large, and of interest for few runs. A folder of another
+    program gets the state `foreign`. A folder with a damaged file gets the state `unreadable` and a note of the damage.
+    """
     run = Run(folder)
     try:
         config = _load(folder / ".hydra" / "config.yaml")
-        choices = _choices(folder / ".hydra" / "hydra.yaml")
-        given = _load(folder / ".hydra" / "overrides.yaml") or []
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        return Record(run, "unreadable", note=f"{type(error).__name__}: {error}".splitlines()[0])
-    if not (isinstance(config, dict) and {"model", "optimizer", "split"} <= set(config)):
-        return Record(run, "foreign", note="a run of another program")
-    settings = dict(flat(config)) | {group: choices[group] for group in GROUPS if group in choices}
-    overrides = {text.lstrip("+~").split("=")[0] for text in map(str, given)}
-    try:
-        metrics = run.read_metrics()
+        if not (isinstance(config, dict) and {"model", "optimizer", "split"} <= set(config)):
+            return Record(run, "foreign", note="a run of another program")
+        return _read_whole(run, config)
     except UserError as error:
-        return Record(run, "unreadable", settings, overrides, note=str(error))
-    state = "unfinished" if metrics is None else str(metrics.get("state", "finished"))
-    note = (metrics or {}).get("error", "")
-    return Record(run, state, settings, overrides, metrics or {}, str(note))
+        return Record(run, "unreadable", note=str(error))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        return Record(run, "unreadable", note=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def differing(records: list[Record]) -> list[str]:
+def _read_whole(run: Run, config: dict[str, Any]) -> Record:
+    choices = _load(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
+    given = _load(run.folder / ".hydra" / "overrides.yaml") or []
+    metrics = run.read_metrics()
+    record = Record(
+        run,
+        "unfinished" if metrics is None else metrics.get("state", "finished"),
+        settings=dict(flatten(config)) | {group: choices[group] for group in GROUPS if group in choices},
+        overrides={text.lstrip("+~").split("=")[0] for text in map(str, given)},
+        metrics=metrics or {},
+        history=[row for part in (run, *run.folds()) for row in part.read_history()],
+        looks=[row["when"] for row in run.read_tests()],
+        note=str((metrics or {}).get("error", "")),
+    )
+    record.samples(DEFAULT_OBJECTIVE)  # raises where a fold in metrics.json is no object
+    return record
+
+
+def differing_settings(records: list[Record]) -> list[str]:
     """Return the settings in which the records differ.
 
     Left out are those that only follow from a choice: model.filters where each option of `model`
@@ -169,33 +181,23 @@ def _follows(records: list[Record], name: str) -> bool:
     return all(len(values) == 1 for values in by_option.values())
 
 
-def flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Yield the leaves of nested dictionaries, as `optimizer.learning_rate` and its value."""
     for key, value in node.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def _natural(path: Path) -> list[tuple[bool, float, str]]:
+def _in_numeric_order(path: Path) -> list[tuple[bool, float, str]]:
     return [(not part.isdigit(), float(part) if part.isdigit() else 0.0, part) for part in path.parts]
 
 
+def _number(metrics: dict[str, Any], name: str) -> float | None:
+    found = metrics.get(METRIC_OF.get(name, name))
+    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+
+
 def _load(path: Path) -> Any:
-    return _parse(path.read_text(encoding="utf-8"))
-
-
-def _choices(path: Path) -> dict[str, str]:
-    """Return which option of each config group was chosen: `hydra.runtime.choices`.
-
-    The block alone is parsed: it is a tenth of the file, and reading 500 runs is mostly the parsing of YAML.
-    """
-    found = re.search(r"^    choices:\n((?:      .*\n)+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    if found is None:
-        raise KeyError("hydra.runtime.choices")
-    return dict(_parse(found[1]))
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))

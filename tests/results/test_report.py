@@ -1,19 +1,22 @@
-"""report.html in a real browser."""
+"""report.html in a real browser, and its text with hostile names."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 Tool = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    if BROWSER is None:
+        pytest.skip("no chromium on this machine")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -75,3 +78,16 @@ def test_table_sorts_and_filters(page: Any) -> None:
     assert column("optimizer") == ["sgd", "sgd"]
     link = page.locator("#runs tbody tr:visible a").first.get_attribute("href")
     assert (Path("multirun/first") / link / "metrics.json").is_file()
+
+
+def test_names_of_folders_are_plain_links_and_plain_text(tool: Tool) -> None:
+    hostile = ["javascript:alert(1)", "a#b?c%20d", "<script>alert(2)<script>", '" onclick="alert(3)']
+    for number, name in enumerate(hostile):
+        Path("multirun/first", str(number)).rename(name)
+    tool("compare", *(f"./{name}" for name in hostile), "--report", "report.html")
+    text = Path("report.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="([^"]*)">', text)
+    assert len(links) == 5  # the best, and one a row
+    assert {unquote(link) for link in links} == set(hostile)
+    assert not [link for link in links if set(link) & set(":#?<>")]
+    assert "<script>alert" not in text and 'onclick="alert' not in text

@@ -1,0 +1,59 @@
+"""Digits in IDX, the format of MNIST's own files."""
+
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sweeper_digits.data.digits import Digits, as_digits, existing_path
+from sweeper_digits.errors import UserError
+
+
+def load_idx(path: str) -> Digits:
+    """Load a folder with MNIST's own files train-images-idx3-ubyte and train-labels-idx1-ubyte.
+
+    The files may be compressed (.gz). Some tools unpack them to names with a dot before `idx`; those are read too.
+
+    Raises:
+        UserError: A file that is missing, cut short or of another type.
+
+    Source: the file format section of http://yann.lecun.com/exdb/mnist/
+    """
+    folder = existing_path(path)
+    images = _read_idx(_idx_file(folder, "train-images-idx3-ubyte"), dimensions=3)
+    labels = _read_idx(_idx_file(folder, "train-labels-idx1-ubyte"), dimensions=1)
+    return as_digits(images, labels, str(folder))
+
+
+def _idx_file(folder: Path, name: str) -> Path:
+    names = [f"{stem}{suffix}" for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    for candidate in names:
+        if (folder / candidate).is_file():
+            return folder / candidate
+    raise UserError(f"{folder}: no {name} (or {name}.gz) in this folder")
+
+
+def _read_idx(file: Path, dimensions: int) -> np.ndarray:
+    """Read one IDX file of unsigned bytes.
+
+    Raises:
+        UserError: A file that is cut short or of another type.
+    """
+    opener: Callable[..., io.BufferedIOBase] = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opener(file, "rb") as stream:
+            raw = stream.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: not readable ({error}); is the file whole?") from error
+    magic = bytes([0, 0, 8, dimensions])  # 8 = unsigned byte
+    if raw[:4] != magic:
+        raise UserError(f"{file}: not an IDX file of unsigned bytes with {dimensions} dimensions")
+    header = 4 + 4 * dimensions
+    shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4))
+    if len(raw) - header != math.prod(shape):
+        raise UserError(f"{file}: cut short: {max(len(raw) - header, 0)} bytes of data, the header says {shape}")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)

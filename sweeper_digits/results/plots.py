@@ -1,0 +1,232 @@
+"""The plots of report.html: Optuna's, in the colours of the page, and the best run's confusion matrix."""
+
+import json
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import plotly.graph_objects as go
+from optuna import visualization
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+from plotly.colors import make_colorscale, sample_colorscale
+
+from sweeper_digits.runs.predictions import Predictions, confusion_matrix
+from sweeper_digits.runs.record import Record, differing_settings, objectives_of
+from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.sweep.study import trials_of
+
+# A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
+# than changing plotly's own objects, which check each value.
+Drawn = dict[str, Any]
+ORANGE, GREY = "#d9722e", "#8a8f98"
+STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
+# More learning curves than these are not drawn.
+MOST_CURVES = 500
+# A parameter whose values span more than this factor is drawn on a logarithmic axis.
+LOG_SPAN = 30.0
+
+
+class Plot(NamedTuple):
+    """A plot with its title and a note that explains it."""
+
+    title: str
+    note: str
+    figure: Drawn
+
+
+def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.Study:
+    """Return the runs, of one sweep or several, as an Optuna study in memory.
+
+    Args:
+        found: The runs.
+        known: Distributions of the parameters, where a study has them; the others are inferred.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    objectives = objectives_of(found)
+    study = optuna.create_study(directions=[OBJECTIVES[name] for name in objectives])  # type: ignore[misc]
+    names = differing_settings(found)
+    distributions = {name: known.get(name) or _distribution([r.settings.get(name) for r in found]) for name in names}
+    trials = []
+    for record in found:
+        values = [value for name in objectives if (value := record.value(name)) is not None]
+        state = STATES.get(record.state, TrialState.FAIL)
+        if state == TrialState.COMPLETE and len(values) != len(objectives):
+            state = TrialState.FAIL
+        params = {
+            name: record.settings[name]
+            for name, distribution in distributions.items()
+            if name in record.settings and _contains(distribution, record.settings[name])
+        }
+        curve = {
+            i: row["val_loss"] for i, row in enumerate(record.history) if math.isfinite(row.get("val_loss", math.nan))
+        }
+        trials.append(
+            optuna.create_trial(
+                state=state,
+                params=params,
+                distributions={name: distributions[name] for name in params},
+                values=values if state == TrialState.COMPLETE else None,
+                intermediate_values=curve,
+            )
+        )
+    study.add_trials(trials)
+    return study
+
+
+def draw_plots(
+    study: optuna.Study, found: list[Record], objectives: list[str], saved: Predictions | None
+) -> list[Plot]:
+    """Return the plots that these runs allow.
+
+    Args:
+        study: The runs, as `as_study` gives them.
+        found: The runs, in the study's order.
+        objectives: What they optimized.
+        saved: Validation predictions of the best run, if there are any.
+    """
+    complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
+    varied = any(trial.params for trial in complete) and len({tuple(trial.values) for trial in complete}) > 1
+    target: dict[str, Any] = {"target_name": objectives[0]}
+    if len(objectives) > 1:
+        target["target"] = lambda trial: trial.values[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Optuna's, of importances that stand on few trials
+        plots = [_pareto_front(study, objectives) if len(objectives) > 1 else _history(study, target)]
+        if varied:
+            plots.append(_importances(study, len(complete), target))
+        plots.append(_curves(study, found))
+        if varied:
+            plots += [_parallel_coordinates(study, target), _slices(study, target)]
+        if saved:
+            plots.append(_confusion(saved))
+    return plots
+
+
+def _pareto_front(study: optuna.Study, objectives: list[str]) -> Plot:
+    return Plot("Pareto front", "", _drawn(visualization.plot_pareto_front(study, target_names=objectives)))
+
+
+def _history(study: optuna.Study, target: dict[str, Any]) -> Plot:
+    figure = _in_view(_drawn(visualization.plot_optimization_history(study, **target)), study)
+    return Plot("Optimization history", "each run's value, and the best so far", figure)
+
+
+def _importances(study: optuna.Study, complete: int, target: dict[str, Any]) -> Plot:
+    # Not Optuna's default, PED-ANOVA, which looks at the best tenth: of 12 finished trials, at one or two. fANOVA's
+    # time grows with trees times trials; 64 trees are its own default.
+    fanova = optuna.importance.FanovaImportanceEvaluator(n_trees=max(8, min(64, 3000 // complete)), seed=0)
+    figure = visualization.plot_param_importances(study, fanova, **target).update_yaxes(title="")
+    note = "how much of the variation between finished runs each parameter explains"
+    return Plot("Parameter importances", note, _drawn(figure))
+
+
+def _parallel_coordinates(study: optuna.Study, target: dict[str, Any]) -> Plot:
+    figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(study, **target)), study)
+    return Plot("Parallel coordinates", "a line per finished run, the best in orange", figure)
+
+
+def _slices(study: optuna.Study, target: dict[str, Any]) -> Plot:
+    figure = _in_view(_drawn(visualization.plot_slice(study, **target)), study)
+    return Plot("Slices", "each parameter against the objective", figure)
+
+
+def _curves(study: optuna.Study, found: list[Record]) -> Plot:
+    drawn = _drawn(visualization.plot_intermediate_values(study))
+    states = [trial.state for trial in trials_of(study)]
+    best = {trial.number for trial in study.best_trials}
+    traces = [trace for trace in drawn["data"] if trace["name"].removeprefix("Trial").isdigit()][:MOST_CURVES]
+    for trace in traces:
+        number = int(trace["name"].removeprefix("Trial"))
+        complete = states[number] == TrialState.COMPLETE
+        trace |= {
+            "mode": "lines" if len(trace["x"]) > 1 else "markers",
+            "x": [epoch + 1 for epoch in trace["x"]],
+            "name": found[number].name,
+            "opacity": 0.75 if complete else 0.3,
+            "showlegend": False,
+            "line": {"width": 3 if number in best else 1},
+        }
+        if number in best:
+            trace["line"]["color"] = ORANGE
+        if not complete:
+            trace["line"] |= {"dash": "dot", "color": GREY}
+    longest = max((trace["x"][-1] for trace in traces), default=1)
+    axes = {
+        "xaxis": {"title": {"text": "epoch"}, "dtick": math.ceil(longest / 15), "tick0": 0},
+        "yaxis": {"title": {"text": "val_loss"}, "type": "log"},
+    }
+    figure = {"data": traces, "layout": drawn["layout"] | axes}
+    return Plot("Learning curves", "val_loss by epoch; pruned runs dimmed", figure)
+
+
+def _confusion(saved: Predictions) -> Plot:
+    counts = confusion_matrix(saved.log_probabilities, saved.labels)
+    shown = counts.astype(float)
+    np.fill_diagonal(shown, 0)  # the colour shows mistakes
+    axis = [str(label) for label in range(len(counts))]
+    figure = go.Figure(
+        go.Heatmap(z=shown, x=axis, y=axis, text=counts, texttemplate="%{text}", colorscale="Oranges", showscale=False)
+    )
+    figure.update_layout(
+        xaxis={"title": "predicted", "type": "category", "showgrid": False},
+        yaxis={"title": "true", "type": "category", "autorange": "reversed", "showgrid": False},
+    )
+    return Plot("Confusion matrix of the best", "true label down, predicted across; mistakes only", _drawn(figure))
+
+
+def _drawn(figure: go.Figure) -> Drawn:
+    """Return the figure's traces and layout, without Optuna's title and its colours for a white page."""
+    drawn = json.loads(figure.to_json())
+    layout = {name: value for name, value in drawn["layout"].items() if name not in ("template", "title")}
+    return {"data": drawn["data"], "layout": layout}
+
+
+def _in_view(drawn: Drawn, study: optuna.Study) -> Drawn:
+    """Begin with the better nine tenths of the runs in view; a double click shows all."""
+    values = sorted(trial.values[0] for trial in trials_of(study) if trial.state == TrialState.COMPLETE)
+    if len(values) > 9:
+        if study.directions[0] == optuna.study.StudyDirection.MINIMIZE:
+            low, high = values[0], values[int(0.9 * len(values))]
+        else:
+            low, high = values[int(0.1 * len(values))], values[-1]
+        margin = 0.06 * (high - low) or 1e-6
+        for name in [name for name in drawn["layout"] if name.startswith("yaxis")]:
+            drawn["layout"][name]["range"] = [low - margin, high + margin]
+    return drawn
+
+
+def _recoloured(drawn: Drawn, study: optuna.Study) -> Drawn:
+    """Colour the best in orange, which stands out on a light and on a dark page."""
+    colours = [ORANGE, "#b59a86", "#7d8fa8"]
+    if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE:
+        colours.reverse()
+    scale = make_colorscale(colours, [0.0, 0.3, 1.0] if colours[0] == ORANGE else [0.0, 0.7, 1.0])
+    for trace in drawn["data"]:
+        if trace["mode"] == "lines":  # the first axis is the objective, from 0 to 1
+            trace["line"]["color"] = sample_colorscale(scale, float(trace["y"][0]))[0]
+            trace["opacity"] = 0.8
+        elif trace.get("marker", {}).get("showscale"):
+            trace["marker"] |= {"colorscale": scale, "reversescale": False}
+    return drawn
+
+
+def _distribution(values: list[Any]) -> BaseDistribution:
+    present = [value for value in values if value is not None]
+    numbers = [value for value in present if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(present) or len(set(numbers)) < 2:
+        return CategoricalDistribution(sorted(set(values), key=str))
+    low, high = min(numbers), max(numbers)
+    log = low > 0 and high / low > LOG_SPAN
+    if all(isinstance(value, int) for value in numbers):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False

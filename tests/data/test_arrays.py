@@ -1,0 +1,46 @@
+"""NumPy archives, whole and broken."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper_digits.data.arrays import load_npz
+from sweeper_digits.errors import UserError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+LABELS = np.array([3, 1, 4, 1, 5, 9])
+
+
+def test_npz_is_read_from_floats_of_whole_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=IMAGES.astype(float), labels=LABELS)
+    digits = load_npz(str(tmp_path / "d.npz"))
+    np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
+
+
+def test_broken_archives_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.npz").write_bytes(b"not a npz")
+    with pytest.raises(UserError, match=r"not a readable \.npz"):
+        load_npz(str(tmp_path / "c.npz"))
+    np.save(tmp_path / "e.npy", IMAGES)
+    with pytest.raises(UserError, match=r"not a \.npz file with arrays"):
+        load_npz(str(tmp_path / "e.npy"))
+    np.savez(tmp_path / "d.npz", pictures=IMAGES)
+    with pytest.raises(UserError, match="no array 'images'; it has pictures"):
+        load_npz(str(tmp_path / "d.npz"))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((6, 28, 27), np.uint8), r"images of shape \(28, 27, 1\)"),
+        (np.full((6, 28, 28), 256), "0 to 255"),
+        (np.full((6, 28, 28), 0.5), "0 to 255"),
+        (np.full((6, 28, 28), "7"), "pixels of type <U1"),
+        (IMAGES[:5], "5 images but labels of shape"),
+    ],
+)
+def test_bad_arrays_are_refused(tmp_path: Path, images: np.ndarray, message: str) -> None:
+    np.savez(tmp_path / "d.npz", images=images, labels=LABELS)
+    with pytest.raises(UserError, match=message):
+        load_npz(str(tmp_path / "d.npz"))

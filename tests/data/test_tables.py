@@ -1,0 +1,108 @@
+"""Kaggle's CSV tables against bytes written here."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper_digits.data.tables import load_kaggle
+from sweeper_digits.errors import UserError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+LABELS = np.array([3, 1, 4, 1, 5, 9])
+
+
+def csv(header: list[str], rows: list[list[object]]) -> bytes:
+    return ("\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n").encode()
+
+
+PIXEL_NAMES = [f"pixel{i}" for i in range(784)]
+
+
+def train_csv(**cell: object) -> bytes:
+    """A good train.csv, but for the given cells of its third line."""
+    rows = [[label, *image.ravel()] for label, image in zip(LABELS, IMAGES, strict=True)]
+    header = ["label", *PIXEL_NAMES]
+    for name, value in cell.items():
+        rows[1][header.index(name)] = value
+    return csv(header, rows)
+
+
+@pytest.fixture(params=["zip", "nested zip", "folder", "file"])
+def kaggle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "folder":
+        (tmp_path / "train.csv").write_bytes(train_csv())
+        return tmp_path
+    if request.param == "file":
+        (tmp_path / "digits.csv").write_bytes(train_csv())
+        return tmp_path / "digits.csv"
+    with zipfile.ZipFile(tmp_path / "digits.zip", "w") as archive:
+        archive.writestr("digits/train.csv" if request.param == "nested zip" else "train.csv", train_csv())
+    return tmp_path / "digits.zip"
+
+
+def test_kaggle_is_read_from_zip_folder_and_file(kaggle: Path) -> None:
+    digits = load_kaggle(str(kaggle))
+    assert digits.images.dtype == np.uint8 and digits.images.shape == (6, 28, 28, 1)
+    np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
+    np.testing.assert_array_equal(digits.labels, LABELS)
+
+
+def test_kaggle_test_part_has_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_bytes(csv(PIXEL_NAMES, [list(image.ravel()) for image in IMAGES]))
+    digits = load_kaggle(str(tmp_path), part="test")
+    assert digits.labels is None
+    np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (train_csv().replace(b"label", b"digit", 1), "no column 'label'"),
+        (csv(["label", *PIXEL_NAMES[:783]], [[1] * 784]), "783 pixel columns"),
+        (train_csv(pixel7="x"), "row 3, column 'pixel7': 'x'"),
+        (train_csv(pixel7=""), "row 3, column 'pixel7': an empty cell"),
+        (train_csv(pixel7=256), "row 3, column 'pixel7': '256'; expected a whole number from 0 to 255"),
+        (train_csv(pixel7=-1), "row 3, column 'pixel7': '-1'"),
+        (train_csv(pixel7=0.5), "row 3, column 'pixel7': '0.5'"),
+        (train_csv(label=10), "label 10 at image 1"),
+        (csv(["label", *PIXEL_NAMES], []), "no rows"),
+        (csv(["label", *PIXEL_NAMES], [[7] * 785] * 3), "all 3 images have label 7"),
+        (b"", "No columns to parse"),
+        (train_csv() + b"1,2,3," * 400, "Expected 785 fields in line 8, saw 1201"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_csv_is_refused_with_its_place(tmp_path: Path, raw: bytes, message: str) -> None:
+    path = tmp_path / "train.csv"
+    path.write_bytes(train_csv())
+    load_kaggle(str(tmp_path))
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=message) as caught:
+        load_kaggle(str(tmp_path))
+    assert str(path) in str(caught.value)
+
+
+def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data.path=nowhere: no such file"):
+        load_kaggle("nowhere")
+    with pytest.raises(UserError, match=r"no train.csv in this folder"):
+        load_kaggle(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("other.txt", "")
+    with pytest.raises(UserError, match=r"no train.csv in this zip"):
+        load_kaggle(str(tmp_path / "a.zip"))
+    (tmp_path / "b.zip").write_bytes(b"not a zip")
+    with pytest.raises(UserError, match="not a readable zip"):
+        load_kaggle(str(tmp_path / "b.zip"))
+
+
+def test_truncated_zip_is_refused(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.csv", train_csv())
+    (tmp_path / "a.zip").write_bytes(whole.getvalue()[:-100])
+    with pytest.raises(UserError, match="not a readable zip"):
+        load_kaggle(str(tmp_path / "a.zip"))

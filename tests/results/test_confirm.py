@@ -1,0 +1,66 @@
+"""Finalists of a real sweep are trained again on other seeds and folds."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+
+from sweeper_digits.runs.record import find_runs
+
+Tool = Callable[..., str]
+
+
+def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
+    tool("confirm", "multirun/first", "--top", "2", "--seeds", "1")
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    assert [trial.user_attrs["point"]["seed"] for trial in study.trials] == [3, 3]  # the search had 1 and 2
+    out = tool("confirm", "multirun/first", "--top", "2", "--seeds", "2")
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    assert sorted(trial.user_attrs["point"]["seed"] for trial in study.trials) == [3, 3, 4, 4]
+    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
+    lines = [line for line in out.splitlines() if re.match(r" +[12]  ", line)]
+    means = [float(line.split()[1]) for line in lines]
+    assert len(lines) == 2 and means == sorted(means)
+    for line in lines:
+        folder = next(word for word in line.split() if word.startswith("multirun"))
+        runs = [t for t in study.trials if t.user_attrs["point"]["from_run"] == folder]
+        assert float(line.split()[1]) == pytest.approx(np.mean([t.value for t in runs]), rel=1e-4)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_confirm_can_be_stopped_and_continued(tool: Tool, how: signal.Signals) -> None:
+    arguments = ["confirm", "multirun/first", "--top", "2", "--seeds", "2"]
+    command = [sys.executable, "-m", "sweeper_digits", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        points = Path("multirun/first_confirm")
+        deadline = time.monotonic() + 60
+        while not list(points.glob("*/train.log")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(how)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 130 and "the same command continues" in out
+    assert family and not [one for one in family if one.is_running()]
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    assert not [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
+    tool(*arguments)
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    assert len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]) == 4
+
+
+def test_confirm_on_folds_keeps_the_test_part_locked_and_apart_from_seeds(tool: Tool) -> None:
+    tool("confirm", "multirun/first", "--top", "1", "--seeds", "1")
+    out = tool("confirm", "multirun/first", "--top", "1", "--folds", "2")
+    (line,) = [line for line in out.splitlines() if re.match(r" +\d  ", line)]
+    (folds,) = [r for r in find_runs(["multirun/first_confirm"]) if r.settings["split"] == "kfold"]
+    assert folds.settings["split.test_size"] == 0.2
+    assert sum(fold["validation_images"] for fold in folds.metrics["folds"]) == 240
+    assert float(line.split()[1]) == pytest.approx(folds.value("val_loss"), rel=1e-4) and " 2 " in line

@@ -1,0 +1,71 @@
+"""Past runs are repeated by their printed commands, `from_run=` and experiment files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from sweeper_digits import command_line
+from sweeper_digits.runs import recipe
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.record import read_run
+
+Tool = Callable[..., str]
+
+
+def rows(tool: Tool, *arguments: str) -> list[dict[str, object]]:
+    return json.loads(tool("compare", *arguments, "--json"))
+
+
+def test_the_printed_command_repeats_the_best_exactly(tool: Tool) -> None:
+    out = tool("compare", "multirun/first", "--no-report")
+    command, again = re.findall(r"^  (python train.py .*)$", out, re.MULTILINE)
+    best = rows(tool, "multirun/first")[0]
+    arguments = command.removeprefix("python train.py ").split() + ["hydra.run.dir=again"]
+    subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], check=True, capture_output=True)
+    assert Run("again").read_metrics()["val_loss"] == best["val_loss"]
+    assert f"from_run={best['folder']} seed=1" in again
+
+
+def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train: Callable[..., Run]) -> None:
+    (sgd,) = [row["folder"] for row in rows(tool, "multirun/first") if (row["optimizer"], row["seed"]) == ("sgd", 2)]
+    run = train(f"from_run={sgd}", "epochs=1", "optimizer=adam", folder="again", defaults=[])
+    then, now = (yaml.safe_load((Path(folder) / ".hydra/config.yaml").read_text()) for folder in (sgd, run.folder))
+    assert now["optimizer"]["_target_"].endswith("Adam") and now["epochs"] == 1 and now["seed"] == 2
+    assert now["model"] == then["model"] and now["data"] == then["data"] and now["split"] == then["split"]
+    with pytest.raises(SystemExit, match="from_run=nothing: not a readable run of this program"):
+        train("from_run=nothing", folder="other", defaults=[])
+
+
+@pytest.mark.parametrize(
+    "value", ["~/digits.zip", "Jos\u00e9's \\\\ files\\\\", "a,b", "null", "", "[x", "1e-3", None, True, 0.1, ["a b"]]
+)
+def test_recipes_survive_hydras_command_line(value: object) -> None:
+    (parsed,) = OverridesParser.create().parse_overrides([f"key={recipe.text(value)}"])
+    found = parsed.value()
+    found = [str(item) for item in found] if isinstance(found, list) else found
+    assert (found.text if hasattr(found, "text") else found) == value
+
+
+def test_promote_writes_an_experiment_that_composes_the_same(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "conf", "conf")
+    monkeypatch.setattr(command_line, "CONF", tmp_path / "conf")
+    tool("compare", "multirun/first", "--no-report", "--promote", "mine")
+    best = read_run(Path(str(rows(tool, "multirun/first")[0]["folder"])))
+    composed = recipe.composer(tmp_path / "conf")(["experiment=mine", "data=npz", "data.path=x", "split.test_size=0.2"])
+    for group in ("model", "optimizer", "schedule", "augmentation"):
+        ours = {f"{group}.{key}": value for key, value in composed[group].items()}
+        assert ours == {key: value for key, value in best.settings.items() if key.startswith(f"{group}.")}
+    assert composed.epochs == best.settings["epochs"] and composed.seed == 0
+    with pytest.raises(SystemExit, match=r"mine\.yaml exists; choose another name"):
+        tool("compare", "multirun/first", "--no-report", "--promote", "mine")

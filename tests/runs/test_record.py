@@ -1,0 +1,114 @@
+"""A run folder is read whole, or marked with what is wrong with it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.results.compare import build_table
+from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.record import Record, best_first, read_run
+
+Tool = Callable[..., str]
+
+
+@pytest.fixture
+def run(swept: Path, tmp_path: Path) -> Run:
+    """A whole run, to be damaged."""
+    shutil.copytree(swept / "multirun" / "first" / "0", tmp_path / "0")
+    assert read_run(tmp_path / "0").state == "finished"
+    return Run(tmp_path / "0")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("metrics.json", lambda whole: b"[]"),
+        ("metrics.json", lambda whole: whole[:20]),
+        ("metrics.json", lambda whole: b'{"state": 3}'),
+        ("metrics.json", lambda whole: b'{"folds": [1, 2]}'),
+        ("metrics.json", lambda whole: b"\xff" + whole),
+        ("history.csv", lambda whole: whole.replace(b".", b"\0", 1)),
+        ("history.csv", lambda whole: whole + whole.splitlines()[-1] + b",1\n"),
+        ("history.csv", lambda whole: whole.replace(b"1,", b"one,", 1)),
+        ("tests.csv", lambda whole: b"models,images\n1,60\n"),
+        (".hydra/hydra.yaml", lambda whole: b"hydra: none"),
+        (".hydra/overrides.yaml", lambda whole: b"1"),
+        (".hydra/config.yaml", lambda whole: b"a: [1"),
+    ],
+)
+def test_a_damaged_file_makes_a_run_unreadable(run: Run, name: str, damage: Callable[[bytes], bytes]) -> None:
+    file = run.folder / name
+    file.write_bytes(damage(file.read_bytes() if file.exists() else b""))
+    record = read_run(run.folder)
+    assert record.state == "unreadable" and record.note and "\n" not in record.note
+    assert list(build_table([record])["note"]) == [record.note]
+
+
+@pytest.mark.parametrize("rest", [b"3,0.25", b"\0" * 100])  # of a kill, of a power cut
+def test_a_row_that_was_cut_short_is_left_out(run: Run, rest: bytes) -> None:
+    rows = run.read_history()
+    run.history.write_bytes(run.history.read_bytes() + rest)
+    assert read_run(run.folder).history == rows and run.epochs() == len(rows)
+
+
+def test_only_numbered_folders_are_folds(run: Run) -> None:
+    for name in ("fold_10", "fold_9", "fold_old", "fold_1.bak", "fold_\N{SUPERSCRIPT TWO}"):
+        (run.folder / name).mkdir()
+    assert [fold.folder.name for fold in run.folds()] == ["fold_9", "fold_10"]
+    assert read_run(run.folder).state == "finished"
+
+
+def test_a_damaged_history_has_no_epochs(run: Run) -> None:
+    run.history.write_bytes(run.history.read_bytes().replace(b".", b"\0"))
+    assert run.epochs() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("labels", np.full(36, 10), "a label that is not from 0 to 9"),
+        ("log_probabilities", np.zeros((36, 9)), r"arrays of shapes .*\(36, 9\)"),
+        ("log_probabilities", np.full((36, 10), np.nan), "a probability that is not a number"),
+        ("worst", np.array([36]), "a mistake that is not one of the images"),
+        ("more", np.zeros(3), "arrays of shapes .*'more'.*; expected"),
+    ],
+)
+def test_damaged_validation_predictions_are_refused(run: Run, name: str, value: np.ndarray, message: str) -> None:
+    with np.load(run.validation) as archive:
+        arrays = dict(archive)
+    assert len(arrays["labels"]) == 36
+    changed = arrays | {name: value} | ({"pictures": arrays["pictures"][:1]} if name == "worst" else {})
+    np.savez(run.validation, **changed)
+    with pytest.raises(UserError, match=f"no readable validation predictions .*{message}"):
+        run.read_validation()
+
+
+def test_values_that_are_not_finite_are_not_ranked() -> None:
+    def record(value: float) -> Record:
+        return Record(Run("nowhere"), "finished", metrics={"val_loss": value})
+
+    worse, better = record(0.2), record(0.1)
+    broken = [record(value) for value in (float("nan"), float("-inf"), float("inf"))]
+    assert best_first([*broken, worse, better], "val_loss") == [better, worse]
+    folds = Record(Run("nowhere"), "finished", metrics={"folds": [{"val_loss": 0.1}, {"val_loss": float("nan")}]})
+    assert list(folds.samples("val_loss").values()) == [0.1]
+
+
+def test_compare_goes_on_over_damaged_runs(tool: Tool) -> None:
+    sweep = Path("multirun/first")
+    (sweep / "0" / "metrics.json").write_text("[]")
+    history = sweep / "1" / "history.csv"
+    history.write_bytes(history.read_bytes().replace(b".", b"\0"))
+    best = json.loads(tool("compare", str(sweep), "--json"))[0]["folder"]
+    validation = Run(best).validation
+    with np.load(validation) as archive:
+        np.savez(validation, **(dict(archive) | {"labels": np.full(36, 200)}))
+    out = tool("compare", str(sweep))
+    assert (
+        "2 finished" in Path(sweep, "report.html").read_text(encoding="utf-8") and "metrics.json: not readable" in out
+    )

@@ -1,0 +1,42 @@
+"""Exported models predict what the model predicts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper_digits.runs.folder import Run
+
+
+@pytest.mark.parametrize("name", ["saved_model", "onnx", "tflite"])
+def test_exports_predict_as_the_model_does(train: Callable[..., Run], name: str) -> None:
+    if name == "onnx":
+        pytest.importorskip("tf2onnx", reason="needs pip install '.[export]'")
+        pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
+    run = train(f"export=[{name}]", "epochs=1", "precision=bfloat16")
+    file = run.exports / {"saved_model": "saved_model", "onnx": "model.onnx", "tflite": "model.tflite"}[name]
+    assert file.exists() and len(list(run.exports.iterdir())) == 1
+    assert "probabilities within" in (run.folder / "train.log").read_text()
+
+
+def test_a_wrong_export_does_not_count_as_written(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper_digits.training import export as exporting
+
+    monkeypatch.setattr(exporting, "_saved_model", lambda model, path: lambda images: np.full((len(images), 10), 0.1))
+    with pytest.raises(SystemExit, match="its probabilities differ"):
+        train("export=[saved_model]", "epochs=1")
+    assert not Path("run/exports/saved_model").exists() and Run("run").read_metrics()["state"] == "finished"
+
+
+def test_unknown_and_uninstalled_exports_are_said_before_training(
+    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper_digits import schema
+
+    with pytest.raises(SystemExit, match=r"export=onx: no such format \(did you mean 'onnx'\?\)"):
+        train("export=[onx]")
+    monkeypatch.setitem(schema.EXPORTS, "onnx", ("no_such_package",))
+    with pytest.raises(SystemExit, match=r"package no_such_package is missing; pip install '\.\[export\]'"):
+        train("export=[onnx]")
+    assert not Path("run/history.csv").exists()
