@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.folder import Run
-from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep import queue
 from sweeper_digits.sweep.storage import open_storage, sqlite_file
 
 TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
@@ -56,19 +56,19 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
 
 
 def _of(study: optuna.Study, folder: Path) -> Diagnosis:
-    trials = studies.trials_of(study)
-    states = studies.counts(study)
+    trials = queue.trials_of(study)
+    states = queue.counts(study)
     counted = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items()) or "no trials"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     result = Diagnosis([f"{study.study_name}: {counted}; {folder}: {size / 2**20:,.0f} MiB"])
     for trial in trials:
-        if trial.state == TrialState.RUNNING and studies.is_dead(trial):
+        if trial.state == TrialState.RUNNING and queue.is_dead(trial):
             _stuck(result, study, folder, trial)
     numbers = {trial.number for trial in trials}
     present = {int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()}
     if lost := sorted(present - numbers):
         result.lines.append(f"  folders without a trial: {_list(lost)}")
-    begun = {trial.number for trial in trials if trial.state in studies.DONE}
+    begun = {trial.number for trial in trials if trial.state in queue.DONE}
     if lost := sorted(begun - present):
         result.lines.append(f"  trials without a folder: {_list(lost)}")
     for file in folder.rglob(".*"):
@@ -92,8 +92,8 @@ def _stuck(result: Diagnosis, study: optuna.Study, folder: Path, trial: FrozenTr
     result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone")
 
     def repair() -> None:
-        if studies.fail(study, trial, "its worker died"):
-            studies.requeue(study, trial, max_retries=None)
+        if queue.fail(study, trial, "its worker died"):
+            queue.requeue(study, trial, max_retries=None)
 
     result.repairs.append((f"set #{trial.number} to failed and queue its point again", repair))
 

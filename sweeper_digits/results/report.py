@@ -31,7 +31,7 @@ from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
 from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import OBJECTIVES
-from sweeper_digits.sweep.study import trials_of
+from sweeper_digits.sweep.queue import trials_of
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.

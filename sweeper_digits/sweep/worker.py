@@ -19,9 +19,10 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import Run
-from sweeper_digits.sweep import study as studies
-from sweeper_digits.sweep.life import SignOfLife
+from sweeper_digits.sweep import queue
+from sweeper_digits.sweep.job import SignOfLife
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.study import open_study
 from sweeper_digits.training import reporting as trials
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
 
     Where a launcher runs them elsewhere, this one process keeps n_jobs of them in flight, a thread for each.
     """
-    study = studies.open_study(sweep)
+    study = open_study(sweep)
     life = SignOfLife(study, sweep.options.heartbeat_seconds)
     if not runs_elsewhere(sweep):
         _work(study, sweep, launcher, life)
@@ -66,13 +67,13 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
 
 
 def _work(study: optuna.Study, sweep: Sweep, launcher: Launcher, life: SignOfLife | None) -> None:
-    while not studies.is_finished(study, sweep):
+    while not queue.is_finished(study, sweep):
         with _asking:
-            trial = studies.ask(study, sweep)
+            trial = queue.ask(study, sweep)
         if trial is None:  # the last ones run elsewhere; one of them may yet die
             time.sleep(0.3)
             continue
-        studies.sign(study, trial, runs_here=life is not None)
+        queue.sign(study, trial, runs_here=life is not None)
         if life:
             life.trial = trial
         _run(study, sweep, trial, launcher, here=life is not None)
@@ -89,7 +90,7 @@ def _run(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, launcher: Launc
     try:
         with _asking:
             if not here:  # another slot has asked since
-                studies.seed(study, sweep, trial.number)
+                queue.seed(study, sweep, trial.number)
             overrides = sweep.suggest(trial)
         trial.set_user_attr("overrides", overrides)
         extra = [] if any(o.startswith("figures=") for o in overrides) else ["figures=false"]
@@ -102,7 +103,7 @@ def _run(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, launcher: Launc
         log.exception("trial %d", trial.number)
         state, values, error = TrialState.FAIL, None, f"{type(raised).__name__}: {raised}"
         if not here:  # a job that fails by itself returns its error: this one was killed, or its node died
-            studies.lose(study, trial, " ".join(error.split()), sweep.options.max_retries)
+            queue.lose(study, trial, " ".join(error.split()), sweep.options.max_retries)
             return  # its folder stays as it is, to be continued
     finally:
         trials.set_running(None)
@@ -134,7 +135,7 @@ def _watched(
         if frozen.state.is_finished():
             raise RuntimeError("the job gave no sign of life any more")
         if trials.ATTACHED not in frozen.user_attrs:  # it waits in a queue: this process answers for it
-            studies.heartbeat(study, trial)
+            queue.heartbeat(study, trial)
     return job.result()
 
 
@@ -160,7 +161,7 @@ def outcome(
 
 def _checkpoint(study: optuna.Study, sweep: Sweep, trial: optuna.Trial) -> Path | None:
     """Return the folder of the latest trial that this one continues and that left something to continue."""
-    for number in studies.continued_by(study._storage.get_trial(trial._trial_id)):
+    for number in queue.continued_by(study._storage.get_trial(trial._trial_id)):
         before = Run(sweep.folder / str(number))
         if before.checkpoint.exists() or before.folds():
             return before.folder
@@ -172,9 +173,9 @@ def _keep_best_models(study: optuna.Study, sweep: Sweep) -> None:
 
     Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
     """
-    trials = studies.trials_of(study)
-    kept = {trial.number for trial in studies.best_first(study)[: sweep.options.keep_models]}
-    kept.update(*(studies.continued_by(trial) for trial in trials if not trial.state.is_finished()))
+    trials = queue.trials_of(study)
+    kept = {trial.number for trial in queue.best_first(study)[: sweep.options.keep_models]}
+    kept.update(*(queue.continued_by(trial) for trial in trials if not trial.state.is_finished()))
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
             folder = sweep.folder / str(trial.number)

@@ -46,15 +46,16 @@ from types import SimpleNamespace
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 import optuna
-from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep import queue
+from sweeper_digits.sweep.storage import open_storage
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = studies.open_storage("sqlite:///race.db", 60, lambda study, trial: None)
+storage = open_storage("sqlite:///race.db", 60, lambda study, trial: None)
 study = optuna.create_study(study_name="race", storage=storage, load_if_exists=True)
 sampler = {{"_target_": "optuna.samplers.RandomSampler", "seed": 0}}
 sweep = SimpleNamespace(options=SimpleNamespace(n_trials=25, sampler=sampler), size=lambda: float("inf"))
-studies.is_enumerated = lambda sweep: False
-while not studies.is_finished(study, sweep):
-    trial = studies.ask(study, sweep)
+queue.is_enumerated = lambda sweep: False
+while not queue.is_finished(study, sweep):
+    trial = queue.ask(study, sweep)
     if trial is None:
         time.sleep(0.01)
         continue
@@ -78,12 +79,13 @@ POP = """
 import sys, time
 sys.path.insert(0, {root!r})
 import optuna
-from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep import queue
+from sweeper_digits.sweep.storage import open_storage
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = studies.open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
+storage = open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
 study = optuna.load_study(study_name="queue", storage=storage)
 time.sleep(max(0, {start} - time.time()))
-while trial := studies._pop(study):
+while trial := queue._pop(study):
     print(trial.number, flush=True)
 """
 
@@ -102,16 +104,16 @@ def test_a_queued_trial_is_begun_by_one_process_only(tmp_path: Path) -> None:
 
 
 def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes() -> None:
-    from sweeper_digits.sweep import study as studies
+    from sweeper_digits.sweep import queue
 
     study = optuna.create_study()
     study.enqueue_trial({"x": 1})
     fates = [None, 2, None, None, 2, None, 2]  # the last is one death too many
     for fate in fates:
         trial = study._storage.get_trial(study.ask()._trial_id)
-        assert studies.fail(study, trial, "its worker died")
-        studies.requeue(study, trial, fate)
+        assert queue.fail(study, trial, "its worker died")
+        queue.requeue(study, trial, fate)
     assert len(study.trials) == len(fates) and study.trials[-1].system_attrs["retry_history"] == list(
         range(len(fates) - 1)
     )
-    assert [studies.is_own_failure(trial, 2) for trial in study.trials] == [False] * 5 + [True] * 2
+    assert [queue.is_own_failure(trial, 2) for trial in study.trials] == [False] * 5 + [True] * 2
