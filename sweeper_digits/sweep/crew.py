@@ -6,36 +6,40 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import queue, worker
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.worker import NUMBER, runs_elsewhere
 
 # A worker that ends without having asked for a trial, this often in a row, ends the sweep.
 MAX_DEAD_STARTS = 3
 
 
 class Crew:
-    """The worker processes."""
+    """The worker processes of one supervisor, each replaced when it ends.
+
+    Args:
+        sweep: The sweep that they work on.
+        conf: The folder that they compose from.
+    """
 
     def __init__(self, sweep: Sweep, conf: Path) -> None:
         self.sweep, self.conf = sweep, conf
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.dead_starts = 0
-        self.elsewhere = worker.runs_elsewhere(sweep)
+        self.elsewhere = runs_elsewhere(sweep)
         self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep.options)
         for number in range(1 if self.elsewhere else sweep.options.n_jobs):
             self._start(number)
 
-    def tend(self, study: optuna.Study) -> None:
+    def tend(self, queue: Queue) -> None:
         """Replace workers that have ended."""
         for number, process in list(self.processes.items()):
             status = process.poll()
             if status is None:
                 continue
-            failed = queue.reap(study, self.sweep.options.max_retries)
+            failed = queue.reap(self.sweep.options.max_retries)
             if status != 0 and not failed:
                 self.dead_starts += 1
                 if self.dead_starts >= MAX_DEAD_STARTS:
@@ -58,7 +62,7 @@ class Crew:
             process.wait()
 
     def _start(self, number: int) -> None:
-        environment = os.environ | {worker.NUMBER: str(number)}
+        environment = os.environ | {NUMBER: str(number)}
         if self.sweep.options.n_jobs > 1 and not self.elsewhere:
             threads = str(max(1, _cores() // self.sweep.options.n_jobs))
             names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -79,8 +83,10 @@ class Crew:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use: a scheduler may have given it a part of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: a scheduler or a container may allow it only some of them."""
+    from joblib import cpu_count  # only here: its parallel machinery takes time to load
+
+    return int(cpu_count())
 
 
 def _deal(gpus: list[str], options: Any) -> list[str]:

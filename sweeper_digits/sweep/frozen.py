@@ -1,4 +1,4 @@
-"""What a sweep keeps from its first day: its conf/, its code's hash, and what may not change in it."""
+"""What a study keeps from its first day: its settings, the conf/ that its trials compose from, the hash of the code."""
 
 import hashlib
 import json
@@ -6,37 +6,43 @@ import logging
 import os
 import shutil
 import socket
-import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import queue
+from sweeper_digits.schema import INCIDENTAL
+from sweeper_digits.sweep.queue import trials_of
 from sweeper_digits.sweep.space import Sweep
 
 log = logging.getLogger(__name__)
 
 
-def check_same(study: optuna.Study, sweep: Sweep, pruner: dict[str, Any]) -> None:
-    """Refuse to mix trials that cannot be compared."""
-    ours = json.loads(json.dumps(sweep.fingerprint()))
-    theirs = study.user_attrs.get("sweep")
-    if theirs is None:
-        if queue.trials_of(study):
+def record_settings(study: optuna.Study, sweep: Sweep) -> None:
+    """Keep the settings of a study that begins, for `check_same`."""
+    study.set_user_attr("sweep", _settings(sweep))
+
+
+def check_same(study: optuna.Study, sweep: Sweep) -> bool:
+    """Return whether the study was begun before.
+
+    Raises:
+        UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
+            program.
+    """
+    recorded = study.user_attrs.get("sweep")
+    if recorded is None:
+        if trials_of(study):
             raise UserError(
-                f"study={study.study_name}: the database has a study of this name that is no sweep of ours; "
-                "choose another name"
+                f"study={study.study_name}: the database has a study of this name that another program began; "
+                "choose another name with study=..."
             )
-        study.set_user_attr("sweep", ours)
-        study.set_user_attr("pruner", pruner)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(sweep.objectives)  # for optuna-dashboard
-        return
+        return False
+    ours, theirs = _comparable(_settings(sweep)), _comparable(recorded)
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -44,18 +50,10 @@ def check_same(study: optuna.Study, sweep: Sweep, pruner: dict[str, Any]) -> Non
     ]
     if differences:
         raise UserError(
-            f"study={study.study_name}: it was begun with another {'; '.join(differences)}. "
+            f"study={study.study_name}: it was begun with other settings ({'; '.join(differences)}). "
             "Choose another name with study=..., or give the same command again"
         )
-
-
-def _short(value: Any, other: Any) -> str:
-    """Write only what differs from the other."""
-    if isinstance(value, dict) and isinstance(other, dict):
-        return ", ".join(f"{k}={v}" for k, v in value.items() if other.get(k) != v) or "nothing of it"
-    if isinstance(value, list) and isinstance(other, list):
-        return ", ".join(str(item) for item in value if item not in other) or "nothing of it"
-    return str(value)
+    return True
 
 
 def freeze_conf(sweep: Sweep) -> Path:
@@ -88,6 +86,42 @@ def warn_of_changed_code(study: optuna.Study) -> None:
         study.set_user_attr("code", code)
     elif began != code:
         log.info("warning: the code changed since the sweep began; its earlier trials may not compare with new ones")
+
+
+def _settings(sweep: Sweep) -> dict[str, Any]:
+    """Return what must be the same for two trials to belong to one study, as JSON would give it back."""
+    data = OmegaConf.to_container(sweep.config.data)
+    path = Path(data["path"]) if isinstance(data, dict) and data.get("path") else None
+    if isinstance(data, dict) and path and path.is_file():
+        data["bytes"] = path.stat().st_size
+    settings = {
+        "objective": dict(zip(sweep.objectives, sweep.directions, strict=True)),
+        "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
+        "data": data,
+        "split": OmegaConf.to_container(sweep.config.split),
+        "fixed overrides": sorted(sweep.arguments.fixed),
+    }
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the names of functions, which the code may change, and overrides that do not change a trial."""
+    kept = {
+        part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
+        for part, value in settings.items()
+    }
+    fixed = kept.get("fixed overrides", [])
+    keys = {override: override.lstrip("+~").partition("=")[0].split(".")[0] for override in fixed}
+    return kept | {"fixed overrides": [override for override in fixed if keys[override] not in INCIDENTAL]}
+
+
+def _short(value: Any, other: Any) -> str:
+    """Write only what differs from the other."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return ", ".join(f"{k}={v}" for k, v in value.items() if other.get(k) != v) or "nothing"
+    if isinstance(value, list) and isinstance(other, list):
+        return ", ".join(str(item) for item in value if item not in other) or "nothing"
+    return str(value)
 
 
 def _differences(a: Path, b: Path) -> list[str]:

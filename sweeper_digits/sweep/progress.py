@@ -1,7 +1,5 @@
 """What a sweep shows on the screen, and its result files."""
 
-import csv
-import io
 import logging
 import shlex
 import shutil
@@ -15,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.runs.folder import Run, replacing
-from sweeper_digits.sweep import queue
+from sweeper_digits.sweep.queue import DONE, best_first, counts, trials_of
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.study import sampler_name
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class Progress:
         self.study, self.sweep = study, sweep
         self.started = time.monotonic()
         self.seen: list[FrozenTrial] = []  # finished since this process began, in that order
-        self.known = {trial.number for trial in queue.trials_of(study) if trial.state.is_finished()}
+        self.known = {trial.number for trial in trials_of(study) if trial.state.is_finished()}
         self.live = sys.stderr.isatty()
         self.done = 0
         self.interrupted = False
@@ -38,10 +37,10 @@ class Progress:
         """Show what is searched."""
         sweep = self.sweep
         objectives = ", ".join(f"{d} {name}" for name, d in zip(sweep.objectives, sweep.directions, strict=True))
-        enumerated = queue.is_enumerated(sweep)
-        how = "each point once" if enumerated else type(self.study.sampler).__name__
+        enumerated = sweep.is_enumerated
+        how = "each point once" if enumerated else sampler_name(sweep)
         pruner = type(self.study.pruner).__name__
-        total = len(queue.trials_of(self.study)) if enumerated else sweep.options.n_trials
+        total = len(trials_of(self.study)) if enumerated else sweep.options.n_trials
         log.info("study      %s: %s trials, %s", self.study.study_name, total, objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
         log.info("space      %s", ", ".join(sweep.distributions) or listed)
@@ -55,14 +54,14 @@ class Progress:
 
     def show(self) -> None:
         """Show what has happened since the last call."""
-        trials = queue.trials_of(self.study)
+        trials = trials_of(self.study)
         finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.known]
         self._clear()
         for trial in sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number)):
             self.known.add(trial.number)
             self.seen.append(trial)
             log.info("%s", self._line(trial))
-        self.done = sum(trial.state in queue.DONE for trial in trials)
+        self.done = sum(trial.state in DONE for trial in trials)
         if self.live:
             sys.stderr.write(self._status(trials)[: self.width - 1])
             sys.stderr.flush()
@@ -77,8 +76,8 @@ class Progress:
     def end(self) -> None:
         """Show the result and write it down."""
         self._clear()
-        best = queue.best_first(self.study)
-        states = queue.counts(self.study)
+        best = best_first(self.study)
+        states = counts(self.study)
         summary = [f"{states[TrialState.COMPLETE]} complete"]
         summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
         summary += [f"{states[TrialState.FAIL]} failed or cut off"] if states[TrialState.FAIL] else []
@@ -91,7 +90,7 @@ class Progress:
                 log.info("  %s", self._line(trial))
         elif best:
             log.info("best       #%d: %s %.5g", best[0].number, self.sweep.objectives[0], best[0].value)
-            log.info("command    %s", command_of(best[0]))
+            log.info("command    %s", command_of_trial(best[0]))
             log.info("model      %s", screen.relative(self.sweep.folder / str(best[0].number) / "model.keras"))
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
         if self.sweep.options.storage.startswith("sqlite"):
@@ -109,22 +108,22 @@ class Progress:
         names = zip(self.sweep.objectives, trial.values, strict=True)
         values = "  ".join(f"{name} {value:.5g}" for name, value in names)
         marks = ""
-        if len(self.sweep.objectives) == 1 and queue.best_first(self.study)[0].number == trial.number:
+        if len(self.sweep.objectives) == 1 and best_first(self.study)[0].number == trial.number:
             marks = "  best so far"
         return f"#{trial.number:<4d} {values}  {epochs} epochs  {took}  {parameters}{marks}"
 
     def _status(self, trials: list[FrozenTrial]) -> str:
-        states = queue.counts(self.study)
-        total = len(trials) if queue.is_enumerated(self.sweep) else self.sweep.options.n_trials
+        states = counts(self.study)
+        total = len(trials) if self.sweep.is_enumerated else self.sweep.options.n_trials
         text = (
             f"{self.done}/{total} done, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed, "
             f"{states[TrialState.RUNNING]} running"
         )
-        here = [trial for trial in self.seen if trial.state in queue.DONE]
+        here = [trial for trial in self.seen if trial.state in DONE]
         if here:
             left = (time.monotonic() - self.started) / len(here) * max(0, total - self.done)
             text += f", {screen.minutes(left)} left"
-        if len(self.sweep.objectives) == 1 and (best := queue.best_first(self.study)):
+        if len(self.sweep.objectives) == 1 and (best := best_first(self.study)):
             values = " ".join(f"{name}={screen.brief(value)}" for name, value in best[0].params.items())
             text += f"; best {best[0].value:.5g} #{best[0].number} {values}"
         return text
@@ -135,7 +134,7 @@ class Progress:
             sys.stderr.flush()
 
 
-def command_of(trial: FrozenTrial) -> str:
+def command_of_trial(trial: FrozenTrial) -> str:
     """Return the command that repeats a trial, without what only a sweep reads."""
     overrides = trial.user_attrs.get("overrides", [])
     kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
@@ -146,7 +145,11 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
     """Write optimization_results.yaml, with the stock plugin's keys and ours, and trials.csv."""
 
     def about(trial: FrozenTrial) -> dict[str, Any]:
-        return {"number": trial.number, "folder": str(sweep.folder / str(trial.number)), "command": command_of(trial)}
+        return {
+            "number": trial.number,
+            "folder": str(sweep.folder / str(trial.number)),
+            "command": command_of_trial(trial),
+        }
 
     results: dict[str, Any] = {"name": "optuna"}
     if len(sweep.objectives) > 1:
@@ -157,22 +160,27 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
         "study_name": study.study_name,
         "objectives": sweep.objectives,
         "directions": sweep.directions,
-        "trials": {state.name.lower(): count for state, count in queue.counts(study).items()},
+        "trials": {state.name.lower(): count for state, count in counts(study).items()},
     }
     with replacing(sweep.folder / "optimization_results.yaml") as temporary:
         OmegaConf.save(OmegaConf.create(results), temporary)
-    table = io.StringIO()
-    names = list(sweep.distributions)
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["number", "state", *sweep.objectives, "seconds", "started", *names, "error"])
-    for trial in queue.trials_of(study):
-        values = trial.values or [""] * len(sweep.objectives)
-        seconds = trial.duration.total_seconds() if trial.duration else ""
-        drawn = [trial.params.get(name, "") for name in names]
-        error = trial.user_attrs.get("error", "")
-        writer.writerow([trial.number, trial.state.name, *values, seconds, trial.datetime_start, *drawn, error])
+    _write_table(study, sweep)
+
+
+def _write_table(study: optuna.Study, sweep: Sweep) -> None:
+    """Write trials.csv, a row for each trial."""
+    titles = {"number": "number", "state": "state"}
+    titles |= {f"values_{name}": name for name in sweep.objectives}
+    titles |= {"duration": "seconds", "datetime_start": "started"}
+    titles |= {f"params_{name}": name for name in sweep.distributions}
+    titles |= {"user_attrs_error": "error"}
+    attributes = ("number", "state", "values", "duration", "datetime_start", "params", "user_attrs")
+    table = study.trials_dataframe(attributes).reindex(columns=list(titles))
+    table["duration"] = table["duration"].astype("timedelta64[ns]").dt.total_seconds()
+    # An integer stays one where other trials do not have its parameter.
+    table = table.convert_dtypes()
     with replacing(sweep.folder / "trials.csv") as temporary:
-        temporary.write_text(table.getvalue())
+        table.to_csv(temporary, header=list(titles.values()), index=False)
 
 
 def _command_again() -> str:

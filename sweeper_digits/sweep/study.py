@@ -1,88 +1,145 @@
 """The Optuna study: opened with its sampler and pruner, and set up once."""
 
-import contextlib
+import importlib.util
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import frozen, queue
+from sweeper_digits.sweep.frozen import check_same, record_settings
+from sweeper_digits.sweep.private import get_storage
+from sweeper_digits.sweep.queue import Queue, requeue, trials_of
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import Stale, open_storage, sqlite_file
+from sweeper_digits.sweep.storage import RetryingStorage, open_storage, setup_lock, sqlite_file
 
 OPENING_ATTEMPTS = 4
-# Queueing 10,000 points takes a database about a minute.
-SETTING_UP_SECONDS = 120.0
+# Packages that Optuna imports only when such a sampler draws.
+SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 
 
-def open_study(sweep: Sweep) -> optuna.Study:
-    """Create or load the study, with sampler and pruner.
+class SeededSampler(BaseSampler):
+    """A sampler whose random numbers depend on the trial alone.
+
+    Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
+    drawn with the same random numbers, and a trial's own are always the same.
+
+    Args:
+        build: Makes the sampler that draws the trial of a number.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler]) -> None:
+        self.build = build
+        self.latest = 0, build(0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Begin a trial with a sampler of its own."""
+        self.latest = trial.number, self.build(trial.number)
+        self.latest[1].before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Forward to the sampler of the trial."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Forward to the sampler of the trial."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Forward to the sampler of the trial."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Forward to a sampler of the trial, not to that of the trial that another thread may draw meanwhile."""
+        self.build(trial.number).after_trial(study, trial, state, values)
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if self.latest[0] != trial.number:  # another thread has asked since
+            self.latest = trial.number, self.build(trial.number)
+        return self.latest[1]
+
+
+def open_study(sweep: Sweep) -> Queue:
+    """Create or load the study of a sweep, with sampler and pruner.
 
     Raises:
         UserError: The study exists and is of another sweep; the database cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _create(sweep)
-    study.sampler = queue.sampler_of(sweep)
-    frozen.check_same(study, sweep, pruner_options(sweep))
-    return study
+    queue = _create(sweep)
+    _prepare(queue, sweep)
+    return queue
 
 
-def set_up(sweep: Sweep) -> optuna.Study:
-    """Open the study, and queue the points that are to be tried first, if nobody has.
+def set_up(sweep: Sweep) -> Queue:
+    """Open the study, and queue the points that are to be tried first, if no process has.
 
     Raises:
-        UserError: As `open_study`.
+        UserError: The study exists and is of another sweep; the database cannot be opened.
     """
+    queue = _create(sweep)
+    with setup_lock(queue.storage, queue.study.study_name):
+        _prepare(queue, sweep)
+        queue.fill(sweep)
+    return queue
+
+
+def load(options: Any) -> Queue:
+    """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _alone(_create(sweep)):
-        study = open_study(sweep)
-        queue.fill(study, sweep)
-    return study
+    storage = _open(options)
+    study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
+    study.pruner = _pruner(study.user_attrs["pruner"])
+    return Queue(study, storage)
 
 
-@contextlib.contextmanager
-def _alone(study: optuna.Study) -> Iterator[None]:
-    """Keep others out that set up the same study at the same instant: a scheduler starts many at once.
-
-    The lock is an empty study, since no two can have one name in any of Optuna's databases.
-    """
-    name, waited = f"{study.study_name} (being set up)", 0.0
-    while True:
-        try:
-            lock = optuna.create_study(study_name=name, storage=study._storage)
-            break
-        except optuna.exceptions.DuplicatedStudyError:
-            if waited > SETTING_UP_SECONDS:  # of a process that was killed in it
-                with contextlib.suppress(KeyError):
-                    optuna.delete_study(study_name=name, storage=study._storage)
-                waited = 0.0
-            time.sleep(0.2)
-            waited += 0.2
+def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDistribution]:
+    """Return the distributions of all parameters of these studies; nothing of a study that is not there."""
+    if (file := sqlite_file(storage)) and not file.exists():
+        return {}
+    found: dict[str, BaseDistribution] = {}
     try:
-        yield
-    finally:
-        with contextlib.suppress(KeyError):
-            optuna.delete_study(study_name=lock.study_name, storage=study._storage)
+        opened = get_storage(storage)
+        for name in set(names) & set(optuna.get_all_study_names(opened)):
+            for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
+                found |= trial.distributions
+    except Exception as error:  # of whichever database driver
+        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
+    return found
 
 
-def _create(sweep: Sweep) -> optuna.Study:
-    options, pruner = sweep.options, _pruner(pruner_options(sweep))
+def sampler_name(sweep: Sweep) -> str:
+    """Return the class of a sweep's sampler."""
+    return str(sweep.options.sampler._target_).rpartition(".")[2]
+
+
+def _create(sweep: Sweep) -> Queue:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options, pruner = sweep.options, _pruner(_pruner_options(sweep))
     for attempt in range(OPENING_ATTEMPTS):
         try:
-            return optuna.create_study(
+            storage = _open(options)
+            study = optuna.create_study(
                 study_name=options.study_name,
-                storage=open_storage(options.storage, options.heartbeat_seconds, _requeue_stale(options.max_retries)),
+                storage=storage,
                 directions=sweep.directions,  # type: ignore[arg-type]
                 pruner=pruner,
                 load_if_exists=True,
             )
+            return Queue(study, storage)
         except Exception as error:  # of whichever database driver
             # Two processes that start together both create the tables; the slower one must look again.
             if attempt == OPENING_ATTEMPTS - 1:
@@ -92,35 +149,46 @@ def _create(sweep: Sweep) -> optuna.Study:
     raise AssertionError("unreachable")
 
 
-def load(options: Any) -> optuna.Study:
-    """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_storage(options.storage, options.heartbeat_seconds, _requeue_stale(options.max_retries))
-    study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=optuna.samplers.RandomSampler())
-    study.pruner = _pruner(study.user_attrs["pruner"])
-    return study
+def _open(options: Any) -> RetryingStorage:
+    max_retries = options.max_retries
+    return open_storage(
+        options.storage, options.heartbeat_seconds, lambda study, trial: requeue(study, trial, max_retries)
+    )
 
 
-def _requeue_stale(max_retries: int) -> Stale:
-    return lambda study, trial: queue.requeue(study, trial, max_retries)
+def _prepare(queue: Queue, sweep: Sweep) -> None:
+    """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
+    study = queue.study
+    study.sampler = SeededSampler(lambda number: _sampler(sweep, number))
+    if not check_same(study, sweep):
+        study.set_user_attr("pruner", _pruner_options(sweep))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(sweep.objectives)
+        record_settings(study, sweep)  # last: a set-up that is killed before is done again
 
 
-def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDistribution]:
-    """Return the distributions of all parameters of these studies; nothing of a study that is not there."""
-    if (file := sqlite_file(storage)) and not file.exists():
-        return {}
-    found: dict[str, BaseDistribution] = {}
-    try:
-        opened = optuna.storages.get_storage(storage)
-        for name in set(names) & set(optuna.get_all_study_names(opened)):
-            for trial in queue.trials_of(optuna.load_study(study_name=name, storage=opened)):
-                found |= trial.distributions
-    except Exception as error:  # of whichever database driver
-        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
-    return found
+def _sampler(sweep: Sweep, number: int) -> BaseSampler:
+    """Build the sampler, seeded for the trial of a number.
+
+    A quasi-random sequence is the exception: its position is in the study, its seed is the sequence.
+    """
+    options, name = OmegaConf.create(sweep.options.sampler), sampler_name(sweep)
+    if name in SAMPLER_NEEDS and importlib.util.find_spec(SAMPLER_NEEDS[name]) is None:
+        needed = SAMPLER_NEEDS[name]
+        raise UserError(f"hydra/sweeper/sampler: Optuna's {name} needs the package {needed}: pip install {needed}")
+    if name == "GridSampler":
+        return RandomSampler()
+    if options.get("seed") is not None and name != "QMCSampler":
+        options.seed = (int(options.seed) * 1_000_003 + number) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        allowed = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
+        sampler: BaseSampler = instantiate(options, _execution_whitelist_=allowed)
+    return sampler
 
 
-def pruner_options(sweep: Sweep) -> dict[str, Any]:
+def _pruner_options(sweep: Sweep) -> dict[str, Any]:
     """Return hydra.sweeper.pruner with max_resource filled in; kept in the study, for jobs elsewhere."""
     options = OmegaConf.create(sweep.options.pruner)
     if not sweep.prunes:
@@ -135,8 +203,8 @@ def pruner_options(sweep: Sweep) -> dict[str, Any]:
     return {str(name): value for name, value in container.items()}
 
 
-def _pruner(options: dict[str, Any]) -> optuna.pruners.BasePruner:
+def _pruner(options: dict[str, Any]) -> BasePruner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner: optuna.pruners.BasePruner = instantiate(options, _execution_whitelist_="optuna.pruners.*")
+        pruner: BasePruner = instantiate(options, _execution_whitelist_="optuna.pruners.*")
     return pruner

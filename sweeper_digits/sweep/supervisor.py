@@ -5,18 +5,17 @@ import signal
 import time
 from typing import Any
 
-import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import queue
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.progress import Progress
+from sweeper_digits.sweep.queue import Queue, is_own_failure
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import stop
+from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
 
 log = logging.getLogger(__name__)
@@ -38,70 +37,70 @@ def supervise(sweep: Sweep) -> None:
     if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    study = set_up(sweep)
-    warn_of_changed_code(study)
+    queue = set_up(sweep)
+    warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
-    progress = Progress(study, sweep)
+    progress = Progress(queue.study, sweep)
     progress.begin()
-    if orphans := queue.reap(study, max_retries=None):
+    if orphans := queue.reap(max_retries=None):
         log.info("%d trial(s) of workers that are gone are queued again", len(orphans))
-    if not queue.is_finished(study, sweep):
-        _stop_at_safe_points()
+    if not queue.is_finished(sweep):
+        _interrupt_between_steps()
         crew = Crew(sweep, conf)
         try:
-            _watch(study, sweep, crew, progress)
+            _watch(queue, sweep, crew, progress)
         except KeyboardInterrupt:
             progress.interrupted = True
             raise
         finally:
             crew.kill()
-            queue.reap(study, max_retries=None, reason="stopped with the sweep; queued again")
+            queue.reap(max_retries=None, reason="stopped with the sweep; queued again")
             progress.stopped()
     progress.end()
 
 
-def _stop_at_safe_points() -> None:
+def _interrupt_between_steps() -> None:
     """Let Ctrl-C and SIGTERM end the sweep between two steps of `_watch`; the second one ends it at once.
 
     Raised in the middle of a query, an exception leaves a transaction open, and SQLite locked against this very
     process, which then cannot write down that its trials were cut off.
     """
 
-    def ask(number: int, frame: object) -> None:
-        if stop.asked:
+    def request(number: int, frame: object) -> None:
+        if interruption_requested.is_set():
             raise KeyboardInterrupt
-        stop.asked = True
+        interruption_requested.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
-            signal.signal(number, ask)
+            signal.signal(number, request)
 
 
-def _watch(study: optuna.Study, sweep: Sweep, crew: Crew, progress: Progress) -> None:
+def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress) -> None:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
-    while not queue.is_finished(study, sweep):
-        if stop.asked:
+    while not queue.is_finished(sweep):
+        if interruption_requested.is_set():
             raise KeyboardInterrupt
-        crew.tend(study)
+        crew.tend(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat
         awake = time.time()
         if time.monotonic() - reaped > 2:
-            queue.reap(study, sweep.options.max_retries)
+            queue.reap(sweep.options.max_retries)
             reaped = time.monotonic()
         progress.show()
-        _stop_at_failures(progress, sweep.options)
+        _raise_at_failures(progress, sweep.options)
         time.sleep(POLL_SECONDS)
     progress.show()
 
 
-def _stop_at_failures(progress: Progress, options: Any) -> None:
+def _raise_at_failures(progress: Progress, options: Any) -> None:
     streak: list[FrozenTrial] = []
     for trial in progress.seen:
         if trial.state != TrialState.FAIL:
             streak = []
-        elif queue.is_own_failure(trial, options.max_retries):  # not those of a machine that left
+        elif is_own_failure(trial, options.max_retries):  # not those of a machine that left
             streak.append(trial)
     if len(streak) >= options.max_failures:
         first = streak[0]
