@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -15,11 +16,15 @@ from omegaconf import OmegaConf
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.folder import replacing
 from sweeper_digits.schema import INCIDENTAL
 from sweeper_digits.sweep.queue import trials_of
 from sweeper_digits.sweep.space import Sweep
 
 log = logging.getLogger(__name__)
+
+# Keys that conf/ has no more, by file: a copy that was made with them would not compose.
+REMOVED = {"config.yaml": r"\n(?:gpus| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
 
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:
@@ -74,6 +79,10 @@ def freeze_conf(sweep: Sweep) -> Path:
             ", ".join(changed),
             screen.relative(frozen),
         )
+        for name, keys in REMOVED.items():
+            if (text := (frozen / name).read_text()) != (kept := re.sub(keys, "", text)):
+                with replacing(frozen / name) as temporary:
+                    temporary.write_text(kept)
     return frozen
 
 

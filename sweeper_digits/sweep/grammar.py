@@ -109,17 +109,15 @@ def _choice(elements: Iterable[Any]) -> tuple[CategoricalDistribution, set[str]]
 
 def _range(sweep: RangeSweep) -> BaseDistribution:
     values = sweep.range()
-    if isinstance(values, range) and not sweep.transformers:
-        listed: Any = values  # not a list: it may be long
-    else:
-        listed = list(sweep)
+    integers = isinstance(values, range) and not sweep.transformers
+    listed: Any = values if integers else list(sweep)  # integers as they are: they may be many
     if not listed:
         raise ValueError("the range is empty; its end is not part of it")
     if sweep.transformers:
         return _choice(listed)[0]
     low, high = sorted((listed[0], listed[-1]))
-    if isinstance(values, range):
-        return IntDistribution(low, high, step=abs(values.step))
+    if integers:
+        return IntDistribution(low, high, step=abs(int(sweep.step)))
     return FloatDistribution(low, high, step=abs(float(sweep.step)))
 
 
@@ -130,9 +128,10 @@ def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:
         raise ValueError("an interval goes from its lower bound to its upper one; for example interval(0.1,0.5)")
     if log and low <= 0:
         raise ValueError("a logarithmic interval begins above 0; for example tag(log,interval(1e-4,1e-1))")
-    integer = True if "int" in sweep.tags else False if "float" in sweep.tags else _is_integer(name)
-    if integer is None:
-        integer = isinstance(low, int) and isinstance(high, int)
+    if sweep.tags & {"int", "float"}:
+        integer = "int" in sweep.tags
+    else:
+        integer = _is_integer(name, default=isinstance(low, int) and isinstance(high, int))
     if not integer:
         return FloatDistribution(low, high, log=log)
     if low != int(low) or high != int(high):
@@ -140,12 +139,12 @@ def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:
     return IntDistribution(int(low), int(high), log=log)
 
 
-def _is_integer(name: str) -> bool | None:
-    """Return whether the schema types a key as an integer and not as a float; None if it says neither."""
+def _is_integer(name: str, default: bool) -> bool:
+    """Return whether the schema types a key as an integer and not as a float; the default if it says neither."""
     group, _, key = name.lstrip("+").rpartition(".")
     classes: list[Any] = list(OPTIONS.get(group, {}).values()) if group else [Config]
     classes += [hint for part, hint in get_type_hints(Config).items() if part == group and is_dataclass(hint)]
     types: set[Any] = set()
     for hints in map(get_type_hints, classes):
         types |= {hints.get(key), *get_args(hints.get(key))}
-    return False if float in types else True if int in types else None
+    return int in types and float not in types if types & {int, float} else default

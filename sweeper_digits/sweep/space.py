@@ -270,9 +270,8 @@ def _directions(given: Any, objectives: list[str]) -> list[str]:
         return needed
     directions = [given] if isinstance(given, str) else [str(direction) for direction in given]
     if directions != needed:
-        raise UserError(
-            f"hydra.sweeper.direction={given}: objective={','.join(objectives)} is to {', '.join(needed)}; leave it out"
-        )
+        directed = " and ".join(f"{name} is {direction}d" for name, direction in zip(objectives, needed, strict=True))
+        raise UserError(f"hydra.sweeper.direction={given}: {directed}; remove this key")
     return directions
 
 

@@ -1,8 +1,8 @@
 """The queue of a study: one budget over many processes, one process for each trial, retries, its database."""
 
-import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +85,7 @@ while trial := queue.ask(SimpleNamespace(is_enumerated=True)):
     print(trial.number, flush=True)
 """
 LOCK = """
+print("ready", flush=True)
 with setup_lock(storage, "queue"):
     print("locked", flush=True)
     time.sleep(600)
@@ -165,16 +166,12 @@ def test_a_set_up_that_is_killed_leaves_no_lock(
     queue: Queue, start: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     holder = start(LOCK)
-    assert holder.stdout.readline() == "locked\n"
-    waiting = start(LOCK)
-    time.sleep(3)
-    assert waiting.poll() is None
-    os.kill(holder.pid, 9)
-    assert waiting.stdout.readline() == "locked\n"
-    waiting.kill()
-    waiting.wait()
-    with setup_lock(queue.storage, "queue"):
-        pass
+    assert [holder.stdout.readline() for _ in range(2)] == ["ready\n", "locked\n"]
+    threading.Timer(1, holder.kill).start()
+    began = time.monotonic()
+    with caplog.at_level("INFO"), setup_lock(queue.storage, "queue"):
+        assert time.monotonic() - began > 0.9
+    assert "waiting    for another process that sets up study=queue" in caplog.text
 
 
 def test_a_database_that_is_away_is_waited_for(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
