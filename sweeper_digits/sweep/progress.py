@@ -15,7 +15,6 @@ from sweeper_digits import screen
 from sweeper_digits.runs.folder import Run, replacing
 from sweeper_digits.sweep.queue import DONE, best_first, counts, trials_of
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.study import sampler_name
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Progress:
         sweep = self.sweep
         objectives = ", ".join(f"{d} {name}" for name, d in zip(sweep.objectives, sweep.directions, strict=True))
         enumerated = sweep.is_enumerated
-        how = "each point once" if enumerated else sampler_name(sweep)
+        how = "each point once" if enumerated else str(self.study.sampler)
         pruner = type(self.study.pruner).__name__
         total = len(trials_of(self.study)) if enumerated else sweep.options.n_trials
         log.info("study      %s: %s trials, %s", self.study.study_name, total, objectives)

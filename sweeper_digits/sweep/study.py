@@ -40,6 +40,9 @@ class SeededSampler(BaseSampler):
         self.build = build
         self.latest = 0, build(0)
 
+    def __str__(self) -> str:
+        return str(self.latest[1])
+
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Begin a trial with a sampler of its own."""
         self.latest = trial.number, self.build(trial.number)
@@ -121,11 +124,6 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
     return found
 
 
-def sampler_name(sweep: Sweep) -> str:
-    """Return the class of a sweep's sampler."""
-    return str(sweep.options.sampler._target_).rpartition(".")[2]
-
-
 def _create(sweep: Sweep) -> Queue:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options, pruner = sweep.options, _pruner(_pruner_options(sweep))
@@ -173,7 +171,8 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
 
     A quasi-random sequence is the exception: its position is in the study, its seed is the sequence.
     """
-    options, name = OmegaConf.create(sweep.options.sampler), sampler_name(sweep)
+    options = OmegaConf.create(sweep.options.sampler)
+    name = str(options._target_).rpartition(".")[2]
     if name in SAMPLER_NEEDS and importlib.util.find_spec(SAMPLER_NEEDS[name]) is None:
         needed = SAMPLER_NEEDS[name]
         raise UserError(f"hydra/sweeper/sampler: Optuna's {name} needs the package {needed}: pip install {needed}")
