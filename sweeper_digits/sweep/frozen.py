@@ -23,7 +23,7 @@ from sweeper_digits.sweep.space import Sweep
 
 log = logging.getLogger(__name__)
 
-# Keys that conf/ has no more, by file: a copy that was made with them would not compose.
+# Keys that conf/ has no more, by file.
 REMOVED = {"config.yaml": r"\n(?:gpus| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
 
 
@@ -79,11 +79,16 @@ def freeze_conf(sweep: Sweep) -> Path:
             ", ".join(changed),
             screen.relative(frozen),
         )
-        for name, keys in REMOVED.items():
-            if (text := (frozen / name).read_text()) != (kept := re.sub(keys, "", text)):
-                with replacing(frozen / name) as temporary:
-                    temporary.write_text(kept)
+        drop_removed_keys(frozen)
     return frozen
+
+
+def drop_removed_keys(frozen: Path) -> None:
+    """Take the keys out of a copy of conf/ that conf/ has no more: the schema would refuse them."""
+    for name, keys in REMOVED.items():
+        if (text := (frozen / name).read_text()) != (kept := re.sub(keys, "", text)):
+            with replacing(frozen / name) as temporary:
+                temporary.write_text(kept)
 
 
 def warn_of_changed_code(study: optuna.Study) -> None:

@@ -36,6 +36,7 @@ interruption_requested = threading.Event()
 TRY_LOCK = {
     "postgresql": "SELECT pg_try_advisory_lock(hashtext(:name))",
     "mysql": "SELECT GET_LOCK(MD5(:name), 0)",
+    "mariadb": "SELECT GET_LOCK(MD5(:name), 0)",
 }
 
 # Called when a trial's heartbeats have stopped.

@@ -1,7 +1,9 @@
 """The search space: what the grammar of overrides means to Optuna, and what a trial gets of it."""
 
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,7 +16,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.frozen import check_same, record_settings
+from sweeper_digits.sweep.frozen import check_same, drop_removed_keys, record_settings
 from sweeper_digits.sweep.space import Sweep, contains, values_of
 
 MakeSweep = Callable[..., Sweep]
@@ -160,3 +162,14 @@ def test_a_sweep_begun_before_functions_were_moved_and_keys_became_incidental_co
     assert check_same(study, sweep)
     with pytest.raises(UserError, match=r"other settings \(fixed overrides: was epochs=3, is epochs=4\)"):
         check_same(study, make_sweep("seed=1,2", "epochs=4"))
+
+
+def test_a_copy_of_conf_with_keys_that_were_removed_composes(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path, dirs_exist_ok=True)
+    old = {"config.yaml": "gpus: 1 # more", "hydra/sweeper/study.yaml": "trials_per_worker: null # never"}
+    for name, line in old.items():
+        file = tmp_path / name
+        file.write_text(file.read_text().replace("search:\n", "search:\n  enqueue: []\n") + line + "\n")
+    drop_removed_keys(tmp_path)
+    for name in old:
+        assert (tmp_path / name).read_text().strip() == (ROOT / "conf" / name).read_text().strip()
