@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.folder import Run
-from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep.queue import DONE, Queue, counts, is_dead, trials_of
 from sweeper_digits.sweep.storage import open_storage, sqlite_file
 
 TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
@@ -52,7 +52,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     Args:
         storage: An Optuna URL.
         multirun: Has a folder for each study.
-        name: Of the study, or None for all.
+        name: The study, or None for all.
 
     Raises:
         UserError: No such database or study, or one that cannot be read.
@@ -66,25 +66,26 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
         raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
     if name is not None:
         if name not in names:
-            raise UserError(f"{name}: no such study in {storage}{closest(name, names)}; it has {', '.join(names)}")
+            raise UserError(f"{name}: no such study in the database{closest(name, names)}; it has {', '.join(names)}")
         names = [name]
-    return [_of(optuna.load_study(study_name=one, storage=opened), multirun / one) for one in names]
+    return [_of(Queue(optuna.load_study(study_name=one, storage=opened), opened), multirun / one) for one in names]
 
 
-def _of(study: optuna.Study, folder: Path) -> Diagnosis:
-    trials = studies.trials_of(study)
-    states = studies.counts(study)
+def _of(queue: Queue, folder: Path) -> Diagnosis:
+    study = queue.study
+    trials = trials_of(study)
+    states = counts(study)
     counted = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items()) or "no trials"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     result = Diagnosis([f"{study.study_name}: {counted}; {folder}: {size / 2**20:,.0f} MiB"])
     for trial in trials:
-        if trial.state == TrialState.RUNNING and studies.is_dead(trial):
-            _stuck(result, study, folder, trial)
+        if trial.state == TrialState.RUNNING and is_dead(trial):
+            _stuck(result, queue, folder, trial)
     numbers = {trial.number for trial in trials}
     present = {int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()}
     if lost := sorted(present - numbers):
         result.lines.append(f"  folders without a trial: {_list(lost)}")
-    begun = {trial.number for trial in trials if trial.state in studies.DONE}
+    begun = {trial.number for trial in trials if trial.state in DONE}
     if lost := sorted(begun - present):
         result.lines.append(f"  trials without a folder: {_list(lost)}")
     for file in folder.rglob(".*"):
@@ -95,21 +96,19 @@ def _of(study: optuna.Study, folder: Path) -> Diagnosis:
     return result
 
 
-def _stuck(result: Diagnosis, study: optuna.Study, folder: Path, trial: FrozenTrial) -> None:
+def _stuck(result: Diagnosis, queue: Queue, folder: Path, trial: FrozenTrial) -> None:
     metrics = Run(folder / str(trial.number)).read_metrics() or {}
     value = metrics.get("objective")
     if metrics.get("state") == "finished" and value is not None:
         values = value if isinstance(value, list) else [value]
         result.lines.append(f"  #{trial.number}: running in the study, but its run has finished")
-        result.repairs.append(
-            (f"tell the study that #{trial.number} is complete: {value}", lambda: study.tell(trial.number, values))
-        )
+        told = f"tell the study that #{trial.number} is complete: {value}"
+        result.repairs.append((told, lambda: queue.study.tell(trial.number, values)))
         return
     result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone")
 
     def repair() -> None:
-        if studies.fail(study, trial, "its worker died"):
-            studies.requeue(study, trial, max_retries=None)
+        queue.fail_and_requeue(trial, "its worker died", max_retries=None)
 
     result.repairs.append((f"set #{trial.number} to failed and queue its point again", repair))
 

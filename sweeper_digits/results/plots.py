@@ -16,7 +16,8 @@ from plotly.colors import make_colorscale, sample_colorscale
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
 from sweeper_digits.runs.record import Record, differing_settings, objectives_of
 from sweeper_digits.schema import OBJECTIVES
-from sweeper_digits.sweep.study import trials_of
+from sweeper_digits.sweep.queue import trials_of
+from sweeper_digits.sweep.space import contains
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.
@@ -58,7 +59,7 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
         params = {
             name: record.settings[name]
             for name, distribution in distributions.items()
-            if name in record.settings and _contains(distribution, record.settings[name])
+            if name in record.settings and contains(distribution, record.settings[name])
         }
         curve = {
             i: row["val_loss"] for i, row in enumerate(record.history) if math.isfinite(row.get("val_loss", math.nan))
@@ -223,10 +224,3 @@ def _distribution(values: list[Any]) -> BaseDistribution:
     if all(isinstance(value, int) for value in numbers):
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(float(low), float(high), log=log)
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except (ValueError, TypeError):
-        return False

@@ -1,12 +1,19 @@
-"""The trial of a job that one of Hydra's launchers runs elsewhere: on SLURM, on Ray, in a process pool."""
+"""The process in which a trial runs: its heartbeats, and its connection to the study where a launcher started it."""
 
 import contextlib
+import os
+import threading
+import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from sweeper_digits.training import reporting as trials
+from sweeper_digits.training import reporting
+
+if TYPE_CHECKING:  # a single run does without Optuna
+    from sweeper_digits.sweep.queue import Queue
 
 
 @contextlib.contextmanager
@@ -20,28 +27,70 @@ def attached() -> Iterator[None]:
     """
     hydra = HydraConfig.get()
     ours = str(hydra.sweeper.get("_target_")).endswith("StudySweeper")
-    if trials.running() is not None or hydra.mode != RunMode.MULTIRUN or not ours:
+    if reporting.running() is not None or hydra.mode != RunMode.MULTIRUN or not ours:
         yield
         return
-    import optuna  # only here: most runs do without
+    import optuna
 
-    from sweeper_digits.sweep import study as studies
-    from sweeper_digits.sweep.life import SignOfLife
+    from sweeper_digits.sweep.study import load
 
-    study = studies.load(hydra.sweeper)
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, int(hydra.job.num))
-    trial = optuna.Trial(study, trial_id)
-    studies.heartbeat(study, trial)
-    trial.set_user_attr(trials.ATTACHED, True)
-    by_fold = isinstance(study.pruner, optuna.pruners.WilcoxonPruner)
-    running = trials.RunningTrial(trial, by_fold=by_fold, prunes=len(study.directions) == 1)
-    life = SignOfLife(study, hydra.sweeper.heartbeat_seconds)
-    life.trial = trial
-    trials.set_running(running)
+    queue = load(hydra.sweeper)
+    trial = queue.attach(int(hydra.job.num))
+    queue.heartbeat(trial.number)
+    trial.set_user_attr(reporting.ATTACHED, True)
+    running = running_trial(queue, trial)
+    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds)
+    heartbeats.number = trial.number
+    reporting.set_running(running)
     try:
         yield
     finally:
-        life.stop()
-        trials.set_running(None)
+        heartbeats.stop()
+        reporting.set_running(None)
     if running.pruned:
         raise optuna.TrialPruned()
+
+
+def running_trial(queue: "Queue", trial: reporting.Reports) -> reporting.RunningTrial:
+    """Return a trial as the training in this process reports to it."""
+    from optuna.pruners import WilcoxonPruner
+
+    study = queue.study
+    by_fold = isinstance(study.pruner, WilcoxonPruner)
+    return reporting.RunningTrial(trial, by_fold=by_fold, prunes=len(study.directions) == 1)
+
+
+class Heartbeats(threading.Thread):
+    """Send heartbeats while a trial runs, and end the process when the one that started it is gone.
+
+    Args:
+        queue: The queue of the trial.
+        interval: Seconds between heartbeats.
+
+    Attributes:
+        number: Of the trial that runs now, or None.
+    """
+
+    def __init__(self, queue: "Queue", interval: float) -> None:
+        super().__init__(daemon=True)
+        self.queue, self.interval = queue, interval
+        self.number: int | None = None
+        self.parent = os.getppid()
+        self.stopped = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look every half second."""
+        last = 0.0
+        while not self.stopped.wait(0.5):
+            if os.getppid() != self.parent:
+                os._exit(1)  # the trial is failed and queued again by the next supervisor of the sweep
+            number = self.number
+            if number is not None and time.monotonic() - last > self.interval:
+                last = time.monotonic()
+                with contextlib.suppress(Exception):  # a database that is away must not end a training
+                    self.queue.heartbeat(number)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.stopped.set()

@@ -1,4 +1,4 @@
-"""What a sweep searches: parameters, fixed overrides, objectives; and what may not change in it."""
+"""What a sweep searches: parameters, fixed overrides, objectives."""
 
 import itertools
 import math
@@ -10,16 +10,17 @@ from typing import Any
 import optuna
 import yaml
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import FloatRange, Transformer
 from hydra.types import RunMode
-from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.runs import recipe as recipes
+from sweeper_digits.runs import recipe
+from sweeper_digits.sweep.grammar import Arguments, parse_arguments
 
+# Values by parameter.
 Point = dict[str, Any]
 
 
@@ -29,18 +30,17 @@ class Sweep:
 
     Attributes:
         options: hydra.sweeper.
-        config: All of it.
-        distributions: Search space, by parameter.
-        fixed: Overrides that all trials share.
-        objectives: As the config names them.
-        directions: `minimize` or `maximize`, for each.
-        folder: Where trial folders are.
+        config: The composed config, hydra's part included.
+        arguments: The search space and the fixed overrides.
+        objectives: Their names in the config.
+        directions: `minimize` or `maximize`, for each objective.
+        folder: The folder of the trials' folders.
+        loader: Composes the config of a trial.
     """
 
     options: Any
     config: DictConfig
-    distributions: dict[str, BaseDistribution]
-    fixed: list[str]
+    arguments: Arguments
     objectives: list[str]
     directions: list[str]
     folder: Path
@@ -49,17 +49,14 @@ class Sweep:
 
     @classmethod
     def of(cls, options: Any, config: DictConfig, arguments: list[str], loader: ConfigLoader) -> "Sweep":
-        """Parse and check.
+        """Parse and check the arguments of a sweep.
 
         Raises:
-            UserError: A parameter that no option has, objectives and directions that do not match.
+            UserError: A parameter that no option has, a sweep that cannot be searched, objectives and directions
+                that do not match.
         """
-        given = [f"{key}={value}" for key, value in (options.params or {}).items()]
-        try:
-            distributions, fixed_values, deletions = create_params_from_overrides(_last_of_each(given + arguments))
-        except (ValueError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"search space: {error}") from error
-        fixed = [f"{name}={value}" for name, value in fixed_values.items()] + deletions
+        searched = (options.params or {}).items()
+        given = [f"{key}={value if isinstance(value, str) else recipe.text(value)}" for key, value in searched]
         objective = config.objective
         objectives = [objective] if isinstance(objective, str) else list(objective)
         schema.check_objectives(objectives)
@@ -67,8 +64,7 @@ class Sweep:
         sweep = cls(
             options=options,
             config=config,
-            distributions=distributions,
-            fixed=fixed,
+            arguments=parse_arguments(given + arguments, loader),
             objectives=objectives,
             directions=_directions(options.direction, objectives),
             folder=Path(config.hydra.sweep.dir).resolve(),
@@ -78,9 +74,31 @@ class Sweep:
         return sweep
 
     @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return the search space, by parameter."""
+        return self.arguments.distributions
+
+    @property
     def prunes(self) -> bool:
         """Return whether trials can be pruned: by the one objective, which every epoch measures."""
         return len(self.objectives) == 1 and self.objectives[0] in schema.BY_EPOCH
+
+    @property
+    def is_enumerated(self) -> bool:
+        """Return whether each point of the space is tried once, instead of sampling it.
+
+        Raises:
+            UserError: The grid sampler was asked for and a parameter is continuous.
+        """
+        grid = str(OmegaConf.select(self.options, "sampler._target_")).endswith("GridSampler")
+        if grid and math.isinf(self.size()):
+            raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
+        return grid or not self.distributions or self.size() <= self.options.n_trials
+
+    @property
+    def groups(self) -> list[str]:
+        """Return the parameters that choose an option of a config group."""
+        return [name for name in self.distributions if self.loader.get_group_options(name)]
 
     def active(self, point: Point) -> set[str]:
         """Return the parameters that exist once the config groups are chosen as in point.
@@ -89,8 +107,7 @@ class Sweep:
         """
         groups = tuple(f"{name}={point[name]}" for name in self.groups if name in point)
         if groups not in self._active:
-            overrides = [*self.fixed, *groups]
-            composed = self.compose(overrides)
+            composed = self.compose([*self.arguments.fixed, *groups])
             self._active[groups] = {name for name in self.distributions if name in self.groups or _has(composed, name)}
         return self._active[groups]
 
@@ -99,19 +116,15 @@ class Sweep:
         name = self.config.hydra.job.config_name
         return self.loader.load_configuration(name, overrides, RunMode.RUN, validate_sweep_overrides=False)
 
-    @property
-    def groups(self) -> list[str]:
-        """Return the parameters that choose an option of a config group."""
-        return [name for name in self.distributions if self.loader.get_group_options(name)]
-
     def overrides(self, point: Point) -> list[str]:
-        """Return what to give to `python train.py` for a point; from_run in it stands for that run's recipe."""
-        given = [*self.fixed, *recipes.overrides(point)]
-        return (
-            recipes.overrides(recipes.of_folder(point["from_run"], self.compose), given)
-            if "from_run" in point
-            else given
-        )
+        """Return what to give to `python train.py` for a point; its `from_run` stands for the recipe of that run."""
+        given = [*self.arguments.fixed]
+        for name, value in point.items():
+            literal = isinstance(value, str) and value in self.arguments.literals.get(name, ())
+            given.append(f"{name}={value if literal else recipe.text(value)}")
+        if "from_run" not in point:
+            return given
+        return recipe.overrides(recipe.of_folder(point["from_run"], self.compose), given)
 
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""
@@ -121,18 +134,19 @@ class Sweep:
         point: Point = {}
         for name in names:
             if name in self.groups or name in self.active(point):
-                point[name] = trial._suggest(name, self.distributions[name])
+                point[name] = _draw(trial, name, self.distributions[name])
         return self.overrides(point)
 
     def size(self) -> float:
         """Return how many points the space has; infinity where a parameter is continuous."""
-        return math.prod(_count(distribution) for distribution in self.distributions.values())
+        counts = (len(values_of(distribution) or []) or math.inf for distribution in self.distributions.values())
+        return math.prod(counts)
 
     def points(self) -> Iterator[Point]:
         """Enumerate a finite space, each distinct point once, in order."""
         seen = set()
         names = list(self.distributions)
-        for values in itertools.product(*(_values(self.distributions[name]) for name in names)):
+        for values in itertools.product(*(values_of(self.distributions[name]) or [] for name in names)):
             point = dict(zip(names, values, strict=True))
             active = self.active(point)
             point = {name: value for name, value in point.items() if name in active}
@@ -141,7 +155,7 @@ class Sweep:
                 yield point
 
     def points_first(self) -> list[Point]:
-        """Return the points of search.points that are to be tried before others are drawn, checked against the space.
+        """Return the points of search.points, which are tried before others are drawn, checked against the space.
 
         Raises:
             UserError: A parameter or value that is not in the space.
@@ -154,16 +168,10 @@ class Sweep:
                         f"search.points: {name} is not searched{closest(name, self.distributions)}; "
                         f"the space has {', '.join(self.distributions)}"
                     )
-                distribution = self.distributions[name]
-                if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-                    by_text = {recipes.text(choice): choice for choice in distribution.choices}
-                    value = point[name] = by_text.get(recipes.text(value), value)
-                try:
-                    inside = distribution._contains(distribution.to_internal_repr(value))
-                except (ValueError, TypeError):
-                    inside = False
-                if not inside:
-                    raise UserError(f"search.points: {name}={value} is outside of {distribution}")
+                if isinstance(value, list | dict):
+                    value = point[name] = Transformer.str(value)
+                if not contains(self.distributions[name], value):
+                    raise UserError(f"search.points: {name}={value} is outside of {self.distributions[name]}")
         return points
 
     def runs_listed(self) -> list[Point]:
@@ -189,50 +197,71 @@ class Sweep:
             raise UserError(f"search.points={given}: not a list of points; for example [{{optimizer: sgd, seed: 1}}]")
         return [{str(name): value for name, value in point.items()} for point in points]
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what must be the same for two trials to belong into one study."""
-        data = OmegaConf.to_container(self.config.data)
-        path = Path(data["path"]) if isinstance(data, dict) and data.get("path") else None
-        if isinstance(data, dict) and path and path.is_file():
-            data["bytes"] = path.stat().st_size
-        return {
-            "objective": dict(zip(self.objectives, self.directions, strict=True)),
-            "space": {name: str(distribution) for name, distribution in self.distributions.items()},
-            "data": data,
-            "split": OmegaConf.to_container(self.config.split),
-            "fixed overrides": sorted(text for text in self.fixed if not _is_incidental(text)),
-        }
-
     def _check(self) -> None:
+        """Raise a UserError unless each option exists, and each parameter with one of the options at least."""
+        choices: dict[str, list[Any]] = {}
         for name in self.groups:
             options = self.loader.get_group_options(name)
-            for choice in _values(self.distributions[name]):
+            choices[name] = list(values_of(self.distributions[name]) or [str(self.distributions[name])])
+            for choice in choices[name]:
                 if choice not in options:
                     raise UserError(
                         f"{name}={choice}: no such option{closest(str(choice), options)}; "
                         f"choose from {', '.join(sorted(options))}"
                     )
-        choices = {name: _values(self.distributions[name]) for name in self.groups}
         first = {name: values[0] for name, values in choices.items()}
-        self.active(first)
+        found = set(self.active(first))
         for name, values in choices.items():
             for choice in values:
-                self.active(first | {name: choice})
-        found = set().union(*self._active.values())
+                found |= self.active(first | {name: choice})
         for name in self.distributions:
             if name not in found:
                 known = [f"{key}.{sub}" for key in map(str, self.config) for sub in _keys(self.config[key])]
                 raise UserError(f"{name}: no option of the search space has this key{closest(name, known)}")
 
 
-def _last_of_each(arguments: list[str]) -> list[str]:
-    """Keep the last override of each key, so that the command line overrides a search file."""
-    parser = OverridesParser.create()
-    return list({parser.parse_override(text).get_key_element().lstrip("~"): text for text in arguments}.values())
+def values_of(distribution: BaseDistribution) -> "range | list[Any] | None":
+    """Return all values of a distribution in their order; None where it is continuous."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return list(choices)
+        case IntDistribution(low=low, high=high, step=step):
+            return range(low, high + 1, step)
+        case FloatDistribution(low=low, high=high) if low == high:
+            return [low]
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return [*FloatRange(low, high, step), high]  # which leaves out its end
+    return None
 
 
-def _is_incidental(override: str) -> bool:
-    return override.lstrip("+~").split("=")[0].split(".")[0] in schema.INCIDENTAL
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether a value can be drawn from a distribution; NaN and values of another type cannot."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return value in choices
+        case IntDistribution(low=low, high=high, step=step):
+            return _is_number(value) and low <= value <= high and (value - low) % step == 0
+        case FloatDistribution(low=low, high=high, step=step):
+            if not (_is_number(value) and low <= value <= high):
+                return False
+            steps = (value - low) / step if step else 0.0
+            return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
+    return False
+
+
+def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _directions(given: Any, objectives: list[str]) -> list[str]:
@@ -241,30 +270,20 @@ def _directions(given: Any, objectives: list[str]) -> list[str]:
         return needed
     directions = [given] if isinstance(given, str) else [str(direction) for direction in given]
     if directions != needed:
-        raise UserError(
-            f"hydra.sweeper.direction={given}: objective={','.join(objectives)} is to {', '.join(needed)}; leave it out"
-        )
+        directed = " and ".join(f"{name} is {direction}d" for name, direction in zip(objectives, needed, strict=True))
+        raise UserError(f"hydra.sweeper.direction={given}: {directed}; remove this key")
     return directions
 
 
 def _has(config: DictConfig, name: str) -> bool:
+    """Return whether a config has a key, be it one whose value is missing."""
     node: Any = config
     for part in name.lstrip("+").split("."):
-        if not OmegaConf.is_dict(node) or part not in node:
+        if not OmegaConf.is_dict(node) or part not in node.keys():  # noqa: SIM118 - `in` is False for a missing value
             return False
-        node = node[part] if not OmegaConf.is_missing(node, part) else None
+        node = None if OmegaConf.is_missing(node, part) else node[part]
     return True
 
 
 def _keys(node: Any) -> list[str]:
     return [str(key) for key in node] if OmegaConf.is_dict(node) else []
-
-
-def _count(distribution: BaseDistribution) -> float:
-    if isinstance(distribution, optuna.distributions.FloatDistribution) and distribution.step is None:
-        return 1 if distribution.single() else math.inf
-    return len(_values(distribution))
-
-
-def _values(distribution: BaseDistribution) -> list[Any]:
-    return list(OptunaSweeperImpl._to_grid_sampler_choices(distribution))

@@ -1,19 +1,24 @@
-"""The study's database: opened with heartbeats, and waited for while it is away."""
+"""The study's database: opened with heartbeats, waited for while it is away, locked while a study is set up."""
 
+import contextlib
+import fcntl
 import functools
 import logging
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import event, text
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from sweeper_digits.sweep.private import BaseHeartbeat, get_storage
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +31,21 @@ RETRY_SECONDS = 1.0
 # this process that stood still in one, the last where many threads wait for a connection.
 AWAY = (OperationalError, InterfaceError, PendingRollbackError, InternalError, PoolTimeout)
 # Set by the supervisor's signal handler: a database that is away is then not waited for.
-stop = SimpleNamespace(asked=False)
+interruption_requested = threading.Event()
+# Statements that take a lock of this name for a connection, with which it ends; false where another has it.
+TRY_LOCK = {
+    "postgresql": "SELECT pg_try_advisory_lock(hashtext(:name))",
+    "mysql": "SELECT GET_LOCK(MD5(:name), 0)",
+    "mariadb": "SELECT GET_LOCK(MD5(:name), 0)",
+}
 
 # Called when a trial's heartbeats have stopped.
 Stale = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.storages.RDBStorage:
-    """Open an Optuna storage URL; with heartbeats where the storage has them (SQL databases)."""
+def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> "RetryingStorage":
+    """Open an SQL database by its Optuna URL, with heartbeats."""
     if path := sqlite_file(url):
         path.parent.mkdir(parents=True, exist_ok=True)
         engine: dict[str, Any] = {"connect_args": {"timeout": 60}}  # seconds to wait for another's write
@@ -43,22 +55,55 @@ def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> optuna.stora
             engine["connect_args"] = _libpq(heartbeat_seconds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = _Patient(
+        database = _Database(
             url,
             engine_kwargs=engine,
             heartbeat_interval=heartbeat_seconds,
             grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
             heartbeat_stale_trial_callback=stale,
         )
-    if storage.engine.name == "postgresql":
-        event.listen(storage.engine, "connect", functools.partial(_unlock_after, _silence(heartbeat_seconds)))
-        storage.engine.dispose()  # the connection that has looked for the tables
-    return storage
+    if database.engine.name == "postgresql":
+        event.listen(database.engine, "connect", functools.partial(_unlock_after, _silence(heartbeat_seconds)))
+        database.engine.dispose()  # the connection that has looked for the tables
+    return RetryingStorage(database)
 
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file of an SQLite URL, or None."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+@contextlib.contextmanager
+def setup_lock(storage: "RetryingStorage", study_name: str) -> Iterator[None]:
+    """Keep other processes out that set up the same study at the same instant: a scheduler starts many at once.
+
+    The lock ends with its holder, however that ends: the operating system has the lock of a file, the server that of
+    a connection.
+    """
+    engine = storage.database.engine
+    with contextlib.ExitStack() as stack:
+        if engine.name == "sqlite":
+            file = stack.enter_context(Path(f"{engine.url.database}.lock").open("w"))
+
+            def taken() -> bool:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                return True
+        else:
+            # In autocommit, or the server would take the connection for one that stands still in a transaction.
+            connection = stack.enter_context(engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
+            stack.callback(connection.invalidate)  # not back to the pool: the lock is the connection's
+
+            def taken() -> bool:
+                return bool(connection.execute(text(TRY_LOCK[engine.name]), {"name": study_name}).scalar())
+
+        if not taken():
+            log.info("waiting    for another process that sets up study=%s", study_name)
+            while not taken():
+                time.sleep(0.2)
+        yield
 
 
 def _silence(heartbeat_seconds: int) -> int:
@@ -71,19 +116,23 @@ def _silence(heartbeat_seconds: int) -> int:
 
 
 def _unlock_after(seconds: int, connection: Any, record: object) -> None:
-    """Let the server end a session that stands still in a transaction, which has its trial locked.
+    """Let the server end a session that stands still in a transaction, or whose machine is gone, with its locks.
 
     A machine that is cut off, or a process that is frozen, between a statement and its commit says nothing more: the
-    server would keep the lock for hours, and whoever was to give the trial to another would wait for it.
+    server would keep its locks for hours, and every process that needs them would wait.
 
-    Source: https://www.postgresql.org/docs/current/runtime-config-client.html, idle_in_transaction_session_timeout.
+    Source: https://www.postgresql.org/docs/current/runtime-config-client.html, idle_in_transaction_session_timeout;
+    https://www.postgresql.org/docs/current/runtime-config-connection.html, tcp_keepalives_idle.
     """
-    connection.cursor().execute(f"SET SESSION idle_in_transaction_session_timeout = '{seconds}s'")
+    cursor = connection.cursor()
+    cursor.execute(f"SET SESSION idle_in_transaction_session_timeout = '{seconds}s'")
+    for setting, value in (("idle", seconds), ("interval", max(1, seconds // 3)), ("count", 3)):
+        cursor.execute(f"SET SESSION tcp_keepalives_{setting} = {value}")
     connection.commit()
 
 
 def _libpq(heartbeat_seconds: int) -> dict[str, int]:
-    """Return how long a connection waits for a network that is cut: it sends no goodbye, so else for hours.
+    """Return how long a connection waits for a network that is cut, which sends no goodbye: without these, for hours.
 
     Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS, seconds but for the last.
     """
@@ -97,39 +146,11 @@ def _libpq(heartbeat_seconds: int) -> dict[str, int]:
     }
 
 
-def _waiting(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Repeat a storage method until the database answers."""
-
-    @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        began: float | None = None
-        while True:
-            try:
-                return method(*args, **kwargs)
-            except (optuna.exceptions.StorageInternalError, *AWAY) as error:
-                cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-                if not isinstance(cause, AWAY):
-                    raise
-                if stop.asked:
-                    raise KeyboardInterrupt from error
-                began = time.monotonic() if began is None else began
-                if time.monotonic() - began > PATIENCE_SECONDS:
-                    raise
-                time.sleep(RETRY_SECONDS)
-
-    return call
-
-
-class _Patient(optuna.storages.RDBStorage):
-    """Waits while the database is away, instead of failing a training that has taken hours.
-
-    A write that arrived although its answer was lost is repeated. Values are then set again to the same; a trial that
-    was told is refused, which `worker` takes as told; a new trial that was made twice has no worker's signature and is
-    failed as such. A queued point that was written twice is run twice.
-    """
+class _Database(RDBStorage):
+    """Optuna's SQL storage, in which only one of several processes begins a waiting trial, with SQLite too."""
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Set the state as the base class does; only one of several processes begins a waiting trial.
+        """Set the state as the base class does, under SQLite's lock.
 
         The base class selects FOR UPDATE, which SQLite does not know: there only a write takes the lock.
         """
@@ -143,8 +164,71 @@ class _Patient(optuna.storages.RDBStorage):
         return super().set_trial_state_values(trial_id, state, values)
 
 
-# What Optuna's cache in front of it and the heartbeats call.
-_PRIVATE = ("_create_new_trial", "_get_trials", "_get_best_trial_id", "_set_trial_param", "_get_stale_trial_ids")
-for _name, _method in (vars(optuna.storages.RDBStorage) | vars(_Patient)).items():
-    if callable(_method) and _name.startswith(("get_", "set_", "create_", "record_", "delete_", *_PRIVATE)):
-        setattr(_Patient, _name, _waiting(_method))
+def _retried(method: Method) -> Method:
+    """Return a method that calls the one of the storage behind until the database answers."""
+
+    # Not all of functools.wraps: the attribute that marks a method as abstract would come along.
+    @functools.wraps(method, updated=())
+    def call(storage: "RetryingStorage", *args: Any, **kwargs: Any) -> Any:
+        began: float | None = None
+        while True:
+            try:
+                return getattr(storage.behind, method.__name__)(*args, **kwargs)
+            except (optuna.exceptions.StorageInternalError, *AWAY) as error:
+                cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+                if not isinstance(cause, AWAY):
+                    raise
+                if interruption_requested.is_set():
+                    raise KeyboardInterrupt from error
+                began = time.monotonic() if began is None else began
+                if time.monotonic() - began > PATIENCE_SECONDS:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+    return call  # type: ignore[return-value]
+
+
+class RetryingStorage(BaseStorage, BaseHeartbeat):
+    """A storage that waits while its database is away, instead of failing a training that has taken hours.
+
+    A write that arrived although its answer was lost is repeated. Values are then set again to the same; a trial that
+    was told is refused, which `worker` takes as told; a new trial that was made twice has no worker's signature and is
+    failed as such. A queued point that was written twice is run twice.
+
+    Python refuses to make one if Optuna's interface has a method that is missing here.
+
+    Args:
+        database: The storage that is waited for; Optuna's cache is put in front of it.
+
+    Attributes:
+        behind: The cache.
+    """
+
+    def __init__(self, database: RDBStorage) -> None:
+        self.database, self.behind = database, get_storage(database)
+
+    create_new_study = _retried(BaseStorage.create_new_study)
+    delete_study = _retried(BaseStorage.delete_study)
+    set_study_user_attr = _retried(BaseStorage.set_study_user_attr)
+    set_study_system_attr = _retried(BaseStorage.set_study_system_attr)
+    get_study_id_from_name = _retried(BaseStorage.get_study_id_from_name)
+    get_study_name_from_id = _retried(BaseStorage.get_study_name_from_id)
+    get_study_directions = _retried(BaseStorage.get_study_directions)
+    get_study_user_attrs = _retried(BaseStorage.get_study_user_attrs)
+    get_study_system_attrs = _retried(BaseStorage.get_study_system_attrs)
+    get_all_studies = _retried(BaseStorage.get_all_studies)
+    create_new_trial = _retried(BaseStorage.create_new_trial)
+    set_trial_param = _retried(BaseStorage.set_trial_param)
+    set_trial_state_values = _retried(BaseStorage.set_trial_state_values)
+    set_trial_intermediate_value = _retried(BaseStorage.set_trial_intermediate_value)
+    set_trial_user_attr = _retried(BaseStorage.set_trial_user_attr)
+    set_trial_system_attr = _retried(BaseStorage.set_trial_system_attr)
+    get_trial = _retried(BaseStorage.get_trial)
+    get_all_trials = _retried(BaseStorage.get_all_trials)
+    record_heartbeat = _retried(BaseHeartbeat.record_heartbeat)
+    get_heartbeat_interval = _retried(BaseHeartbeat.get_heartbeat_interval)
+    get_heartbeat_stale_trial_callback = _retried(BaseHeartbeat.get_heartbeat_stale_trial_callback)
+    _get_stale_trial_ids = _retried(BaseHeartbeat._get_stale_trial_ids)
+    # Not abstract, but answered with one query, or from the cache, where the base class reads all trials.
+    get_trial_id_from_study_id_trial_number = _retried(BaseStorage.get_trial_id_from_study_id_trial_number)
+    get_best_trial = _retried(BaseStorage.get_best_trial)

@@ -1,102 +1,143 @@
-"""The Optuna study: storage, budget, asking, telling, and trials whose worker died."""
+"""The Optuna study: opened with its sampler and pruner, and set up once."""
 
-import contextlib
 import importlib.util
-import itertools
-import json
-import math
-import os
-import socket
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
-import psutil
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.frozen import check_same, record_settings
+from sweeper_digits.sweep.private import get_storage
+from sweeper_digits.sweep.queue import Queue, requeue, trials_of
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import Stale, open_storage, sqlite_file
+from sweeper_digits.sweep.storage import RetryingStorage, open_storage, setup_lock, sqlite_file
 
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 OPENING_ATTEMPTS = 4
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
-# Queueing 10,000 points takes a database about a minute.
-SETTING_UP_SECONDS = 120.0
-# A worker signs its trial milliseconds after it has asked for it.
-UNSIGNED_SECONDS = 30
 
 
-def open_study(sweep: Sweep) -> optuna.Study:
-    """Create or load the study, with sampler and pruner.
+class SeededSampler(BaseSampler):
+    """A sampler whose random numbers depend on the trial alone.
+
+    Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
+    drawn with the same random numbers, and a trial's own are always the same.
+
+    Args:
+        build: Makes the sampler that draws the trial of a number.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler]) -> None:
+        self.build = build
+        self.latest = 0, build(0)
+
+    def __str__(self) -> str:
+        return str(self.latest[1])
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Begin a trial with a sampler of its own."""
+        self.latest = trial.number, self.build(trial.number)
+        self.latest[1].before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Forward to the sampler of the trial."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Forward to the sampler of the trial."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Forward to the sampler of the trial."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Forward to a sampler of the trial, not to that of the trial that another thread may draw meanwhile."""
+        self.build(trial.number).after_trial(study, trial, state, values)
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if self.latest[0] != trial.number:  # another thread has asked since
+            self.latest = trial.number, self.build(trial.number)
+        return self.latest[1]
+
+
+def open_study(sweep: Sweep) -> Queue:
+    """Create or load the study of a sweep, with sampler and pruner.
 
     Raises:
         UserError: The study exists and is of another sweep; the database cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _create(sweep)
-    study.sampler = _sampler(sweep)
-    _check_same(study, sweep)
-    return study
+    queue = _create(sweep)
+    _prepare(queue, sweep)
+    return queue
 
 
-def set_up(sweep: Sweep) -> optuna.Study:
-    """Open the study, and queue the points that are to be tried first, if nobody has.
+def set_up(sweep: Sweep) -> Queue:
+    """Open the study, and queue the points that are to be tried first, if no process has.
 
     Raises:
-        UserError: As `open_study`.
+        UserError: The study exists and is of another sweep; the database cannot be opened.
     """
+    queue = _create(sweep)
+    with setup_lock(queue.storage, queue.study.study_name):
+        _prepare(queue, sweep)
+        queue.fill(sweep)
+    return queue
+
+
+def load(options: Any) -> Queue:
+    """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _alone(_create(sweep)):
-        study = open_study(sweep)
-        _fill_queue(study, sweep)
-    return study
+    storage = _open(options)
+    study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
+    study.pruner = _pruner(study.user_attrs["pruner"])
+    return Queue(study, storage)
 
 
-@contextlib.contextmanager
-def _alone(study: optuna.Study) -> Iterator[None]:
-    """Keep others out that set up the same study at the same instant: a scheduler starts many at once.
-
-    The lock is an empty study, since no two can have one name in any of Optuna's databases.
-    """
-    name, waited = f"{study.study_name} (being set up)", 0.0
-    while True:
-        try:
-            lock = optuna.create_study(study_name=name, storage=study._storage)
-            break
-        except optuna.exceptions.DuplicatedStudyError:
-            if waited > SETTING_UP_SECONDS:  # of a process that was killed in it
-                with contextlib.suppress(KeyError):
-                    optuna.delete_study(study_name=name, storage=study._storage)
-                waited = 0.0
-            time.sleep(0.2)
-            waited += 0.2
+def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDistribution]:
+    """Return the distributions of all parameters of these studies; nothing of a study that is not there."""
+    if (file := sqlite_file(storage)) and not file.exists():
+        return {}
+    found: dict[str, BaseDistribution] = {}
     try:
-        yield
-    finally:
-        with contextlib.suppress(KeyError):
-            optuna.delete_study(study_name=lock.study_name, storage=study._storage)
+        opened = get_storage(storage)
+        for name in set(names) & set(optuna.get_all_study_names(opened)):
+            for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
+                found |= trial.distributions
+    except Exception as error:  # of whichever database driver
+        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
+    return found
 
 
-def _create(sweep: Sweep) -> optuna.Study:
+def _create(sweep: Sweep) -> Queue:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     options, pruner = sweep.options, _pruner(_pruner_options(sweep))
     for attempt in range(OPENING_ATTEMPTS):
         try:
-            return optuna.create_study(
+            storage = _open(options)
+            study = optuna.create_study(
                 study_name=options.study_name,
-                storage=open_storage(options.storage, options.heartbeat_seconds, _requeue_stale(options.max_retries)),
+                storage=storage,
                 directions=sweep.directions,  # type: ignore[arg-type]
                 pruner=pruner,
                 load_if_exists=True,
             )
+            return Queue(study, storage)
         except Exception as error:  # of whichever database driver
             # Two processes that start together both create the tables; the slower one must look again.
             if attempt == OPENING_ATTEMPTS - 1:
@@ -106,301 +147,43 @@ def _create(sweep: Sweep) -> optuna.Study:
     raise AssertionError("unreachable")
 
 
-def load(options: Any) -> optuna.Study:
-    """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_storage(options.storage, options.heartbeat_seconds, _requeue_stale(options.max_retries))
-    study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=optuna.samplers.RandomSampler())
-    study.pruner = _pruner(study.user_attrs["pruner"])
-    return study
-
-
-def _requeue_stale(max_retries: int) -> Stale:
-    return lambda study, trial: requeue(study, trial, max_retries)
-
-
-def trials_of(study: optuna.Study) -> list[FrozenTrial]:
-    """Return all trials, not to be changed (copying them all takes longer than reading them)."""
-    return study.get_trials(deepcopy=False)
-
-
-def counts(study: optuna.Study) -> Counter[TrialState]:
-    """Return how many trials are in each state."""
-    return Counter(trial.state for trial in trials_of(study))
-
-
-def is_enumerated(sweep: Sweep) -> bool:
-    """Return whether each point of the space is tried once, instead of sampling it.
-
-    Raises:
-        UserError: The grid sampler was asked for and a parameter is continuous.
-    """
-    grid = str(OmegaConf.select(sweep.options, "sampler._target_")).endswith("GridSampler")
-    if grid and math.isinf(sweep.size()):
-        raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
-    return grid or not sweep.distributions or sweep.size() <= sweep.options.n_trials
-
-
-def _fill_queue(study: optuna.Study, sweep: Sweep) -> None:
-    """Queue the points that are to be tried first, or all of a finite space, unless they were already.
-
-    A point that failed is tried again when the command is given again.
-    """
-    if listed := sweep.runs_listed():
-        known = [trial.user_attrs.get("point") for trial in trials_of(study) if trial.state != TrialState.FAIL]
-        for point in (point for point in listed if point not in known):
-            attributes: dict[str, Any] = {"fixed_params": {}}
-            study.add_trial(
-                optuna.create_trial(state=TrialState.WAITING, user_attrs={"point": point}, system_attrs=attributes)
-            )
-        return
-    points = sweep.points_first()
-    if is_enumerated(sweep):
-        points += itertools.islice(sweep.points(), sweep.options.n_trials)
-    # enqueue_trial(skip_if_exists=True) reads the whole study for each point.
-    alive = [trial for trial in trials_of(study) if trial.state != TrialState.FAIL]
-    queued = {repr(sorted((trial.system_attrs.get("fixed_params") or trial.params).items())) for trial in alive}
-    for point in points:
-        if (key := repr(sorted(point.items()))) not in queued:
-            queued.add(key)
-            study.enqueue_trial(point)
-
-
-def is_finished(study: optuna.Study, sweep: Sweep) -> bool:
-    """Return whether nothing is left to run.
-
-    By one look: between two, a waiting trial could be begun and be in neither.
-    """
-    trials = trials_of(study)
-    if is_enumerated(sweep):
-        return not _queued(trials) and not any(trial.state == TrialState.RUNNING for trial in trials)
-    return sum(trial.state in DONE for trial in trials) >= sweep.options.n_trials
-
-
-def ask(study: optuna.Study, sweep: Sweep) -> optuna.Trial | None:
-    """Begin a trial, or return None while no place is free.
-
-    Counting and asking are two steps, so that several workers can ask for the last place at
-    once: each counts again and gives back what is too much.
-    """
-    if is_enumerated(sweep):
-        return _pop(study)
-    places = sweep.options.n_trials
-    if _taken(study) >= places:
-        return None
-    trial = _begin(study, sweep)
-    if _taken(study, before=trial.number) >= places:
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        return None
-    return trial
-
-
-def _begin(study: optuna.Study, sweep: Sweep) -> optuna.Trial:
-    """Begin a trial as study.ask does, with a sampler seeded by the trial's number.
-
-    Whichever worker or supervisor draws it, on whichever machine, before or after a restart: no two
-    trials are drawn with the same random numbers, and a trial's own are always the same.
-    """
-    study._thread_local.cached_all_trials = None
-    trial_id = study._pop_waiting_trial_id()
-    if trial_id is None:
-        trial_id = study._storage.create_new_trial(study._study_id)
-    seed(study, sweep, study._storage.get_trial_number_from_id(trial_id))
-    return optuna.Trial(study, trial_id)
-
-
-def seed(study: optuna.Study, sweep: Sweep, trial: int) -> None:
-    """Give the study the sampler that draws the trial of this number."""
-    study.sampler = _sampler(sweep, trial)
-
-
-def sign(study: optuna.Study, trial: optuna.Trial, runs_here: bool = True) -> None:
-    """Write down which process answers for the trial and, if it runs here too, its first sign of life.
-
-    A job that waits in a scheduler's queue must not count as dead: its own process sends the first.
-    """
-    if runs_here:
-        heartbeat(study, trial)
-    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}")
-
-
-def heartbeat(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Tell the storage that the trial's process lives, where the storage has heartbeats."""
-    record = getattr(study._storage, "record_heartbeat", None)
-    if record and optuna.storages._heartbeat.is_heartbeat_enabled(study._storage):
-        record(trial._trial_id)
-
-
-def reap(study: optuna.Study, max_retries: int | None, reason: str = "its worker died") -> list[FrozenTrial]:
-    """Fail the running trials whose process is gone, and queue them again.
-
-    A process of this machine is looked up; beyond that, a trial whose heartbeats have stopped is failed, wherever
-    it runs.
-
-    Args:
-        study: To be searched for such trials.
-        max_retries: Of one point; None: always queue it again.
-        reason: For the trial's `error`.
-
-    Returns:
-        The trials that were failed.
-    """
-    dead = [trial for trial in trials_of(study) if trial.state == TrialState.RUNNING and is_dead(trial)]
-    failed = []
-    for trial in dead:
-        if fail(study, trial, reason):
-            requeue(study, trial, max_retries)
-            failed.append(trial)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
-    return failed
-
-
-def fail(study: optuna.Study, trial: FrozenTrial, reason: str) -> bool:
-    """Set a running trial that was cut off to FAIL; False if someone else has finished it."""
-    try:
-        study._storage.set_trial_user_attr(trial._trial_id, "cut_off", True)
-        study._storage.set_trial_user_attr(trial._trial_id, "error", reason)
-        return bool(study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL))
-    except optuna.exceptions.UpdateFinishedTrialError:
-        return False
-
-
-def lose(study: optuna.Study, trial: optuna.Trial, reason: str, max_retries: int) -> None:
-    """Fail a trial whose job was killed, and queue it again, unless its heartbeats have told so already."""
-    frozen = study._storage.get_trial(trial._trial_id)
-    if not frozen.state.is_finished() and fail(study, frozen, reason):
-        requeue(study, frozen, max_retries)
-
-
-def requeue(study: optuna.Study, trial: FrozenTrial, max_retries: int | None) -> None:
-    """Queue the point of a trial that was cut off again, unless it was too often.
-
-    The attributes are those of Optuna's RetryHeartbeatStaleTrialCallback, which would also copy
-    the dead worker's signature.
-
-    Args:
-        study: Of the trial.
-        trial: That failed.
-        max_retries: How often its worker may die; None: it was stopped, which does not count.
-    """
-    history = [*trial.system_attrs.get("retry_history", []), trial.number]
-    deaths = trial.system_attrs.get("deaths", 0) + (max_retries is not None)
-    if max_retries is not None and deaths > max_retries:
-        return
-    kept = {name: value for name, value in trial.system_attrs.items() if name == "fixed_params"}
-    study.add_trial(
-        optuna.create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={name: value for name, value in trial.user_attrs.items() if name == "point"},
-            system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths},
-        )
+def _open(options: Any) -> RetryingStorage:
+    max_retries = options.max_retries
+    return open_storage(
+        options.storage, options.heartbeat_seconds, lambda study, trial: requeue(study, trial, max_retries)
     )
 
 
-def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDistribution]:
-    """Return the distributions of all parameters of these studies; nothing of a study that is not there."""
-    if (file := sqlite_file(storage)) and not file.exists():
-        return {}
-    found: dict[str, BaseDistribution] = {}
-    try:
-        opened = optuna.storages.get_storage(storage)
-        for name in set(names) & set(optuna.get_all_study_names(opened)):
-            for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
-                found |= trial.distributions
-    except Exception as error:  # of whichever database driver
-        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
-    return found
+def _prepare(queue: Queue, sweep: Sweep) -> None:
+    """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
+    study = queue.study
+    study.sampler = SeededSampler(lambda number: _sampler(sweep, number))
+    if not check_same(study, sweep):
+        study.set_user_attr("pruner", _pruner_options(sweep))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(sweep.objectives)
+        record_settings(study, sweep)  # last: a set-up that is killed before is done again
 
 
-def is_own_failure(trial: FrozenTrial, max_retries: int) -> bool:
-    """Return whether a trial failed by itself, or was cut off so often that it is not tried again."""
-    # Where heartbeats stopped, Optuna set it to FAIL and nobody wrote why.
-    cut_off = "cut_off" in trial.user_attrs or "error" not in trial.user_attrs
-    return not cut_off or trial.system_attrs.get("deaths", 0) >= max_retries
-
-
-def continued_by(trial: FrozenTrial) -> list[int]:
-    """Return the numbers of the trials that this one continues, the latest first."""
-    return [int(number) for number in reversed(trial.system_attrs.get("retry_history", []))]
-
-
-def best_first(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials, best first; with several objectives the Pareto front before the rest."""
-    complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
-    front = {trial.number for trial in study.best_trials} if len(study.directions) > 1 else set()
-    signs = [1 if direction == optuna.study.StudyDirection.MINIMIZE else -1 for direction in study.directions]
-
-    def key(trial: FrozenTrial) -> tuple[Any, ...]:
-        values = [sign_ * value for sign_, value in zip(signs, trial.values, strict=True)]
-        return trial.number not in front, values, trial.number
-
-    return sorted(complete, key=key)
-
-
-def is_dead(trial: FrozenTrial) -> bool:
-    """Return whether a running trial's process, one of this machine, is gone."""
-    worker = trial.user_attrs.get("worker")
-    if worker is None:
-        started = trial.datetime_start
-        return started is not None and (datetime.now() - started).total_seconds() > UNSIGNED_SECONDS
-    host, pid, created = worker.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        # A clock that is set moves the time of creation too; a process id is not used again within a minute.
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - float(created)) > 60
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _queued(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the waiting trials that have a point; one that was given back has none."""
-    waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
-    return [trial for trial in waiting if trial.params or "fixed_params" in trial.system_attrs]
-
-
-def _pop(study: optuna.Study) -> optuna.Trial | None:
-    for waiting in _queued(trials_of(study)):
-        try:
-            if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-                return optuna.Trial(study, waiting._trial_id)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            continue
-    return None
-
-
-def _taken(study: optuna.Study, before: float = math.inf) -> int:
-    """Return how many trials are done, or are running with a smaller number."""
-    return sum(
-        trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number < before)
-        for trial in trials_of(study)
-    )
-
-
-def _sampler(sweep: Sweep, trial: int = 0) -> optuna.samplers.BaseSampler:
-    """Build the sampler, seeded for a trial.
+def _sampler(sweep: Sweep, number: int) -> BaseSampler:
+    """Build the sampler, seeded for the trial of a number.
 
     A quasi-random sequence is the exception: its position is in the study, its seed is the sequence.
     """
     options = OmegaConf.create(sweep.options.sampler)
-    target = str(options._target_)
-    name = target.rpartition(".")[2]
+    name = str(options._target_).rpartition(".")[2]
     if name in SAMPLER_NEEDS and importlib.util.find_spec(SAMPLER_NEEDS[name]) is None:
         needed = SAMPLER_NEEDS[name]
         raise UserError(f"hydra/sweeper/sampler: Optuna's {name} needs the package {needed}: pip install {needed}")
     if name == "GridSampler":
-        return optuna.samplers.RandomSampler()
+        return RandomSampler()
     if options.get("seed") is not None and name != "QMCSampler":
-        options.seed = (int(options.seed) * 1_000_003 + trial) % 2**32
+        options.seed = (int(options.seed) * 1_000_003 + number) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         allowed = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
-        sampler: optuna.samplers.BaseSampler = instantiate(options, _execution_whitelist_=allowed)
+        sampler: BaseSampler = instantiate(options, _execution_whitelist_=allowed)
     return sampler
 
 
@@ -419,45 +202,8 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
     return {str(name): value for name, value in container.items()}
 
 
-def _pruner(options: dict[str, Any]) -> optuna.pruners.BasePruner:
+def _pruner(options: dict[str, Any]) -> BasePruner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner: optuna.pruners.BasePruner = instantiate(options, _execution_whitelist_="optuna.pruners.*")
+        pruner: BasePruner = instantiate(options, _execution_whitelist_="optuna.pruners.*")
     return pruner
-
-
-def _check_same(study: optuna.Study, sweep: Sweep) -> None:
-    """Refuse to mix trials that cannot be compared."""
-    ours = json.loads(json.dumps(sweep.fingerprint()))
-    theirs = study.user_attrs.get("sweep")
-    if theirs is None:
-        if trials_of(study):
-            raise UserError(
-                f"study={study.study_name}: the database has a study of this name that is no sweep of ours; "
-                "choose another name"
-            )
-        study.set_user_attr("sweep", ours)
-        study.set_user_attr("pruner", _pruner_options(sweep))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(sweep.objectives)  # for optuna-dashboard
-        return
-    differences = [
-        f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
-        for part in ours
-        if ours[part] != theirs.get(part)
-    ]
-    if differences:
-        raise UserError(
-            f"study={study.study_name}: it was begun with another {'; '.join(differences)}. "
-            "Choose another name with study=..., or give the same command again"
-        )
-
-
-def _short(value: Any, other: Any) -> str:
-    """Write only what differs from the other."""
-    if isinstance(value, dict) and isinstance(other, dict):
-        return ", ".join(f"{k}={v}" for k, v in value.items() if other.get(k) != v) or "nothing of it"
-    if isinstance(value, list) and isinstance(other, list):
-        return ", ".join(str(item) for item in value if item not in other) or "nothing of it"
-    return str(value)

@@ -19,10 +19,11 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import Run
-from sweeper_digits.sweep import study as studies
-from sweeper_digits.sweep.life import SignOfLife
+from sweeper_digits.sweep.job import Heartbeats, running_trial
+from sweeper_digits.sweep.queue import Queue, best_first, continued_by, trials_of
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.training import reporting as trials
+from sweeper_digits.sweep.study import open_study
+from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
 
@@ -49,76 +50,76 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
 
     Where a launcher runs them elsewhere, this one process keeps n_jobs of them in flight, a thread for each.
     """
-    study = studies.open_study(sweep)
-    life = SignOfLife(study, sweep.options.heartbeat_seconds)
+    queue = open_study(sweep)
+    heartbeats = Heartbeats(queue, sweep.options.heartbeat_seconds)
     if not runs_elsewhere(sweep):
-        _work(study, sweep, launcher, life)
+        _run_trials(queue, sweep, launcher, heartbeats)
         return
     if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
+        # Ray's launcher has no public function for it; the import fails loudly where a new version has none at all.
         from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
 
         start_ray(OmegaConf.create(OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)))
-    slots = [threading.Thread(target=_work, args=(study, sweep, launcher, None)) for _ in range(sweep.options.n_jobs)]
+    slots = [
+        threading.Thread(target=_run_trials, args=(queue, sweep, launcher, None)) for _ in range(sweep.options.n_jobs)
+    ]
     for slot in slots:
         slot.start()
     for slot in slots:
         slot.join()
 
 
-def _work(study: optuna.Study, sweep: Sweep, launcher: Launcher, life: SignOfLife | None) -> None:
-    while not studies.is_finished(study, sweep):
+def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Heartbeats | None) -> None:
+    """Run trials one after the other; elsewhere, if this process sends no heartbeats for them."""
+    while not queue.is_finished(sweep):
         with _asking:
-            trial = studies.ask(study, sweep)
+            trial = queue.ask(sweep)
         if trial is None:  # the last ones run elsewhere; one of them may yet die
             time.sleep(0.3)
             continue
-        studies.sign(study, trial, runs_here=life is not None)
-        if life:
-            life.trial = trial
-        _run(study, sweep, trial, launcher, here=life is not None)
-        if life:
-            life.trial = None
-        _keep_best_models(study, sweep)
+        queue.record_worker(trial, runs_here=heartbeats is not None)
+        if heartbeats:
+            heartbeats.number = trial.number
+        _run(queue, sweep, trial, launcher, here=heartbeats is not None)
+        if heartbeats:
+            heartbeats.number = None
+        _keep_best_models(queue.study, sweep)
 
 
-def _run(study: optuna.Study, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
-    single = len(sweep.objectives) == 1
-    by_fold = isinstance(study.pruner, optuna.pruners.WilcoxonPruner)
-    running = trials.RunningTrial(trial, by_fold=by_fold, prunes=single) if here else None
-    trials.set_running(running)
+def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
+    running = running_trial(queue, trial) if here else None
+    reporting.set_running(running)
     try:
         with _asking:
-            if not here:  # another slot has asked since
-                studies.seed(study, sweep, trial.number)
             overrides = sweep.suggest(trial)
         trial.set_user_attr("overrides", overrides)
-        extra = [] if any(o.startswith("figures=") for o in overrides) else ["figures=false"]
-        resumed = _checkpoint(study, sweep, trial)
+        extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
+        resumed = _checkpoint(queue, sweep, trial)
         extra += [f"resume={resumed}"] if resumed else []
         launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
-        (done,) = launch() if here else _watched(launch, study, trial)
+        (done,) = launch() if here else _watched(launch, queue, trial)
         state, values, error = outcome(done, running, len(sweep.objectives))
     except Exception as raised:  # by the sampler or while composing; elsewhere, by the scheduler: not our own failure
         log.exception("trial %d", trial.number)
         state, values, error = TrialState.FAIL, None, f"{type(raised).__name__}: {raised}"
         if not here:  # a job that fails by itself returns its error: this one was killed, or its node died
-            studies.lose(study, trial, " ".join(error.split()), sweep.options.max_retries)
+            lost = queue.read(trial.number)
+            if not lost.state.is_finished():  # or its heartbeats have told so already
+                queue.fail_and_requeue(lost, " ".join(error.split()), sweep.options.max_retries)
             return  # its folder stays as it is, to be continued
     finally:
-        trials.set_running(None)
-    if study._storage.get_trial(trial._trial_id).state.is_finished():
-        return  # its heartbeats had stopped: it was given to another, who continues from its folder
+        reporting.set_running(None)
+    if queue.read(trial.number).state.is_finished():
+        return  # its heartbeats had stopped: another worker has it, and continues from its folder
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         if error:
             error = " ".join(error.split())
             trial.set_user_attr("error", error)
             _write_failure(sweep.folder / str(trial.number), error)
-        study.tell(trial, values, state=state, skip_if_finished=True)
+        queue.study.tell(trial, values, state=state, skip_if_finished=True)
 
 
-def _watched(
-    launch: Callable[[], Sequence[JobReturn]], study: optuna.Study, trial: optuna.Trial
-) -> Sequence[JobReturn]:
+def _watched(launch: Callable[[], Sequence[JobReturn]], queue: Queue, trial: optuna.Trial) -> Sequence[JobReturn]:
     """Wait for a job elsewhere, but not longer than its heartbeats: not every scheduler tells of a node's death."""
     job: Future[Sequence[JobReturn]] = Future()
 
@@ -130,18 +131,18 @@ def _watched(
 
     threading.Thread(target=run, daemon=True).start()  # not of an executor, which would be waited for at the end
     while not wait([job], timeout=LOOK_SECONDS).done:
-        frozen = study._storage.get_trial(trial._trial_id)
+        frozen = queue.read(trial.number)
         if frozen.state.is_finished():
             raise RuntimeError("the job gave no sign of life any more")
-        if trials.ATTACHED not in frozen.user_attrs:  # it waits in a queue: this process answers for it
-            studies.heartbeat(study, trial)
+        if reporting.ATTACHED not in frozen.user_attrs:  # it waits in a scheduler: this process answers for it
+            queue.heartbeat(trial.number)
     return job.result()
 
 
 def outcome(
-    done: JobReturn, running: trials.RunningTrial | None, objectives: int
+    done: JobReturn, running: reporting.RunningTrial | None, objectives: int
 ) -> tuple[TrialState, list[float] | None, str | None]:
-    """Return the state, the values if complete, and what went wrong if failed."""
+    """Return the state of a trial, its values if complete, and what went wrong if failed."""
     if running and running.pruned:
         return TrialState.PRUNED, None, None
     result: Any = done._return_value
@@ -158,9 +159,9 @@ def outcome(
     return TrialState.COMPLETE, values, None
 
 
-def _checkpoint(study: optuna.Study, sweep: Sweep, trial: optuna.Trial) -> Path | None:
+def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
     """Return the folder of the latest trial that this one continues and that left something to continue."""
-    for number in studies.continued_by(study._storage.get_trial(trial._trial_id)):
+    for number in continued_by(queue.read(trial.number)):
         before = Run(sweep.folder / str(number))
         if before.checkpoint.exists() or before.folds():
             return before.folder
@@ -172,9 +173,9 @@ def _keep_best_models(study: optuna.Study, sweep: Sweep) -> None:
 
     Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
     """
-    trials = studies.trials_of(study)
-    kept = {trial.number for trial in studies.best_first(study)[: sweep.options.keep_models]}
-    kept.update(*(studies.continued_by(trial) for trial in trials if not trial.state.is_finished()))
+    trials = trials_of(study)
+    kept = {trial.number for trial in best_first(study)[: sweep.options.keep_models]}
+    kept.update(*(continued_by(trial) for trial in trials if not trial.state.is_finished()))
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
             folder = sweep.folder / str(trial.number)

@@ -102,7 +102,7 @@ def test_broken_folders_are_shown_as_what_they_are(tool: Tool) -> None:
         (["compare", "multirun", "--filter", "nothing < 1"], "--filter 'nothing < 1': name 'nothing' is not defined"),
         (["compare", "multirun", "--filter", "seed > 5", "--no-report"], "no run is left"),
         (["compare", "multirun", "--group-by", "optimiser"], r"no run has this setting \(did you mean 'optimizer'"),
-        (["doctor", "second"], "second: no such study in sqlite"),
+        (["doctor", "second"], "second: no such study in the database"),
         (["doctor", "--storage", "sqlite:///none.db"], "no such file; start a sweep"),
         (["doctor", "--storage", "nonsense"], "--storage: the database cannot be read"),
         (["compare", "multirun", "--csv", "--promote", "mine"], "leave --promote and --report out"),

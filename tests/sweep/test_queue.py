@@ -1,18 +1,35 @@
-"""The queue of a study: one budget over many processes, one process for each trial, retries."""
+"""The queue of a study: one budget over many processes, one process for each trial, retries, its database."""
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy.exc
 from conftest import ROOT
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep import storage as storage_module
+from sweeper_digits.sweep.queue import Queue, is_own_failure, trials_of
+from sweeper_digits.sweep.storage import open_storage, setup_lock
+from sweeper_digits.sweep.study import SeededSampler
 from sweeper_digits.training.reporting import RunningTrial
 
 COMPLETE, WAITING = TrialState.COMPLETE, TrialState.WAITING
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    """An empty study in an SQLite file."""
+    storage = open_storage(f"sqlite:///{tmp_path}/queue.db", 60, lambda study, trial: None)
+    yield Queue(optuna.create_study(study_name="queue", storage=storage), storage)
+    storage.database.engine.dispose()
 
 
 class WorstOfAll:
@@ -39,79 +56,150 @@ def test_a_trial_that_has_all_its_epochs_behind_it_is_not_pruned(splits: int) ->
     assert running.epoch(0.5, 1, 2, last=True)  # another fold is to come
 
 
-RACE = """
+OPEN = """
 import sys, time
 sys.path.insert(0, {root!r})
 from types import SimpleNamespace
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
 import optuna
-from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.storage import open_storage, setup_lock
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = studies.open_storage("sqlite:///race.db", 60, lambda study, trial: None)
-study = optuna.create_study(study_name="race", storage=storage, load_if_exists=True)
-sampler = {{"_target_": "optuna.samplers.RandomSampler", "seed": 0}}
-sweep = SimpleNamespace(options=SimpleNamespace(n_trials=25, sampler=sampler), size=lambda: float("inf"))
-studies.is_enumerated = lambda sweep: False
-while not studies.is_finished(study, sweep):
-    trial = studies.ask(study, sweep)
+storage = open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
+study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.samplers.RandomSampler())
+queue = Queue(study, storage)
+"""
+RACE = """
+sweep = SimpleNamespace(options=SimpleNamespace(n_trials=25), is_enumerated=False)
+while not queue.is_finished(sweep):
+    trial = queue.ask(sweep)
     if trial is None:
         time.sleep(0.01)
         continue
     trial.suggest_float("x", 0, 1)
     study.tell(trial, 1.0)
 """
-
-
-def test_six_processes_never_overshoot_one_budget(tmp_path: Path) -> None:
-    optuna.create_study(study_name="race", storage=f"sqlite:///{tmp_path}/race.db")
-    code = RACE.format(root=str(ROOT))
-    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path) for _ in range(6)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 6
-    trials = optuna.load_study(study_name="race", storage=f"sqlite:///{tmp_path}/race.db").trials
-    assert sum(t.state == COMPLETE for t in trials) == 25
-    assert {t.state for t in trials} <= {COMPLETE, WAITING}
-    assert len({t.params["x"] for t in trials if t.state == COMPLETE}) == 25  # though all have one seed
-
-
 POP = """
-import sys, time
-sys.path.insert(0, {root!r})
-import optuna
-from sweeper_digits.sweep import study as studies
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = studies.open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
-study = optuna.load_study(study_name="queue", storage=storage)
-time.sleep(max(0, {start} - time.time()))
-while trial := studies._pop(study):
+print("ready", flush=True)
+input()
+while trial := queue.ask(SimpleNamespace(is_enumerated=True)):
     print(trial.number, flush=True)
+"""
+LOCK = """
+print("ready", flush=True)
+with setup_lock(storage, "queue"):
+    print("locked", flush=True)
+    time.sleep(600)
 """
 
 
-def test_a_queued_trial_is_begun_by_one_process_only(tmp_path: Path) -> None:
-    study = optuna.create_study(study_name="queue", storage=f"sqlite:///{tmp_path}/queue.db")
+@pytest.fixture
+def start(queue: Queue, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+    """Start a process with the queue open."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(code: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", OPEN.format(root=str(ROOT)) + code]
+        process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[..., Any]) -> None:
+    processes = [start(RACE) for _ in range(6)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 6
+    states = [trial.state for trial in trials_of(queue.study)]
+    assert states.count(COMPLETE) == 25 and set(states) <= {COMPLETE, WAITING}
+
+
+def test_a_queued_trial_is_begun_by_one_process_only(queue: Queue, start: Callable[..., Any]) -> None:
     for number in range(40):
-        study.enqueue_trial({"x": number})
-    code = POP.format(root=str(ROOT), start=time.time() + 8)
-    begun = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    numbers = [int(line) for process in begun for line in process.communicate(timeout=120)[0].split()]
+        queue.study.enqueue_trial({"x": number})
+    processes = [start(POP) for _ in range(4)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    numbers = [int(line) for process in processes for line in process.communicate(timeout=120)[0].split()]
     assert sorted(numbers) == list(range(40))
 
 
-def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes() -> None:
-    from sweeper_digits.sweep import study as studies
-
-    study = optuna.create_study()
-    study.enqueue_trial({"x": 1})
+def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes(queue: Queue) -> None:
+    queue.study.enqueue_trial({"x": 1})
     fates = [None, 2, None, None, 2, None, 2]  # the last is one death too many
     for fate in fates:
-        trial = study._storage.get_trial(study.ask()._trial_id)
-        assert studies.fail(study, trial, "its worker died")
-        studies.requeue(study, trial, fate)
-    assert len(study.trials) == len(fates) and study.trials[-1].system_attrs["retry_history"] == list(
-        range(len(fates) - 1)
-    )
-    assert [studies.is_own_failure(trial, 2) for trial in study.trials] == [False] * 5 + [True] * 2
+        trial = queue.ask(SimpleNamespace(is_enumerated=True))  # type: ignore[arg-type]
+        assert trial is not None
+        assert queue.fail_and_requeue(queue.read(trial.number), "its worker died", fate)
+    trials = queue.study.trials
+    assert len(trials) == len(fates) and trials[-1].system_attrs["retry_history"] == list(range(len(fates) - 1))
+    assert [is_own_failure(trial, 2) for trial in trials] == [False] * 5 + [True] * 2
+
+
+def test_a_trial_is_drawn_by_its_number_whatever_was_drawn_before() -> None:
+    def sampler(number: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.TPESampler(seed=number, n_startup_trials=2)
+
+    def draw(trial: optuna.Trial) -> list[float]:
+        return [trial.suggest_float(name, 0, 1) for name in "xy"]
+
+    def drawn_alone(number: int) -> list[float]:
+        alone = optuna.create_study(sampler=sampler(number))
+        alone.add_trials([trial for trial in study.trials if trial.number != number])
+        return draw(alone.ask())
+
+    study = optuna.create_study(sampler=SeededSampler(sampler))
+    for number in range(4):
+        trial = study.ask()
+        assert draw(trial) == drawn_alone(number)
+        study.tell(trial, number)
+    for trial in [study.ask(), study.ask()]:  # two threads that ask and then draw
+        assert draw(trial) == drawn_alone(trial.number)
+
+
+def test_a_set_up_that_is_killed_leaves_no_lock(
+    queue: Queue, start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = start(LOCK)
+    assert [holder.stdout.readline() for _ in range(2)] == ["ready\n", "locked\n"]
+    threading.Timer(1, holder.kill).start()
+    began = time.monotonic()
+    with caplog.at_level("INFO"), setup_lock(queue.storage, "queue"):
+        assert time.monotonic() - began > 0.9
+    assert "waiting    for another process that sets up study=queue" in caplog.text
+
+
+def test_a_database_that_is_away_is_waited_for(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "RETRY_SECONDS", 0.01)
+    queue.study.enqueue_trial({"x": 1})
+    answers, read = [], queue.storage.database.get_trial
+
+    def away_twice(trial_id: int) -> optuna.trial.FrozenTrial:
+        answers.append(trial_id)
+        if len(answers) < 3:
+            raise optuna.exceptions.StorageInternalError("away") from sqlalchemy.exc.OperationalError("", {}, OSError())
+        return read(trial_id)
+
+    monkeypatch.setattr(queue.storage.database, "get_trial", away_twice)
+    assert queue.read(0).number == 0 and len(answers) == 3
+    monkeypatch.setattr(storage_module, "PATIENCE_SECONDS", 0)
+    answers.clear()
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        queue.read(0)
+    storage_module.interruption_requested.set()
+    try:
+        answers.clear()
+        with pytest.raises(KeyboardInterrupt):
+            queue.read(0)
+    finally:
+        storage_module.interruption_requested.clear()
+
+
+def test_what_is_not_the_absence_of_the_database_is_not_repeated(queue: Queue) -> None:
+    with pytest.raises(KeyError):
+        queue.read(7)

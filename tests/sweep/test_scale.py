@@ -225,11 +225,11 @@ def test_a_lock_of_a_process_that_stands_still_is_given_up(postgres: Postgres) -
     still, alive = (open_storage(postgres.url, 1, lambda study, trial: None) for _ in range(2))
     with contextlib.ExitStack() as stack:
         for storage in (still, alive):
-            stack.callback(storage.engine.dispose)
+            stack.callback(storage.database.engine.dispose)
         study = still.create_new_study([optuna.study.StudyDirection.MINIMIZE], "locked")
         trial = still.create_new_trial(study)
         # As an inserted intermediate value does, until it is committed.
-        still.scoped_session().execute(text(f"SELECT 1 FROM trials WHERE trial_id = {trial} FOR KEY SHARE"))
+        still.database.scoped_session().execute(text(f"SELECT 1 FROM trials WHERE trial_id = {trial} FOR KEY SHARE"))
         fail = threading.Thread(target=alive.set_trial_state_values, args=(trial, TrialState.FAIL), daemon=True)
         fail.start()
         fail.join(20)

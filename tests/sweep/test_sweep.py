@@ -464,7 +464,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
         (["split=all", "seed=1,2"], "split=all: a sweep needs a validation part"),
         (["seed=1,2", "hydra.sweeper.n_jobs=0"], "n_jobs=0: must be at least 1"),
         (["seed=1,2", "study=a/b"], "study=a/b: it names a folder"),
-        (["seed=1,2", "hydra.sweeper.direction=maximize"], "objective=val_loss is to minimize; leave it out"),
+        (["seed=1,2", "hydra.sweeper.direction=maximize"], "direction=maximize: val_loss is minimized; remove"),
         (["seed=1,2", "hydra.sweeper.storage=sqlite:////dev/null/x.db"], "study cannot be opened: .*/dev/null"),
     ],
 )  # fmt: skip

@@ -1,0 +1,111 @@
+"""The worker processes of one supervisor, their cores and GPUs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sweeper_digits import screen
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.worker import NUMBER, runs_elsewhere
+
+# A worker that ends without having asked for a trial, this often in a row, ends the sweep.
+MAX_DEAD_STARTS = 3
+
+
+class Crew:
+    """The worker processes of one supervisor, each replaced when it ends.
+
+    Args:
+        sweep: The sweep that they work on.
+        conf: The folder that they compose from.
+    """
+
+    def __init__(self, sweep: Sweep, conf: Path) -> None:
+        self.sweep, self.conf = sweep, conf
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.dead_starts = 0
+        self.elsewhere = runs_elsewhere(sweep)
+        self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep.options)
+        for number in range(1 if self.elsewhere else sweep.options.n_jobs):
+            self._start(number)
+
+    def tend(self, queue: Queue) -> None:
+        """Replace workers that have ended."""
+        for number, process in list(self.processes.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            failed = queue.reap(self.sweep.options.max_retries)
+            if status != 0 and not failed:
+                self.dead_starts += 1
+                if self.dead_starts >= MAX_DEAD_STARTS:
+                    log_file = self._log(number)
+                    lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+                    last = lines[-1] if lines else "it printed nothing"
+                    raise UserError(
+                        f"worker {number} ended with status {status}: {last} (log: {screen.relative(log_file)})"
+                    )
+            else:
+                self.dead_starts = 0
+            self._start(number)
+
+    def kill(self) -> None:
+        """End all workers at once; their files are whole at any moment."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+        for process in self.processes.values():
+            process.wait()
+
+    def _start(self, number: int) -> None:
+        environment = os.environ | {NUMBER: str(number)}
+        if self.sweep.options.n_jobs > 1 and not self.elsewhere:
+            threads = str(max(1, _cores() // self.sweep.options.n_jobs))
+            names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+            environment |= {name: threads for name in names if name not in os.environ}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
+        # The total may have been raised in conf/, of which the workers have the copy of the first day.
+        total = f"hydra.sweeper.n_trials={self.sweep.options.n_trials}"
+        command = [sys.executable, *sys.orig_argv[1:], total, "--config-path", str(self.conf)]
+        with self._log(number).open("ab") as output:
+            # A session of its own: Ctrl-C reaches the supervisor alone.
+            self.processes[number] = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def _log(self, number: int) -> Path:
+        return self.sweep.folder / f"worker-{number}.log"
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: a scheduler or a container may allow it only some of them."""
+    from joblib import cpu_count  # only here: its parallel machinery takes time to load
+
+    return int(cpu_count())
+
+
+def _deal(gpus: list[str], options: Any) -> list[str]:
+    """Return the GPU of each worker, dealt out in turn; nothing where there are none."""
+    most = options.workers_per_gpu
+    if gpus and most is not None and options.n_jobs > most * len(gpus):
+        raise UserError(
+            f"hydra.sweeper.n_jobs={options.n_jobs}: {len(gpus)} GPU(s) take {most * len(gpus)} workers with "
+            f"hydra.sweeper.workers_per_gpu={most}; ask for fewer, or let more share a GPU"
+        )
+    return [gpus[number % len(gpus)] for number in range(options.n_jobs)] if gpus else []
+
+
+def _gpus() -> list[str]:
+    """Return the ids of the GPUs to deal out: those that CUDA_VISIBLE_DEVICES names, or all."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(index) for index in range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines()))]

@@ -1,0 +1,147 @@
+"""What a study keeps from its first day: its settings, the conf/ that its trials compose from, the hash of the code."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from sweeper_digits import screen
+from sweeper_digits.errors import UserError
+from sweeper_digits.runs.folder import replacing
+from sweeper_digits.schema import INCIDENTAL
+from sweeper_digits.sweep.queue import trials_of
+from sweeper_digits.sweep.space import Sweep
+
+log = logging.getLogger(__name__)
+
+# Keys that conf/ has no more, by file.
+REMOVED = {"config.yaml": r"\n(?:gpus| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
+
+
+def record_settings(study: optuna.Study, sweep: Sweep) -> None:
+    """Keep the settings of a study that begins, for `check_same`."""
+    study.set_user_attr("sweep", _settings(sweep))
+
+
+def check_same(study: optuna.Study, sweep: Sweep) -> bool:
+    """Return whether the study was begun before.
+
+    Raises:
+        UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
+            program.
+    """
+    recorded = study.user_attrs.get("sweep")
+    if recorded is None:
+        if trials_of(study):
+            raise UserError(
+                f"study={study.study_name}: the database has a study of this name that another program began; "
+                "choose another name with study=..."
+            )
+        return False
+    ours, theirs = _comparable(_settings(sweep)), _comparable(recorded)
+    differences = [
+        f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
+        for part in ours
+        if ours[part] != theirs.get(part)
+    ]
+    if differences:
+        raise UserError(
+            f"study={study.study_name}: it was begun with other settings ({'; '.join(differences)}). "
+            "Choose another name with study=..., or give the same command again"
+        )
+    return True
+
+
+def freeze_conf(sweep: Sweep) -> Path:
+    """Copy conf/ into the sweep's folder, from where the workers compose, once for the whole sweep."""
+    source = Path(next(s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "main"))
+    frozen = sweep.folder / "conf"
+    if not frozen.exists():
+        copy = frozen.with_name(f".conf-{socket.gethostname()}-{os.getpid()}")
+        shutil.rmtree(copy, ignore_errors=True)  # of a container that was killed while it copied
+        shutil.copytree(source, copy)
+        try:
+            copy.rename(frozen)
+        except OSError:  # another supervisor of the same study was faster
+            shutil.rmtree(copy)
+    elif changed := _differences(source, frozen):
+        log.info(
+            "warning: %s changed since the sweep began; it goes on with its own copy in %s",
+            ", ".join(changed),
+            screen.relative(frozen),
+        )
+        drop_removed_keys(frozen)
+    return frozen
+
+
+def drop_removed_keys(frozen: Path) -> None:
+    """Take the keys out of a copy of conf/ that conf/ has no more: the schema would refuse them."""
+    for name, keys in REMOVED.items():
+        if (text := (frozen / name).read_text()) != (kept := re.sub(keys, "", text)):
+            with replacing(frozen / name) as temporary:
+                temporary.write_text(kept)
+
+
+def warn_of_changed_code(study: optuna.Study) -> None:
+    """Say so if the package is another than when the sweep began: its trials may not compare."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    began = study.user_attrs.get("code")
+    if began is None:
+        study.set_user_attr("code", code)
+    elif began != code:
+        log.info("warning: the code changed since the sweep began; its earlier trials may not compare with new ones")
+
+
+def _settings(sweep: Sweep) -> dict[str, Any]:
+    """Return what must be the same for two trials to belong to one study, as JSON would give it back."""
+    data = OmegaConf.to_container(sweep.config.data)
+    path = Path(data["path"]) if isinstance(data, dict) and data.get("path") else None
+    if isinstance(data, dict) and path and path.is_file():
+        data["bytes"] = path.stat().st_size
+    settings = {
+        "objective": dict(zip(sweep.objectives, sweep.directions, strict=True)),
+        "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
+        "data": data,
+        "split": OmegaConf.to_container(sweep.config.split),
+        "fixed overrides": sorted(sweep.arguments.fixed),
+    }
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the names of functions, which the code may change, and overrides that do not change a trial."""
+    kept = {
+        part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
+        for part, value in settings.items()
+    }
+    fixed = kept.get("fixed overrides", [])
+    keys = {override: override.lstrip("+~").partition("=")[0].split(".")[0] for override in fixed}
+    return kept | {"fixed overrides": [override for override in fixed if keys[override] not in INCIDENTAL]}
+
+
+def _short(value: Any, other: Any) -> str:
+    """Write only what differs from the other."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return ", ".join(f"{k}={v}" for k, v in value.items() if other.get(k) != v) or "nothing"
+    if isinstance(value, list) and isinstance(other, list):
+        return ", ".join(str(item) for item in value if item not in other) or "nothing"
+    return str(value)
+
+
+def _differences(a: Path, b: Path) -> list[str]:
+    files = {path.relative_to(root) for root in (a, b) for path in root.rglob("*.yaml")}
+    return sorted(
+        str(file)
+        for file in files
+        if not ((a / file).is_file() and (b / file).is_file() and (a / file).read_bytes() == (b / file).read_bytes())
+    )

@@ -1,0 +1,150 @@
+"""Hydra's grammar of overrides as Optuna's distributions: what a sweep searches, and what it fixes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.options import OPTIONS
+from sweeper_digits.schema import Config
+
+# Keys that a whole study has, so that its trials cannot differ in them.
+OF_THE_STUDY = ("objective", "study", "search")
+
+
+@dataclass
+class Arguments:
+    """The arguments of a sweep.
+
+    Attributes:
+        distributions: The search space, by parameter. A choice is a Python value; a list or a mapping, which
+            Optuna cannot store, is its text in Hydra's grammar.
+        literals: The choices that are such texts, by parameter.
+        fixed: The overrides that all trials share, deletions last.
+    """
+
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    literals: dict[str, set[str]] = field(default_factory=dict)
+    fixed: list[str] = field(default_factory=list)
+
+
+def parse_arguments(arguments: Iterable[str], loader: ConfigLoader) -> Arguments:
+    """Split overrides into a search space and fixed overrides; of several with one key the last counts.
+
+    Raises:
+        UserError: A sweep that has no distribution, or a key that belongs to the study.
+        HydraException: A text that is not in Hydra's grammar.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    last: dict[str, Override] = {}
+    for text in arguments:
+        override = parser.parse_override(text)
+        override.config_loader = loader  # for glob(...)
+        last[override.get_key_element().lstrip("~")] = override
+    found, deletions = Arguments(), []
+    for name, override in last.items():
+        line = str(override.input_line)
+        if override.is_delete():
+            deletions.append(line)
+        elif override.is_list_extend():
+            found.fixed.append(line)
+        elif not override.is_sweep_override():
+            found.fixed.append(f"{name}={override.get_value_element_as_str()}")
+        elif (key := name.lstrip("+")).split(".")[0] in OF_THE_STUDY:
+            raise UserError(f"{line}: {key} belongs to the study and cannot be searched; start one sweep for each")
+        else:
+            try:
+                found.distributions[name], found.literals[name] = _distribution_of(name, override)
+            except (ValueError, HydraException) as error:
+                raise UserError(f"{line}: {error}") from error
+    found.fixed += deletions
+    return found
+
+
+def _distribution_of(name: str, override: Override) -> tuple[BaseDistribution, set[str]]:
+    """Return the distribution of a parameter, and those of its choices that are texts of lists or mappings.
+
+    A shuffle is ignored: the processes of a sweep must agree about the order, and the sampler draws in its own.
+    """
+    match sweep := override.value():
+        case IntervalSweep():
+            return _interval(name, sweep), set()
+        case RangeSweep():
+            return _range(sweep), set()
+        case ChoiceSweep():
+            return _choice(sweep.list)
+        case _:
+            options = list(override.sweep_iterator())
+            if not options:
+                raise ValueError("no option matches; glob(...) searches the options of a config group")
+            return _choice(options)
+
+
+def _choice(elements: Iterable[Any]) -> tuple[CategoricalDistribution, set[str]]:
+    choices: list[Any] = []
+    literals = set()
+    for element in elements:
+        value = element.text if isinstance(element, QuotedString) else element
+        if isinstance(value, list | dict):
+            value = Transformer.str(value)
+            literals.add(value)
+        if value in choices:
+            raise ValueError(f"{Transformer.str(element)} is listed twice; list each value once")
+        choices.append(value)
+    return CategoricalDistribution(choices), literals
+
+
+def _range(sweep: RangeSweep) -> BaseDistribution:
+    values = sweep.range()
+    integers = isinstance(values, range) and not sweep.transformers
+    listed: Any = values if integers else list(sweep)  # integers as they are: they may be many
+    if not listed:
+        raise ValueError("the range is empty; its end is not part of it")
+    if sweep.transformers:
+        return _choice(listed)[0]
+    low, high = sorted((listed[0], listed[-1]))
+    if integers:
+        return IntDistribution(low, high, step=abs(int(sweep.step)))
+    return FloatDistribution(low, high, step=abs(float(sweep.step)))
+
+
+def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:
+    """Return the distribution of an interval: its tag decides the type, then the schema, then the bounds."""
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    if low is None or high is None or not low <= high:
+        raise ValueError("an interval goes from its lower bound to its upper one; for example interval(0.1,0.5)")
+    if log and low <= 0:
+        raise ValueError("a logarithmic interval begins above 0; for example tag(log,interval(1e-4,1e-1))")
+    if sweep.tags & {"int", "float"}:
+        integer = "int" in sweep.tags
+    else:
+        integer = _is_integer(name, default=isinstance(low, int) and isinstance(high, int))
+    if not integer:
+        return FloatDistribution(low, high, log=log)
+    if low != int(low) or high != int(high):
+        raise ValueError(f"{name} is an integer, and so are its bounds; for example interval(1,5)")
+    return IntDistribution(int(low), int(high), log=log)
+
+
+def _is_integer(name: str, default: bool) -> bool:
+    """Return whether the schema types a key as an integer and not as a float; the default if it says neither."""
+    group, _, key = name.lstrip("+").rpartition(".")
+    classes: list[Any] = list(OPTIONS.get(group, {}).values()) if group else [Config]
+    classes += [hint for part, hint in get_type_hints(Config).items() if part == group and is_dataclass(hint)]
+    types: set[Any] = set()
+    for hints in map(get_type_hints, classes):
+        types |= {hints.get(key), *get_args(hints.get(key))}
+    return int in types and float not in types if types & {int, float} else default

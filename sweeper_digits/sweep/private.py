@@ -1,0 +1,23 @@
+"""What this package uses of other packages beside their public interface, in one place.
+
+Each name is looked up at import: a new version without it ends the program with one error, instead of a sweep whose
+heartbeats or locks silently do nothing.
+"""
+
+from hydra.core.utils import JobReturn
+from optuna.storages import get_storage  # puts Optuna's cache in front of a database; documented as internal
+from optuna.storages._heartbeat import BaseHeartbeat  # what Optuna takes for a storage with heartbeats
+from optuna.storages._rdb.models import TrialModel
+
+__all__ = ["BaseHeartbeat", "get_storage"]
+
+USED = {
+    # `fail_stale_trials` asks the storage in front for it.
+    "BaseHeartbeat._get_stale_trial_ids": hasattr(BaseHeartbeat, "_get_stale_trial_ids"),
+    # The write that takes SQLite's lock, before a waiting trial is begun, names the table and two columns.
+    "trials.trial_id, trials.state": {"trials.trial_id", "trials.state"} <= {*map(str, TrialModel.__table__.columns)},
+    # The public `return_value` of a failed job prints to stderr and raises.
+    "JobReturn._return_value": hasattr(JobReturn, "_return_value"),
+}
+if missing := [name for name, found in USED.items() if not found]:
+    raise ImportError(f"the installed optuna or hydra-core lacks {', '.join(missing)}; see constraints.txt")

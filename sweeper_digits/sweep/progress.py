@@ -1,0 +1,186 @@
+"""What a sweep shows on the screen, and its result files."""
+
+import logging
+import shlex
+import shutil
+import sys
+import time
+from typing import Any
+
+import optuna
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper_digits import screen
+from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.sweep.queue import DONE, best_first, counts, trials_of
+from sweeper_digits.sweep.space import Sweep
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """What the screen shows: a line per finished trial, a live line on a terminal, the result."""
+
+    def __init__(self, study: optuna.Study, sweep: Sweep) -> None:
+        self.study, self.sweep = study, sweep
+        self.started = time.monotonic()
+        self.seen: list[FrozenTrial] = []  # finished since this process began, in that order
+        self.known = {trial.number for trial in trials_of(study) if trial.state.is_finished()}
+        self.live = sys.stderr.isatty()
+        self.done = 0
+        self.interrupted = False
+        self.width = shutil.get_terminal_size().columns
+
+    def begin(self) -> None:
+        """Show what is searched."""
+        sweep = self.sweep
+        objectives = ", ".join(f"{d} {name}" for name, d in zip(sweep.objectives, sweep.directions, strict=True))
+        enumerated = sweep.is_enumerated
+        how = "each point once" if enumerated else str(self.study.sampler)
+        pruner = type(self.study.pruner).__name__
+        total = len(trials_of(self.study)) if enumerated else sweep.options.n_trials
+        log.info("study      %s: %s trials, %s", self.study.study_name, total, objectives)
+        listed = "listed runs" if sweep.config.search.points else "nothing; one run"
+        log.info("space      %s", ", ".join(sweep.distributions) or listed)
+        log.info("search     %s, %s, %d worker(s)", how, pruner, sweep.options.n_jobs)
+        if not sweep.prunes:
+            log.info("           no pruning: it needs val_loss or val_accuracy as the only objective")
+        log.info("folder     %s", screen.relative(sweep.folder))
+        if self.known:
+            log.info("continued  %d trials are finished already", len(self.known))
+        log.info("")
+
+    def show(self) -> None:
+        """Show what has happened since the last call."""
+        trials = trials_of(self.study)
+        finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.known]
+        self._clear()
+        for trial in sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number)):
+            self.known.add(trial.number)
+            self.seen.append(trial)
+            log.info("%s", self._line(trial))
+        self.done = sum(trial.state in DONE for trial in trials)
+        if self.live:
+            sys.stderr.write(self._status(trials)[: self.width - 1])
+            sys.stderr.flush()
+
+    def stopped(self) -> None:
+        """After Ctrl-C, say how to go on."""
+        self.show()
+        self._clear()
+        if self.interrupted:
+            log.info("\nstopped after %d trials; the same command continues:\n  %s", self.done, _command_again())
+
+    def end(self) -> None:
+        """Show the result and write it down."""
+        self._clear()
+        best = best_first(self.study)
+        states = counts(self.study)
+        summary = [f"{states[TrialState.COMPLETE]} complete"]
+        summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
+        summary += [f"{states[TrialState.FAIL]} failed or cut off"] if states[TrialState.FAIL] else []
+        log.info("\ntrials     %s, in %s", ", ".join(summary), screen.minutes(time.monotonic() - self.started))
+        _write_results(self.study, self.sweep, best)
+        if len(self.sweep.objectives) > 1:
+            front = self.study.best_trials
+            log.info("Pareto front of %d trials:", len(front))
+            for trial in sorted(front, key=lambda trial: trial.values):
+                log.info("  %s", self._line(trial))
+        elif best:
+            log.info("best       #%d: %s %.5g", best[0].number, self.sweep.objectives[0], best[0].value)
+            log.info("command    %s", command_of_trial(best[0]))
+            log.info("model      %s", screen.relative(self.sweep.folder / str(best[0].number) / "model.keras"))
+        log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
+        if self.sweep.options.storage.startswith("sqlite"):
+            log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
+
+    def _line(self, trial: FrozenTrial) -> str:
+        epochs = Run(self.sweep.folder / str(trial.number)).epochs()
+        took = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
+        point = trial.params or trial.user_attrs.get("point", {})
+        parameters = " ".join(f"{name}={screen.brief(value)}" for name, value in point.items())
+        if trial.state == TrialState.FAIL:
+            return f"#{trial.number:<4d} failed  {trial.user_attrs.get('error', '')}"[:300]
+        if trial.state == TrialState.PRUNED:
+            return f"#{trial.number:<4d} pruned after {epochs} epoch(s)  {took}  {parameters}"
+        names = zip(self.sweep.objectives, trial.values, strict=True)
+        values = "  ".join(f"{name} {value:.5g}" for name, value in names)
+        marks = ""
+        if len(self.sweep.objectives) == 1 and best_first(self.study)[0].number == trial.number:
+            marks = "  best so far"
+        return f"#{trial.number:<4d} {values}  {epochs} epochs  {took}  {parameters}{marks}"
+
+    def _status(self, trials: list[FrozenTrial]) -> str:
+        states = counts(self.study)
+        total = len(trials) if self.sweep.is_enumerated else self.sweep.options.n_trials
+        text = (
+            f"{self.done}/{total} done, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed, "
+            f"{states[TrialState.RUNNING]} running"
+        )
+        here = [trial for trial in self.seen if trial.state in DONE]
+        if here:
+            left = (time.monotonic() - self.started) / len(here) * max(0, total - self.done)
+            text += f", {screen.minutes(left)} left"
+        if len(self.sweep.objectives) == 1 and (best := best_first(self.study)):
+            values = " ".join(f"{name}={screen.brief(value)}" for name, value in best[0].params.items())
+            text += f"; best {best[0].value:.5g} #{best[0].number} {values}"
+        return text
+
+    def _clear(self) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def command_of_trial(trial: FrozenTrial) -> str:
+    """Return the command that repeats a trial, without what only a sweep reads."""
+    overrides = trial.user_attrs.get("overrides", [])
+    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
+    return shlex.join(["python", "train.py", *kept])
+
+
+def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:
+    """Write optimization_results.yaml, with the stock plugin's keys and ours, and trials.csv."""
+
+    def about(trial: FrozenTrial) -> dict[str, Any]:
+        return {
+            "number": trial.number,
+            "folder": str(sweep.folder / str(trial.number)),
+            "command": command_of_trial(trial),
+        }
+
+    results: dict[str, Any] = {"name": "optuna"}
+    if len(sweep.objectives) > 1:
+        results["solutions"] = [{"params": t.params, "values": t.values, **about(t)} for t in study.best_trials]
+    elif best:
+        results |= {"best_params": best[0].params, "best_value": best[0].value, "best_trial": about(best[0])}
+    results |= {
+        "study_name": study.study_name,
+        "objectives": sweep.objectives,
+        "directions": sweep.directions,
+        "trials": {state.name.lower(): count for state, count in counts(study).items()},
+    }
+    with replacing(sweep.folder / "optimization_results.yaml") as temporary:
+        OmegaConf.save(OmegaConf.create(results), temporary)
+    _write_table(study, sweep)
+
+
+def _write_table(study: optuna.Study, sweep: Sweep) -> None:
+    """Write trials.csv, a row for each trial."""
+    titles = {"number": "number", "state": "state"}
+    titles |= {f"values_{name}": name for name in sweep.objectives}
+    titles |= {"duration": "seconds", "datetime_start": "started"}
+    titles |= {f"params_{name}": name for name in sweep.distributions}
+    titles |= {"user_attrs_error": "error"}
+    attributes = ("number", "state", "values", "duration", "datetime_start", "params", "user_attrs")
+    table = study.trials_dataframe(attributes).reindex(columns=list(titles))
+    table["duration"] = table["duration"].astype("timedelta64[ns]").dt.total_seconds()
+    # An integer stays one where other trials do not have its parameter.
+    table = table.convert_dtypes()
+    with replacing(sweep.folder / "trials.csv") as temporary:
+        table.to_csv(temporary, header=list(titles.values()), index=False)
+
+
+def _command_again() -> str:
+    return shlex.join(["python", *sys.orig_argv[1:]])

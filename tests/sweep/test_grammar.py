@@ -1,0 +1,175 @@
+"""The search space: what the grammar of overrides means to Optuna, and what a trial gets of it."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import ROOT
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.frozen import check_same, drop_removed_keys, record_settings
+from sweeper_digits.sweep.space import Sweep, contains, values_of
+
+MakeSweep = Callable[..., Sweep]
+
+
+@pytest.fixture
+def make_sweep() -> MakeSweep:
+    """Make the sweep of some arguments from the shipped conf/, without running it."""
+
+    def call(*arguments: str) -> Sweep:
+        fixed = [text for text in arguments if not re.search(r"[(]|,(?![^\[{]*[\]}])", text)]
+        with initialize_config_dir(str(ROOT / "conf")):
+            loader = GlobalHydra.instance().config_loader()
+            config = loader.load_configuration("config", fixed, RunMode.MULTIRUN)
+            return Sweep.of(config.hydra.sweeper, config, list(arguments), loader)
+
+    return call
+
+
+def only(sweep: Sweep) -> Any:
+    (distribution,) = sweep.distributions.values()
+    return distribution
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("model.dropout=0.1,0.3", CategoricalDistribution([0.1, 0.3])),
+        ("model.normalization=true,false", CategoricalDistribution([True, False])),
+        ("patience=null,3", CategoricalDistribution([None, 3])),
+        ("seed=range(1,4)", IntDistribution(1, 3)),
+        ("seed=range(1,9,3)", IntDistribution(1, 7, step=3)),
+        ("seed=range(9,1,-3)", IntDistribution(3, 9, step=3)),
+        ("seed=shuffle(range(1,4))", IntDistribution(1, 3)),
+        ("model.dropout=range(0.1,0.5,0.1)", FloatDistribution(0.1, 0.4, step=0.1)),
+        ("model.dropout=interval(0,1)", FloatDistribution(0, 1)),  # the key is a float, however the bounds are written
+        ("clean_fraction=interval(0,1)", FloatDistribution(0, 1)),
+        ("schedule.warmup_epochs=interval(0,2)", FloatDistribution(0, 2)),
+        ("model.dropout=tag(int,interval(0,1))", IntDistribution(0, 1)),
+        ("model.filters=interval(8,64)", IntDistribution(8, 64)),
+        ("model.filters=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
+        ("model.filters=interval(8.0,64.0)", IntDistribution(8, 64)),
+        ("optimizer.learning_rate=tag(log,interval(1e-4,1e-1))", FloatDistribution(1e-4, 1e-1, log=True)),
+        ("model.dropout=interval(0.1,0.1)", FloatDistribution(0.1, 0.1)),
+        ("optimizer=glob(ad*)", CategoricalDistribution(["adam", "adamw"])),
+    ],
+)
+def test_a_sweep_is_a_distribution(make_sweep: MakeSweep, argument: str, expected: object) -> None:
+    assert only(make_sweep(argument)) == expected
+
+
+def test_a_glob_is_all_options_of_a_group(make_sweep: MakeSweep) -> None:
+    options = {file.stem for file in (ROOT / "conf" / "optimizer").glob("*.yaml")}
+    assert set(only(make_sweep("optimizer=glob(*)")).choices) == options
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("seed=1,1", "seed=1,1: 1 is listed twice; list each value once"),
+        ("objective=val_loss,val_accuracy", "objective belongs to the study and cannot be searched"),
+        ("study=a,b", "study belongs to the study"),
+        ("seed=range(4,1)", "the range is empty"),
+        ("model.dropout=range(0.5,0.1,0.1)", "the range is empty"),
+        ("seed=range(1,4,0)", "seed=range.*zero"),
+        ("model.dropout=interval(0.5,0.1)", "from its lower bound to its upper one"),
+        ("optimizer.learning_rate=tag(log,interval(0,1))", "a logarithmic interval begins above 0"),
+        ("model.filters=interval(0.5,2)", "model.filters is an integer, and so are its bounds"),
+        ("model.dropout=glob(*)", "no option matches; glob"),
+        ("optimizer=glob(zzz*)", "no option matches"),
+        ("optimizer=interval(0,1)", "optimizer=.*no such option"),
+        ("data.paht=a,b", r"data\.paht: no option of the search space has this key"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(make_sweep: MakeSweep, argument: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make_sweep(argument)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "values"),
+    [
+        ("patience", "null,3", [None, 3]),
+        ("optimizer.global_clipnorm", "null,1", [None, 1.0]),
+        ("export", "[onnx],[onnx,tflite]", [["onnx"], ["onnx", "tflite"]]),
+        ("model.normalization", "true,false", [True, False]),
+        ("data.path", "a.npz,'a b.npz'", ["a.npz", "a b.npz"]),
+        ("data.path", r"""'a, b.npz',"it's.npz",'null','[x]'""", ["a, b.npz", "it's.npz", "null", "[x]"]),
+        ("data.path", r"a\,b.npz,c\ d.npz", ["a,b.npz", "c d.npz"]),
+    ],
+)
+def test_a_job_gets_each_choice_as_it_was_typed(make_sweep: MakeSweep, key: str, typed: str, values: list[Any]) -> None:
+    fixed = ["data=npz"] if key.startswith("data") else []
+    sweep = make_sweep(*fixed, f"{key}={typed}")  # data.path is mandatory, and searched all the same
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for point, value in zip(sweep.points(), values, strict=True):
+        study.enqueue_trial(point)
+        overrides = sweep.suggest(study.ask())
+        assert OmegaConf.select(sweep.compose(overrides), key) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [("patience=null", None), ("export=[onnx,tflite]", ["onnx", "tflite"]), ("from_run='a, \"b\" c'", 'a, "b" c')],
+)
+def test_a_job_gets_a_fixed_value_as_it_was_typed(make_sweep: MakeSweep, override: str, value: object) -> None:
+    sweep = make_sweep(override, "seed=1,2")
+    composed = sweep.compose(sweep.overrides({"seed": 1}))
+    assert OmegaConf.select(composed, override.partition("=")[0]) == value
+
+
+def test_the_command_line_overrides_a_search_file(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("search=quick", "optimizer=adam,sgd", "augmentation=none")
+    assert sweep.distributions["optimizer"] == CategoricalDistribution(["adam", "sgd"])
+    assert "augmentation" not in sweep.distributions and "augmentation=none" in sweep.arguments.fixed
+
+
+@pytest.mark.parametrize(
+    ("distribution", "inside", "outside"),
+    [
+        (CategoricalDistribution([None, "a", 1]), [None, "a", 1], ["b", 2]),
+        (IntDistribution(1, 7, step=3), [1, 4, 7], [0, 2, 10, "4", None, float("nan")]),
+        (FloatDistribution(0.1, 0.4, step=0.1), [0.1, 0.3, 0.4], [0.15, 0.5, None]),
+        (FloatDistribution(0, 1), [0, 0.5, 1], [-0.1, 1.1, "0.5", float("nan")]),
+    ],
+)
+def test_a_distribution_contains_what_it_can_draw(distribution: Any, inside: list[Any], outside: list[Any]) -> None:
+    assert all(contains(distribution, value) for value in inside)
+    assert not any(contains(distribution, value) for value in outside)
+    assert all(contains(distribution, value) for value in values_of(distribution) or [])
+
+
+def test_a_sweep_begun_before_functions_were_moved_and_keys_became_incidental_continues(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("seed=1,2", "epochs=3", "export=[onnx]")
+    study = optuna.create_study()
+    assert not check_same(study, sweep)
+    record_settings(study, sweep)
+    begun = study.user_attrs["sweep"]
+    begun["data"]["_target_"] = "sweeper_digits.data.load_mnist_5k"
+    begun["fixed overrides"] = ["epochs=3", "export=[tflite]", "tensorboard=True"]
+    study.set_user_attr("sweep", begun)
+    assert check_same(study, sweep)
+    with pytest.raises(UserError, match=r"other settings \(fixed overrides: was epochs=3, is epochs=4\)"):
+        check_same(study, make_sweep("seed=1,2", "epochs=4"))
+
+
+def test_a_copy_of_conf_with_keys_that_were_removed_composes(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path, dirs_exist_ok=True)
+    old = {"config.yaml": "gpus: 1 # more", "hydra/sweeper/study.yaml": "trials_per_worker: null # never"}
+    for name, line in old.items():
+        file = tmp_path / name
+        file.write_text(file.read_text().replace("search:\n", "search:\n  enqueue: []\n") + line + "\n")
+    drop_removed_keys(tmp_path)
+    for name in old:
+        assert (tmp_path / name).read_text().strip() == (ROOT / "conf" / name).read_text().strip()
