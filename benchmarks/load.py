@@ -47,7 +47,7 @@ def trial() -> None:
     def main(cfg: DictConfig) -> float:
         number, epochs = int(HydraConfig.get().job.num), int(os.environ["EPOCHS"])
         seconds = float(os.environ["MEAN"]) * np.random.default_rng(number).lognormal(-(SIGMA**2) / 2, SIGMA)
-        running = trial.running()
+        running = trial.current_trial()
         assert running is not None  # noqa: S101 - a sweep runs it
         started = time.time()
         for epoch in range(epochs):

@@ -46,5 +46,5 @@ def _with_past_run(arguments: list[str]) -> list[str]:
             given = "--config-path" in arguments
             conf = arguments[arguments.index("--config-path") + 1] if given else CONF
             folder = value.strip("'\"")
-            return recipe.overrides(recipe.of_folder(folder, recipe.composer(conf)), arguments)
+            return recipe.as_overrides(recipe.recipe_of_folder(folder, recipe.composer(conf)), arguments)
     return arguments

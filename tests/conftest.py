@@ -15,7 +15,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from sweeper_digits.data.digits import Digits, load_mnist_5k
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -58,10 +58,10 @@ def tiny(npz: Path) -> list[str]:
 @pytest.fixture
 def train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: list[str], request: pytest.FixtureRequest
-) -> Callable[..., Run]:
+) -> Callable[..., RunFolder]:
     """Call `python train.py` on the 300 digits, in this process, with further overrides."""
 
-    def call(*overrides: str, folder: str = "run", defaults: list[str] = tiny) -> Run:
+    def call(*overrides: str, folder: str = "run", defaults: list[str] = tiny) -> RunFolder:
         import train
         from sweeper_digits import command_line
 
@@ -72,7 +72,7 @@ def train(
             command_line.start(train.main)
         finally:
             GlobalHydra.instance().clear()
-        return Run(tmp_path / folder)
+        return RunFolder(tmp_path / folder)
 
     return call
 

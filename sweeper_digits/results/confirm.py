@@ -69,11 +69,11 @@ def train_points(sweep: Path, points: list[dict[str, object]], n_jobs: int) -> t
     command = [
         *(sys.executable, str(CONF.parent / "train.py"), "--multirun"),
         *(
-            f"study={recipe.text(name)}",
-            f"hydra.sweep.dir={recipe.text(str(folder))}",
-            f"search.points={recipe.text(str(file))}",
+            f"study={recipe.override_text(name)}",
+            f"hydra.sweep.dir={recipe.override_text(str(folder))}",
+            f"search.points={recipe.override_text(str(file))}",
         ),
-        f"objective={recipe.text(objectives)}",
+        f"objective={recipe.override_text(objectives)}",
         *(f"hydra.sweeper.n_jobs={n_jobs}", f"hydra.sweeper.keep_models={len(points)}", "hydra/sweeper/pruner=none"),
     ]
     return folder, _passing_signals_on(command)

@@ -11,7 +11,7 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.queue import DONE, Queue, counts, is_dead, trials_of
 from sweeper_digits.sweep.storage import open_storage, sqlite_file
 
@@ -97,7 +97,7 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
 
 
 def _stuck(result: Diagnosis, queue: Queue, folder: Path, trial: FrozenTrial) -> None:
-    metrics = Run(folder / str(trial.number)).read_metrics() or {}
+    metrics = RunFolder(folder / str(trial.number)).read_metrics() or {}
     value = metrics.get("objective")
     if metrics.get("state") == "finished" and value is not None:
         values = value if isinstance(value, list) else [value]

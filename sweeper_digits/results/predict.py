@@ -20,7 +20,7 @@ from sweeper_digits.options import Kaggle
 from sweeper_digits.results.ensemble import choose_members, weigh_members
 from sweeper_digits.results.submission import read_sample_ids, write_predictions
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import accuracy, confusion_matrix, log_loss
 from sweeper_digits.runs.record import Record
 from sweeper_digits.schema import Config, parse
@@ -89,7 +89,7 @@ def _show_data(digits: Digits, part: str, configs: list[Config]) -> None:
 
 def config_of(record: Record, compose: recipe.Compose) -> Config:
     """Return a run's config."""
-    return compose_config(recipe.overrides(recipe.recipe_of(record, compose)), compose)
+    return compose_config(recipe.as_overrides(recipe.recipe_of(record, compose)), compose)
 
 
 def configs_of(chosen: list[Record], compose: recipe.Compose) -> list[Config]:
@@ -152,7 +152,7 @@ def data_overrides(given: list[str], config: Config) -> list[str]:
         values = [f"path={config.data.path}", *values]
     keyed = [value if value.startswith("data.") else f"data.{value}" for value in values]
     pairs = [value.partition("=") for value in keyed]
-    return [f"data={name}", *(f"{key}={recipe.text(value)}" for key, _, value in pairs)]
+    return [f"data={name}", *(f"{key}={recipe.override_text(value)}" for key, _, value in pairs)]
 
 
 def average_probabilities(
@@ -239,7 +239,7 @@ def note_test(chosen: list[Record], probabilities: np.ndarray, labels: np.ndarra
         )
 
 
-def _load_model(run: Run) -> keras.Model:
+def _load_model(run: RunFolder) -> keras.Model:
     try:
         return keras.saving.load_model(run.model, compile=False)
     except Exception as error:  # zip, JSON, HDF5 and Keras errors

@@ -22,7 +22,7 @@ FOLD = re.compile(r"fold_([0-9]+)")
 METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
 
 
-class Run:
+class RunFolder:
     """One run's folder.
 
     Files, beside Hydra's .hydra/ and train.log:
@@ -48,18 +48,18 @@ class Run:
         self.exports = self.folder / "exports"
         self.tensorboard = self.folder / "tensorboard"
 
-    def fold(self, number: int) -> "Run":
+    def fold(self, number: int) -> "RunFolder":
         """Return the folder of one fold; make it if it is missing."""
         folder = self.folder / f"fold_{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        return Run(folder)
+        return RunFolder(folder)
 
-    def folds(self) -> list["Run"]:
+    def folds(self) -> list["RunFolder"]:
         """Return its folds, in order; none without split=kfold."""
         found = {int(match[1]): path for path in self.folder.glob("fold_*") if (match := FOLD.fullmatch(path.name))}
-        return [Run(found[number]) for number in sorted(found)]
+        return [RunFolder(found[number]) for number in sorted(found)]
 
-    def models(self) -> list["Run"]:
+    def models(self) -> list["RunFolder"]:
         """Return what has weights: the run itself, or its folds."""
         return [run for run in (self, *self.folds()) if run.model.exists()]
 

@@ -45,7 +45,7 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     return config
 
 
-def of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
+def recipe_of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
     """Return the recipe of the run in a folder; see `recipe_of`.
 
     Raises:
@@ -72,7 +72,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     skipped = {*INCIDENTAL, *leave_open}
     groups = [name for name in GROUPS if name in record.settings and name not in skipped]
     chosen = {name: record.settings[name] for name in groups if record.settings[name] != default[name]}
-    composed = dict(flatten(OmegaConf.to_container(compose(overrides(chosen)))))
+    composed = dict(flatten(OmegaConf.to_container(compose(as_overrides(chosen)))))
     values = {}
     for name, value in record.settings.items():
         if name in GROUPS or name.split(".")[0] in skipped or name.endswith("_target_"):
@@ -84,7 +84,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     return chosen | values
 
 
-def overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
+def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
     """Write a recipe as overrides, followed by those that the user gave; the user's win.
 
     An option that the user chooses replaces the recipe's option together with its values. Of a split, the values
@@ -97,12 +97,12 @@ def overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
         for name, value in recipe.items()
         if name not in keys and (name in LOCK or name.split(".")[0] not in keys)
     }
-    return [f"{name}={text(value)}" for name, value in kept.items()] + given
+    return [f"{name}={override_text(value)}" for name, value in kept.items()] + given
 
 
 def command_of(record: Record, compose: Compose) -> str:
     """Return the command line that repeats a run."""
-    return shlex.join(["python", "train.py", *overrides(recipe_of(record, compose))])
+    return shlex.join(["python", "train.py", *as_overrides(recipe_of(record, compose))])
 
 
 def experiment_of(record: Record, compose: Compose) -> str:
@@ -122,14 +122,14 @@ def experiment_of(record: Record, compose: Compose) -> str:
     return f"# @package _global_\n# From {record.name}: {result}.\n{body}"
 
 
-def text(value: Any) -> str:
+def override_text(value: Any) -> str:
     """Write a value as Hydra's command line takes it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{','.join(text(item) for item in value)}]"
+        return f"[{','.join(override_text(item) for item in value)}]"
     if isinstance(value, str) and not (SIMPLE.fullmatch(value) and value.lower() not in WORDS):
         return QuotedString(value, Quote.single).with_quotes()
     return str(value)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES
 
 # Keys in which repetitions of one configuration differ.
@@ -36,7 +36,7 @@ class Record:
         note: What is wrong with it, if something is.
     """
 
-    run: Run
+    run: RunFolder
     state: str
     settings: dict[str, Any] = field(default_factory=dict)
     overrides: set[str] = field(default_factory=set)
@@ -105,7 +105,7 @@ def read_run(folder: Path) -> Record:
     The saved validation predictions are not read: they are large, and of interest for few runs. A folder of another
     program gets the state `foreign`. A folder with a damaged file gets the state `unreadable` and a note of the damage.
     """
-    run = Run(folder)
+    run = RunFolder(folder)
     try:
         config = _load(folder / ".hydra" / "config.yaml")
         if not (isinstance(config, dict) and {"model", "optimizer", "split"} <= set(config)):
@@ -117,7 +117,7 @@ def read_run(folder: Path) -> Record:
         return Record(run, "unreadable", note=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _read_whole(run: Run, config: dict[str, Any]) -> Record:
+def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     choices = _load(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
     given = _load(run.folder / ".hydra" / "overrides.yaml") or []
     metrics = run.read_metrics()

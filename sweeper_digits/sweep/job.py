@@ -27,7 +27,7 @@ def attached() -> Iterator[None]:
     """
     hydra = HydraConfig.get()
     ours = str(hydra.sweeper.get("_target_")).endswith("StudySweeper")
-    if reporting.running() is not None or hydra.mode != RunMode.MULTIRUN or not ours:
+    if reporting.current_trial() is not None or hydra.mode != RunMode.MULTIRUN or not ours:
         yield
         return
     import optuna
@@ -41,12 +41,12 @@ def attached() -> Iterator[None]:
     running = running_trial(queue, trial)
     heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds)
     heartbeats.number = trial.number
-    reporting.set_running(running)
+    reporting.set_current_trial(running)
     try:
         yield
     finally:
         heartbeats.stop()
-        reporting.set_running(None)
+        reporting.set_current_trial(None)
     if running.pruned:
         raise optuna.TrialPruned()
 

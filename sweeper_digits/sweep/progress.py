@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
-from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.sweep.queue import DONE, best_first, counts, trials_of
 from sweeper_digits.sweep.space import Sweep
 
@@ -96,7 +96,7 @@ class Progress:
             log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
 
     def _line(self, trial: FrozenTrial) -> str:
-        epochs = Run(self.sweep.folder / str(trial.number)).epochs()
+        epochs = RunFolder(self.sweep.folder / str(trial.number)).epochs()
         took = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
         point = trial.params or trial.user_attrs.get("point", {})
         parameters = " ".join(f"{name}={screen.brief(value)}" for name, value in point.items())

@@ -56,7 +56,7 @@ class Sweep:
                 that do not match.
         """
         searched = (options.params or {}).items()
-        given = [f"{key}={value if isinstance(value, str) else recipe.text(value)}" for key, value in searched]
+        given = [f"{key}={value if isinstance(value, str) else recipe.override_text(value)}" for key, value in searched]
         objective = config.objective
         objectives = [objective] if isinstance(objective, str) else list(objective)
         schema.check_objectives(objectives)
@@ -121,10 +121,10 @@ class Sweep:
         given = [*self.arguments.fixed]
         for name, value in point.items():
             literal = isinstance(value, str) and value in self.arguments.literals.get(name, ())
-            given.append(f"{name}={value if literal else recipe.text(value)}")
+            given.append(f"{name}={value if literal else recipe.override_text(value)}")
         if "from_run" not in point:
             return given
-        return recipe.overrides(recipe.of_folder(point["from_run"], self.compose), given)
+        return recipe.as_overrides(recipe.recipe_of_folder(point["from_run"], self.compose), given)
 
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""

@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.queue import Queue, best_first, continued_by, trials_of
 from sweeper_digits.sweep.space import Sweep
@@ -88,7 +88,7 @@ def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Hear
 
 def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
     running = running_trial(queue, trial) if here else None
-    reporting.set_running(running)
+    reporting.set_current_trial(running)
     try:
         with _asking:
             overrides = sweep.suggest(trial)
@@ -108,7 +108,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
                 queue.fail_and_requeue(lost, " ".join(error.split()), sweep.options.max_retries)
             return  # its folder stays as it is, to be continued
     finally:
-        reporting.set_running(None)
+        reporting.set_current_trial(None)
     if queue.read(trial.number).state.is_finished():
         return  # its heartbeats had stopped: another worker has it, and continues from its folder
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
@@ -162,7 +162,7 @@ def outcome(
 def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
     """Return the folder of the latest trial that this one continues and that left something to continue."""
     for number in continued_by(queue.read(trial.number)):
-        before = Run(sweep.folder / str(number))
+        before = RunFolder(sweep.folder / str(number))
         if before.checkpoint.exists() or before.folds():
             return before.folder
     return None
@@ -184,5 +184,5 @@ def _keep_best_models(study: optuna.Study, sweep: Sweep) -> None:
 
 
 def _write_failure(folder: Path, error: str) -> None:
-    if folder.is_dir() and not Run(folder).metrics.exists():
-        Run(folder).write_metrics({"state": "failed", "error": error})
+    if folder.is_dir() and not RunFolder(folder).metrics.exists():
+        RunFolder(folder).write_metrics({"state": "failed", "error": error})

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from sweeper_digits.errors import Diverged, UserError
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.screen import minutes
 from sweeper_digits.training.reporting import RunningTrial
 
@@ -87,7 +87,7 @@ class History(keras.callbacks.Callback):
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
     """
 
-    def __init__(self, run: Run, epochs: int, images: int) -> None:
+    def __init__(self, run: RunFolder, epochs: int, images: int) -> None:
         super().__init__()
         self.run, self.epochs, self.images = run, epochs, images
         self.rows: list[dict[str, float]] = []
@@ -215,7 +215,7 @@ class Checkpoint(keras.callbacks.Callback):
         best: The best weights, which are saved and restored too.
     """
 
-    def __init__(self, run: Run, trainee: keras.Model, best: BestWeights) -> None:
+    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights) -> None:
         super().__init__()
         self.run, self.best = run, best
         # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
@@ -233,7 +233,7 @@ class Checkpoint(keras.callbacks.Callback):
         state |= {f"best_{i}": weights for i, weights in enumerate(self.best.weights)}
         self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.loss])})
 
-    def restore(self, source: Run) -> int:
+    def restore(self, source: RunFolder) -> int:
         """Take over the state of a killed run and return the epoch, from 0, to begin with.
 
         Raises:

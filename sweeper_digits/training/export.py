@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import EXPORTS, Config
 from sweeper_digits.training.models import build_cnn
 
@@ -37,7 +37,7 @@ def check_packages(formats: list[str]) -> None:
                 raise UserError(f"export={name}: the package {package} is missing; pip install '.[export]'")
 
 
-def export(config: Config, run: Run, images: np.ndarray) -> None:
+def export(config: Config, run: RunFolder, images: np.ndarray) -> None:
     """Write a run's model in each format of `config.export` into its exports/.
 
     The exported model computes in float32, whatever the precision of the training.

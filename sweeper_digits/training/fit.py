@@ -10,7 +10,7 @@ import numpy as np
 
 from sweeper_digits.data.digits import CLASSES
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import BY_EPOCH, Config
 from sweeper_digits.training import reporting
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report, Validation
@@ -38,7 +38,7 @@ class Fitted:
     probabilities: np.ndarray
 
 
-def fit(prepared: Prepared, folder: Run, source: Run | None = None) -> Fitted:
+def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) -> Fitted:
     """Train all epochs, and leave the best epoch's weights in the model unless the training was pruned.
 
     Args:
@@ -59,7 +59,7 @@ def fit(prepared: Prepared, folder: Run, source: Run | None = None) -> Fitted:
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
     history.begin_with(source.read_history()[:first_epoch] if source else [])
     validation = _validation(prepared)
-    trial = reporting.running()
+    trial = reporting.current_trial()
     callbacks = [*([validation] if validation else []), history, best, checkpoint]
     if trial:
         callbacks.append(Report(trial, config.epochs, reported_metric(config)))

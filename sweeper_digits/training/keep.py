@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.predictions import Predictions, by_class
 from sweeper_digits.training.feed import PREDICT_BATCH
 from sweeper_digits.training.fit import Fitted
@@ -20,7 +20,7 @@ TIMED = 2 * PREDICT_BATCH  # images
 SAMPLES = 30  # images in the picture of the augmentation
 
 
-def keep(prepared: Prepared, fitted: Fitted, folder: Run) -> dict[str, Any]:
+def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any]:
     """Write what a training leaves but metrics.json, and return the metrics of the best epoch.
 
     Of a pruned training only its metrics are kept, with `state` saying so.
@@ -69,7 +69,7 @@ def _prediction_time(model: keras.Model, images: np.ndarray) -> float:
     return round(1000 * min(times) / len(images), 6)
 
 
-def _draw(prepared: Prepared, fitted: Fitted, folder: Run, metrics: dict[str, Any]) -> None:
+def _draw(prepared: Prepared, fitted: Fitted, folder: RunFolder, metrics: dict[str, Any]) -> None:
     """Draw all pictures; one that fails costs a warning, not the run."""
     from sweeper_digits.training import figures  # imports matplotlib: not for runs without pictures
 

@@ -79,12 +79,12 @@ class RunningTrial:
 _running: RunningTrial | None = None
 
 
-def running() -> RunningTrial | None:
+def current_trial() -> RunningTrial | None:
     """Return the trial that this process trains, or None outside a sweep."""
     return _running
 
 
-def set_running(trial: RunningTrial | None) -> None:
+def set_current_trial(trial: RunningTrial | None) -> None:
     """Begin a trial, or end it with None."""
     global _running
     _running = trial

@@ -18,7 +18,7 @@ from sweeper_digits.data.digits import Digits, load
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import relative
 from sweeper_digits.training import reporting
@@ -49,7 +49,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
     started = time.perf_counter()
     if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
-    here = Run(folder)
+    here = RunFolder(folder)
     source = _source(config, in_sweep)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -78,7 +78,9 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
     return objective
 
 
-def train(config: Config, digits: Digits, parts: Parts, folder: Run, source: Run | None = None) -> dict[str, Any]:
+def train(
+    config: Config, digits: Digits, parts: Parts, folder: RunFolder, source: RunFolder | None = None
+) -> dict[str, Any]:
     """Train one model on one split and write all its files but metrics.json.
 
     Args:
@@ -103,31 +105,35 @@ def train(config: Config, digits: Digits, parts: Parts, folder: Run, source: Run
     return metrics
 
 
-def _source(config: Config, in_sweep: bool) -> Run | None:
-    source = Run(config.resume) if config.resume else None
+def _source(config: Config, in_sweep: bool) -> RunFolder | None:
+    source = RunFolder(config.resume) if config.resume else None
     # In a sweep, a trial may go on from folds that were all finished when its process died.
     if source and source.metrics.exists() and not in_sweep:
         raise UserError(f"resume={config.resume}: this run has finished; nothing is left to continue")
     return source
 
 
-def _train_parts(config: Config, digits: Digits, parts: list[Parts], here: Run, source: Run | None) -> dict[str, Any]:
+def _train_parts(
+    config: Config, digits: Digits, parts: list[Parts], here: RunFolder, source: RunFolder | None
+) -> dict[str, Any]:
     """Train on one split or on each fold; a trial that diverges returns a `state`."""
     try:
         if len(parts) == 1:
             return train(config, digits, parts[0], here, source)
         return _train_folds(config, digits, parts, here, source)
     except Diverged as error:
-        if (trial := reporting.running()) is None:
+        if (trial := reporting.current_trial()) is None:
             raise
         trial.diverge(error.epoch, config.epochs)
         return {"state": "diverged", "error": str(error)}
 
 
-def _train_folds(config: Config, digits: Digits, parts: list[Parts], here: Run, source: Run | None) -> dict[str, Any]:
+def _train_folds(
+    config: Config, digits: Digits, parts: list[Parts], here: RunFolder, source: RunFolder | None
+) -> dict[str, Any]:
     """Train each fold and return the means, with standard deviations as `<name>_std`."""
     folds = []
-    if trial := reporting.running():
+    if trial := reporting.current_trial():
         trial.splits = len(parts)
     for number, part in enumerate(parts):
         log.info("\nfold %d of %d", number + 1, len(parts))
@@ -148,7 +154,9 @@ def _train_folds(config: Config, digits: Digits, parts: list[Parts], here: Run, 
     return means | spreads | totals | {"folds": [{n: fold[n] for n in names} for fold in folds]}
 
 
-def _train_fold(config: Config, digits: Digits, parts: Parts, fold: Run, source: Run | None) -> dict[str, Any]:
+def _train_fold(
+    config: Config, digits: Digits, parts: Parts, fold: RunFolder, source: RunFolder | None
+) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     done = source.read_metrics() if source and source.model.exists() else None
     if source and done and done["state"] == "finished":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 
 Tool = Callable[..., str]
 SWEEP = Path("multirun/first")
@@ -31,7 +31,7 @@ def test_table_ranks_by_the_objective_and_shows_only_what_differs(tool: Tool) ->
         *("rank", "val_loss", "optimizer", "seed", "val_accuracy", "epochs", "seconds", "state", "folder")
     }
     for row in found:
-        assert Run(row["folder"]).read_metrics()["val_loss"] == row["val_loss"]
+        assert RunFolder(row["folder"]).read_metrics()["val_loss"] == row["val_loss"]
     assert {(row["optimizer"], row["seed"]) for row in found} == {("adam", 1), ("adam", 2), ("sgd", 1), ("sgd", 2)}
 
 

@@ -14,7 +14,7 @@ from sweeper_digits.command_line import CONF
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.results.predict import config_of, load_part
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import accuracy
 from sweeper_digits.runs.record import best_first, find_runs
 
@@ -39,7 +39,9 @@ def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Digits
     assert f"{trained} of them occur in the training data" in tool("predict", SWEEP, "--part", "all")
 
 
-def test_runs_that_locked_other_images_away_are_not_scored_together(tool: Tool, train: Callable[..., Run]) -> None:
+def test_runs_that_locked_other_images_away_are_not_scored_together(
+    tool: Tool, train: Callable[..., RunFolder]
+) -> None:
     train("split.test_size=0.2", "split.seed=5", "epochs=1", folder="other")
     with pytest.raises(SystemExit, match="locked different images away"):
         tool("predict", SWEEP, "other", "--top", "4")
@@ -57,7 +59,7 @@ def test_test_time_augmentation_averages_changed_copies(tool: Tool) -> None:
     assert 1e-3 < np.abs(one - two).max() < 0.9 and np.allclose(two.sum(axis=1), 1, atol=1e-4)
 
 
-def test_folds_count_as_their_mean(train: Callable[..., Run], tool: Tool, digits: Digits) -> None:
+def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, digits: Digits) -> None:
     run = train("split=kfold", "split.folds=2", "epochs=1", folder="folds")
     tool("predict", "folds", "--part", "all", "--out", "all.npz")
     both = [keras.saving.load_model(fold.model).predict(digits.images, verbose=0) for fold in run.folds()]

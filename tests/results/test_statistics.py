@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, find_runs
 
 Tool = Callable[..., str]
@@ -25,7 +25,7 @@ def test_seeds_are_grouped_and_noise_is_said(tool: Tool) -> None:
 
 
 def configuration(*values: float, seeds: range | None = None, split_seed: int = 0) -> Configuration:
-    runs = [Record(Run("nowhere"), "finished", {"split.seed": split_seed}) for _ in values]
+    runs = [Record(RunFolder("nowhere"), "finished", {"split.seed": split_seed}) for _ in values]
     return Configuration(runs, {(seed, 0): value for seed, value in zip(seeds or range(9), values, strict=False)})
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper_digits.runs.folder import Run, replacing
+from sweeper_digits.runs.folder import RunFolder, replacing
 
 
 def test_history_is_written_as_it_goes_and_survives_a_cut_row(tmp_path: Path) -> None:
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.append_history({"epoch": 1, "loss": 0.5})
     run.append_history({"epoch": 2, "loss": 0.25})
     with run.history.open("a") as stream:

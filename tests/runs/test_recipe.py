@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import command_line
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import read_run
 
 Tool = Callable[..., str]
@@ -31,11 +31,11 @@ def test_the_printed_command_repeats_the_best_exactly(tool: Tool) -> None:
     best = rows(tool, "multirun/first")[0]
     arguments = command.removeprefix("python train.py ").split() + ["hydra.run.dir=again"]
     subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], check=True, capture_output=True)
-    assert Run("again").read_metrics()["val_loss"] == best["val_loss"]
+    assert RunFolder("again").read_metrics()["val_loss"] == best["val_loss"]
     assert f"from_run={best['folder']} seed=1" in again
 
 
-def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train: Callable[..., Run]) -> None:
+def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train: Callable[..., RunFolder]) -> None:
     (sgd,) = [row["folder"] for row in rows(tool, "multirun/first") if (row["optimizer"], row["seed"]) == ("sgd", 2)]
     run = train(f"from_run={sgd}", "epochs=1", "optimizer=adam", folder="again", defaults=[])
     then, now = (yaml.safe_load((Path(folder) / ".hydra/config.yaml").read_text()) for folder in (sgd, run.folder))
@@ -49,7 +49,7 @@ def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train:
     "value", ["~/digits.zip", "Jos\u00e9's \\\\ files\\\\", "a,b", "null", "", "[x", "1e-3", None, True, 0.1, ["a b"]]
 )
 def test_recipes_survive_hydras_command_line(value: object) -> None:
-    (parsed,) = OverridesParser.create().parse_overrides([f"key={recipe.text(value)}"])
+    (parsed,) = OverridesParser.create().parse_overrides([f"key={recipe.override_text(value)}"])
     found = parsed.value()
     found = [str(item) for item in found] if isinstance(found, list) else found
     assert (found.text if hasattr(found, "text") else found) == value

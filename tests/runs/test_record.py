@@ -10,18 +10,18 @@ import pytest
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import build_table
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, best_first, read_run
 
 Tool = Callable[..., str]
 
 
 @pytest.fixture
-def run(swept: Path, tmp_path: Path) -> Run:
+def run(swept: Path, tmp_path: Path) -> RunFolder:
     """A whole run, to be damaged."""
     shutil.copytree(swept / "multirun" / "first" / "0", tmp_path / "0")
     assert read_run(tmp_path / "0").state == "finished"
-    return Run(tmp_path / "0")
+    return RunFolder(tmp_path / "0")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def run(swept: Path, tmp_path: Path) -> Run:
         (".hydra/config.yaml", lambda whole: b"a: [1"),
     ],
 )
-def test_a_damaged_file_makes_a_run_unreadable(run: Run, name: str, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_file_makes_a_run_unreadable(run: RunFolder, name: str, damage: Callable[[bytes], bytes]) -> None:
     file = run.folder / name
     file.write_bytes(damage(file.read_bytes() if file.exists() else b""))
     record = read_run(run.folder)
@@ -50,20 +50,20 @@ def test_a_damaged_file_makes_a_run_unreadable(run: Run, name: str, damage: Call
 
 
 @pytest.mark.parametrize("rest", [b"3,0.25", b"\0" * 100])  # of a kill, of a power cut
-def test_a_row_that_was_cut_short_is_left_out(run: Run, rest: bytes) -> None:
+def test_a_row_that_was_cut_short_is_left_out(run: RunFolder, rest: bytes) -> None:
     rows = run.read_history()
     run.history.write_bytes(run.history.read_bytes() + rest)
     assert read_run(run.folder).history == rows and run.epochs() == len(rows)
 
 
-def test_only_numbered_folders_are_folds(run: Run) -> None:
+def test_only_numbered_folders_are_folds(run: RunFolder) -> None:
     for name in ("fold_10", "fold_9", "fold_old", "fold_1.bak", "fold_\N{SUPERSCRIPT TWO}"):
         (run.folder / name).mkdir()
     assert [fold.folder.name for fold in run.folds()] == ["fold_9", "fold_10"]
     assert read_run(run.folder).state == "finished"
 
 
-def test_a_damaged_history_has_no_epochs(run: Run) -> None:
+def test_a_damaged_history_has_no_epochs(run: RunFolder) -> None:
     run.history.write_bytes(run.history.read_bytes().replace(b".", b"\0"))
     assert run.epochs() == 0
 
@@ -78,7 +78,7 @@ def test_a_damaged_history_has_no_epochs(run: Run) -> None:
         ("more", np.zeros(3), "arrays of shapes .*'more'.*; expected"),
     ],
 )
-def test_damaged_validation_predictions_are_refused(run: Run, name: str, value: np.ndarray, message: str) -> None:
+def test_damaged_validation_predictions_are_refused(run: RunFolder, name: str, value: np.ndarray, message: str) -> None:
     with np.load(run.validation) as archive:
         arrays = dict(archive)
     assert len(arrays["labels"]) == 36
@@ -90,12 +90,12 @@ def test_damaged_validation_predictions_are_refused(run: Run, name: str, value: 
 
 def test_values_that_are_not_finite_are_not_ranked() -> None:
     def record(value: float) -> Record:
-        return Record(Run("nowhere"), "finished", metrics={"val_loss": value})
+        return Record(RunFolder("nowhere"), "finished", metrics={"val_loss": value})
 
     worse, better = record(0.2), record(0.1)
     broken = [record(value) for value in (float("nan"), float("-inf"), float("inf"))]
     assert best_first([*broken, worse, better], "val_loss") == [better, worse]
-    folds = Record(Run("nowhere"), "finished", metrics={"folds": [{"val_loss": 0.1}, {"val_loss": float("nan")}]})
+    folds = Record(RunFolder("nowhere"), "finished", metrics={"folds": [{"val_loss": 0.1}, {"val_loss": float("nan")}]})
     assert list(folds.samples("val_loss").values()) == [0.1]
 
 
@@ -105,7 +105,7 @@ def test_compare_goes_on_over_damaged_runs(tool: Tool) -> None:
     history = sweep / "1" / "history.csv"
     history.write_bytes(history.read_bytes().replace(b".", b"\0"))
     best = json.loads(tool("compare", str(sweep), "--json"))[0]["folder"]
-    validation = Run(best).validation
+    validation = RunFolder(best).validation
     with np.load(validation) as archive:
         np.savez(validation, **(dict(archive) | {"labels": np.full(36, 200)}))
     out = tool("compare", str(sweep))

@@ -20,7 +20,7 @@ import yaml
 from conftest import ROOT
 from optuna.trial import TrialState
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 
 PRUNERS = ["none", "median", "percentile", "hyperband", "successive_halving", "patient", "wilcoxon"]
 COMPLETE, PRUNED, FAIL, WAITING, RUNNING = (
@@ -62,8 +62,8 @@ class Sweeps:
     def states(self, name: str = "sweep") -> dict[TrialState, int]:
         return dict(Counter(trial.state for trial in self.study(name).trials))
 
-    def trial_folder(self, number: int, name: str = "sweep") -> Run:
-        return Run(self.folder / "multirun" / name / str(number))
+    def trial_folder(self, number: int, name: str = "sweep") -> RunFolder:
+        return RunFolder(self.folder / "multirun" / name / str(number))
 
     def wait_for(self, happened: Callable[[], bool], seconds: float = 90) -> None:
         end = time.monotonic() + seconds
@@ -86,7 +86,7 @@ def sweeps(tmp_path: Path, tiny: list[str]) -> Iterator[Sweeps]:
 
 @pytest.fixture
 def in_process(
-    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: list[str]
+    train: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: list[str]
 ) -> Callable[..., Sweeps]:
     """Run a worker in this process, without a supervisor: fast, for what needs no queue and no kill."""
 
@@ -468,7 +468,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
         (["seed=1,2", "hydra.sweeper.storage=sqlite:////dev/null/x.db"], "study cannot be opened: .*/dev/null"),
     ],
 )  # fmt: skip
-def test_bad_sweeps_are_one_line(train: Callable[..., Run], overrides: list[str], message: str) -> None:
+def test_bad_sweeps_are_one_line(train: Callable[..., RunFolder], overrides: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as caught:
         train("--multirun", *overrides)
     text = str(caught.value)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 
-Train = Callable[..., Run]
+Train = Callable[..., RunFolder]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_unwritable_folder_is_one_line(
 
 
 def test_full_disk_is_one_line(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Run, row: dict[str, float]) -> None:
+    def full(self: RunFolder, row: dict[str, float]) -> None:
         raise OSError(28, "No space left on device", str(self.history))
 
-    monkeypatch.setattr(Run, "append_history", full)
+    monkeypatch.setattr(RunFolder, "append_history", full)
     with pytest.raises(SystemExit, match=r"history.csv: No space left on device"):
         train()
 
@@ -73,7 +73,7 @@ def test_full_disk_is_one_line(train: Train, monkeypatch: pytest.MonkeyPatch) ->
 def test_diverging_training_stops_and_keeps_its_history(train: Train) -> None:
     with pytest.raises(SystemExit, match=r"became (nan|inf) in epoch \d: training diverged; lower"):
         train("optimizer=sgd", "optimizer.learning_rate=1e37", "schedule=constant", folder="nan")
-    run = Run(Path("nan"))
+    run = RunFolder(Path("nan"))
     assert len(run.read_history()) >= 1 or run.history.read_text().count("\n") >= 2
     assert not run.metrics.exists() and not run.model.exists()
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 
 
 @pytest.mark.parametrize("name", ["saved_model", "onnx", "tflite"])
-def test_exports_predict_as_the_model_does(train: Callable[..., Run], name: str) -> None:
+def test_exports_predict_as_the_model_does(train: Callable[..., RunFolder], name: str) -> None:
     if name == "onnx":
         pytest.importorskip("tf2onnx", reason="needs pip install '.[export]'")
         pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
@@ -20,17 +20,19 @@ def test_exports_predict_as_the_model_does(train: Callable[..., Run], name: str)
     assert "probabilities within" in (run.folder / "train.log").read_text()
 
 
-def test_a_wrong_export_does_not_count_as_written(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_export_does_not_count_as_written(
+    train: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sweeper_digits.training import export as exporting
 
     monkeypatch.setattr(exporting, "_saved_model", lambda model, path: lambda images: np.full((len(images), 10), 0.1))
     with pytest.raises(SystemExit, match="its probabilities differ"):
         train("export=[saved_model]", "epochs=1")
-    assert not Path("run/exports/saved_model").exists() and Run("run").read_metrics()["state"] == "finished"
+    assert not Path("run/exports/saved_model").exists() and RunFolder("run").read_metrics()["state"] == "finished"
 
 
 def test_unknown_and_uninstalled_exports_are_said_before_training(
-    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sweeper_digits import schema
 

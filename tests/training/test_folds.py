@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 
-Train = Callable[..., Run]
+Train = Callable[..., RunFolder]
 
 
 def test_kfold_reports_mean_and_deviation_of_its_folds(train: Train) -> None:

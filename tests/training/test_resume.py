@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import callbacks
 
-Train = Callable[..., Run]
+Train = Callable[..., RunFolder]
 
 
 START = """
@@ -50,7 +50,7 @@ def stop_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks.History, "on_epoch_begin", begin)
 
 
-def check_resumed(train: Train, whole: Run, killed: Run) -> None:
+def check_resumed(train: Train, whole: RunFolder, killed: RunFolder) -> None:
     """Continue a killed run and compare its history and weights with the same run that was never killed."""
     assert killed.checkpoint.exists() and not killed.metrics.exists()
     resumed = train("resume=killed", folder="resumed", defaults=[])
@@ -62,7 +62,7 @@ def check_resumed(train: Train, whole: Run, killed: Run) -> None:
     assert not resumed.checkpoint.exists()
 
 
-def without_times(run: Run) -> list[dict[str, float]]:
+def without_times(run: RunFolder) -> list[dict[str, float]]:
     times = ("seconds", "images_per_second")
     return [{key: value for key, value in row.items() if key not in times} for row in run.read_history()]
 
@@ -89,7 +89,7 @@ def test_killed_run_continues_as_if_never_killed(train: Train, tiny: list[str], 
         while not process.stdout.readline().startswith("READY"):
             assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
-    check_resumed(train, whole, Run(tmp_path / "killed"))
+    check_resumed(train, whole, RunFolder(tmp_path / "killed"))
 
 
 @pytest.mark.parametrize("options", [["optimizer.use_ema=true", "optimizer=rmsprop"], ["precision=float16"]])
@@ -101,7 +101,7 @@ def test_all_state_of_an_optimizer_is_continued(
     with pytest.raises(SystemExit):
         train(*LONG, *options, folder="killed")
     monkeypatch.undo()
-    check_resumed(train, whole, Run(tmp_path / "killed"))
+    check_resumed(train, whole, RunFolder(tmp_path / "killed"))
 
 
 def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

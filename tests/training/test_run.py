@@ -16,12 +16,12 @@ from hydra import compose, initialize_config_dir
 from sweeper_digits import schema
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.data.split import Parts, splits
-from sweeper_digits.runs.folder import Run
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training.fit import fit
 from sweeper_digits.training.keep import keep
 from sweeper_digits.training.prepare import prepare
 
-Train = Callable[..., Run]
+Train = Callable[..., RunFolder]
 
 
 def configured(*overrides: str) -> schema.Config:
@@ -30,7 +30,7 @@ def configured(*overrides: str) -> schema.Config:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> tuple[Run, subprocess.CompletedProcess[str]]:
+def whole(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> tuple[RunFolder, subprocess.CompletedProcess[str]]:
     """One run as a user starts it, on the 300 digits, with everything on."""
     folder = tmp_path_factory.mktemp("whole")
     arguments = ["data=npz", f"data.path={npz}", "epochs=12", "batch_size=20", "model=small", "hydra.run.dir=run"]
@@ -39,10 +39,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> tuple[Run, sub
         [sys.executable, str(ROOT / "train.py"), *arguments], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    return Run(folder / "run"), done
+    return RunFolder(folder / "run"), done
 
 
-def test_a_run_learns_and_its_numbers_agree(whole: tuple[Run, object], digits: Digits) -> None:
+def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object], digits: Digits) -> None:
     run, _ = whole
     metrics, history = run.read_metrics(), run.read_history()
     assert [row["epoch"] for row in history] == list(range(1, 13))
@@ -57,14 +57,14 @@ def test_a_run_learns_and_its_numbers_agree(whole: tuple[Run, object], digits: D
     assert {"python", "keras", "tensorflow", "numpy"} <= set(metrics["versions"])
 
 
-def test_metrics_name_the_commit_of_the_code(whole: tuple[Run, object]) -> None:
+def test_metrics_name_the_commit_of_the_code(whole: tuple[RunFolder, object]) -> None:
     run, _ = whole
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     commit = run.read_metrics()["git_commit"]
     assert commit in (head.stdout.strip(), f"{head.stdout.strip()}+changes") if head.returncode == 0 else commit is None
 
 
-def test_saved_model_gives_the_best_epochs_loss(whole: tuple[Run, object], digits: Digits) -> None:
+def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object], digits: Digits) -> None:
     from sweeper_digits.options import Holdout
 
     run, _ = whole
@@ -76,7 +76,7 @@ def test_saved_model_gives_the_best_epochs_loss(whole: tuple[Run, object], digit
     assert loss == pytest.approx(run.read_metrics()["val_loss"], rel=0.02)
 
 
-def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[Run, object]) -> None:
+def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[RunFolder, object]) -> None:
     run, _ = whole
     names = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     pictures = ("augmentation", "confusion_matrix", "labels", "learning_curves", "mistakes")
@@ -95,7 +95,7 @@ def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[Run, object]) -> N
         assert (run.figures / f"{name}.png").stat().st_size > 5_000
 
 
-def test_the_screen_shows_the_run_and_no_noise(whole: tuple[Run, subprocess.CompletedProcess[str]]) -> None:
+def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> None:
     _, done = whole
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -108,7 +108,7 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[Run, subprocess.Comp
 def test_each_step_can_be_called_alone(digits: Digits, tmp_path: Path) -> None:
     config = configured("model=small", "model.filters=4", "epochs=2", "batch_size=32", "figures=false")
     prepared = prepare(config, digits, next(splits(config.split, digits.labels)))
-    folder = Run(tmp_path)
+    folder = RunFolder(tmp_path)
     fitted = fit(prepared, folder)
     metrics = keep(prepared, fitted, folder)
     assert fitted.history == folder.read_history() and fitted.probabilities.shape == (45, 10)
@@ -146,7 +146,7 @@ def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.Monkey
     assert len(traced) == 1
 
 
-def test_a_process_forgets_the_models_that_it_trained(train: Callable[..., Run]) -> None:
+def test_a_process_forgets_the_models_that_it_trained(train: Callable[..., RunFolder]) -> None:
     def graphs() -> int:
         gc.collect()
         return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
@@ -199,10 +199,10 @@ def test_other_backends_train_models_that_tensorflow_loads(
     options = ["hydra.run.dir=run", "epochs=6", "optimizer.learning_rate=0.01", "augmentation=elastic"]
     done = command(*tiny, *options, "clean_fraction=0.2", KERAS_BACKEND=backend)
     assert done.returncode == 0, done.stderr
-    metrics, history = Run(tmp_path / "run").read_metrics(), Run(tmp_path / "run").read_history()
+    metrics, history = RunFolder(tmp_path / "run").read_metrics(), RunFolder(tmp_path / "run").read_history()
     assert history[-1]["loss"] < history[0]["loss"] and backend in metrics["versions"]
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    saved = Run(tmp_path / "run").read_validation()
+    saved = RunFolder(tmp_path / "run").read_validation()
     probabilities = model.predict(digits.images[saved.images], verbose=0)
     np.testing.assert_allclose(probabilities, saved.probabilities, atol=2e-3)  # saved as float16 logarithms
 
