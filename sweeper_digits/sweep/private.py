@@ -5,11 +5,12 @@ heartbeats or locks silently do nothing.
 """
 
 from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf
 from optuna.storages import get_storage  # puts Optuna's cache in front of a database; documented as internal
 from optuna.storages._heartbeat import BaseHeartbeat  # what Optuna takes for a storage with heartbeats
 from optuna.storages._rdb.models import TrialModel
 
-__all__ = ["BaseHeartbeat", "get_storage"]
+__all__ = ["BaseHeartbeat", "get_storage", "start_ray"]
 
 USED = {
     # `fail_stale_trials` asks the storage in front for it.
@@ -21,3 +22,14 @@ USED = {
 }
 if missing := [name for name, found in USED.items() if not found]:
     raise ImportError(f"the installed optuna or hydra-core lacks {', '.join(missing)}; see constraints.txt")
+
+
+def start_ray(options: DictConfig) -> None:
+    """Start or join a Ray cluster as Hydra's launcher does, which has no public function for it.
+
+    Raises:
+        ImportError: The installed launcher does it in another way.
+    """
+    from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray as start  # only here: it imports Ray
+
+    start(OmegaConf.create(OmegaConf.to_container(options, resolve=True)))

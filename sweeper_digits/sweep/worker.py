@@ -15,11 +15,11 @@ from typing import Any
 import optuna
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.job import Heartbeats, running_trial
+from sweeper_digits.sweep.private import start_ray
 from sweeper_digits.sweep.queue import Queue, best_first, continued_by, trials_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import open_study
@@ -56,10 +56,7 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
         _run_trials(queue, sweep, launcher, heartbeats)
         return
     if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
-        # Ray's launcher has no public function for it; the import fails loudly where a new version has none at all.
-        from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
-
-        start_ray(OmegaConf.create(OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)))
+        start_ray(launcher.ray_cfg.init)
     slots = [
         threading.Thread(target=_run_trials, args=(queue, sweep, launcher, None)) for _ in range(sweep.options.n_jobs)
     ]
