@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits import options, schema
 from sweeper_digits.errors import UserError
 from sweeper_digits.training.models import build_cnn
+from tests.conftest import ROOT
 
 CONF = ROOT / "conf"
 GROUPS = ["data", "model", "optimizer", "schedule", "augmentation", "split", "search", "experiment"]

@@ -16,7 +16,6 @@ import optuna
 import psutil
 import pytest
 import yaml
-from conftest import ROOT
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from sweeper_digits.results import compare, report
@@ -24,6 +23,7 @@ from sweeper_digits.results.compare import Configuration
 from sweeper_digits.runs import record as records
 from sweeper_digits.runs.folder import Run
 from sweeper_digits.runs.record import Record
+from tests.conftest import ROOT
 
 Tool = Callable[..., str]
 SWEEP = Path("multirun/first")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ROOT
 from optuna.trial import TrialState
 
 from sweeper_digits.training.reporting import RunningTrial
+from tests.conftest import ROOT
 
 COMPLETE, WAITING = TrialState.COMPLETE, TrialState.WAITING
 

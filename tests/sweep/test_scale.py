@@ -18,11 +18,11 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
-from conftest import ROOT
 from optuna.trial import TrialState
 from sqlalchemy import text
 
 from sweeper_digits.sweep.storage import open_storage
+from tests.conftest import ROOT
 
 PASSWORD = "s3cret-w0rd"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(p).parent for p in [shutil.which("initdb")] if p]

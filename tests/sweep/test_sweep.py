@@ -17,10 +17,10 @@ import optuna
 import psutil
 import pytest
 import yaml
-from conftest import ROOT
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import Run
+from tests.conftest import ROOT
 
 PRUNERS = ["none", "median", "percentile", "hyperband", "successive_halving", "patient", "wilcoxon"]
 COMPLETE, PRUNED, FAIL, WAITING, RUNNING = (

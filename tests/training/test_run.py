@@ -16,10 +16,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.runs.folder import Run
+from tests.conftest import ROOT
 
 Train = Callable[..., Run]
 
