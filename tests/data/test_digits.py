@@ -4,7 +4,9 @@ import gzip
 import io
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5, 9])
 
 
-def csv(header: list[str], rows: list[list[object]]) -> bytes:
+def csv(header: list[str], rows: list[list[Any]]) -> bytes:
     return ("\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n").encode()
 
 
@@ -163,7 +165,7 @@ def test_bad_arrays_are_refused(tmp_path: Path, images: np.ndarray, message: str
         (lambda raw: gzip.compress(raw[:6]), "cut short"),
     ],
 )
-def test_bad_idx_is_refused(tmp_path: Path, change: object, message: str) -> None:
+def test_bad_idx_is_refused(tmp_path: Path, change: Callable[[bytes], bytes], message: str) -> None:
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS))
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(change(idx(IMAGES)))
     with pytest.raises(UserError, match=message):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -29,7 +30,7 @@ Tool = Callable[..., str]
 SWEEP = Path("multirun/first")
 
 
-def rows(tool: Tool, *arguments: str) -> list[dict[str, object]]:
+def rows(tool: Tool, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(tool("compare", *arguments, "--json"))
 
 
@@ -254,7 +255,9 @@ def test_confirm_on_folds_keeps_the_test_part_locked_and_apart_from_seeds(tool: 
 
 def test_doctor_finds_and_repairs(tool: Tool) -> None:
     study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
-    gone = f"{os.uname().nodename}:999999:1.00"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    gone = f"{os.uname().nodename}:{ended.pid}:1.00"
     for _ in range(2):
         study.ask().set_user_attr("worker", gone)
     shutil.copytree(SWEEP / "0", SWEEP / "4")  # has finished, but was never told

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.errors import UserError
 from sweeper_digits.results import predict
-from sweeper_digits.runs import predictions
+from sweeper_digits.runs import predictions, recipe
 from sweeper_digits.runs import record as records
 from sweeper_digits.runs.folder import Run
 from sweeper_digits.runs.predictions import Predictions
@@ -86,7 +86,7 @@ def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Digits
     out = tool("predict", SWEEP, "--top", "2")
     assert "60 images (test)" in out and "0 of them occur in the training data" in out
     first, second = records.best_first(records.find([SWEEP]), "val_loss")[:2]
-    config = predict.config_of(first, predict.recipes.composer(predict_conf()))
+    config = predict.config_of(first, recipe.composer(predict_conf()))
     test, _ = predict.images_of([config], "test")
     both = [keras.saving.load_model(r.run.model).predict(test.images, verbose=0) for r in (first, second)]
     accuracy = predictions.accuracy(np.mean(both, axis=0), test.labels)

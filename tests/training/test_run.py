@@ -65,7 +65,7 @@ def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.Monkey
     """A variable made while it is traced would make TensorFlow trace it again: half a second for each trial."""
     traced = []
     step = keras.Model.train_step
-    monkeypatch.setattr(keras.Model, "train_step", lambda self, data: traced.append(1) or step(self, data))
+    monkeypatch.setattr(keras.Model, "train_step", lambda self, data: traced.append(1) or step(self, data))  # type: ignore[func-returns-value]
     train()
     assert len(traced) == 1
 
@@ -301,7 +301,7 @@ def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, mo
     from sweeper_digits.training import callbacks
 
     def dies_in(epoch: int) -> Callable[..., None]:
-        def begin(self: callbacks.History, now: int, logs: object = None) -> None:
+        def begin(self: callbacks.History, now: int, logs: dict[str, float] | None = None) -> None:
             original(self, now, logs)
             if now == epoch:
                 raise KeyboardInterrupt
