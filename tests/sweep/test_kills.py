@@ -87,7 +87,7 @@ SPACES = {
 # What is killed, and how often each is drawn.
 TARGETS = {"worker": 5, "workers": 3, "tree": 1, "supervisor": 1}
 # The share of kills that do not wait for a trial to run: they hit processes that start, or set up the study.
-ANYWHERE = 0.3
+ANYWHERE = 0.4
 
 
 @pytest.mark.parametrize("space", SPACES)
