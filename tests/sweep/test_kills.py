@@ -88,6 +88,9 @@ SPACES = {
 TARGETS = {"worker": 5, "workers": 3, "tree": 1, "supervisor": 1}
 # The share of kills that do not wait for a trial to run: they hit processes that start, or set up the study.
 ANYWHERE = 0.4
+# Interrupted trials of a sweep that may be left out, because their supervisor was killed after it had failed them and
+# before it had queued them again.
+LOST = 1
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -171,9 +174,8 @@ def check_finished(sweeps: Sweeps, name: str, enumerated: bool) -> None:
     if enumerated:
         assert {trial.params["seed"] for trial in complete} == set(range(5))
     histories = {trial.number: trial.system_attrs.get("retry_history", []) for trial in trials}
-    for trial in trials:
-        if trial.state == FAIL:
-            assert [trial.number for history in histories.values() if trial.number in history], trial
+    continued = set(itertools.chain(*histories.values()))
+    assert len([trial for trial in trials if trial.state == FAIL and trial.number not in continued]) <= LOST
     for trial in complete:
         check_continued(sweeps, trial.number, histories[trial.number], EPOCHS, name)
 
