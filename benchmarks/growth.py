@@ -3,8 +3,9 @@
     python benchmarks/growth.py [--trials 300]
 
 One worker trains that many trials of the small model, two epochs each, on 1,000 of the 5,000 digits. Its memory is
-read when each trial ends, its time from the study; both are shown for the first and the last trials. What is outside of
-`fit` is the time from one trial's begin to the next one's, without what `fit` took.
+read when each trial ends, its time from the study; both are shown for the first and the last trials. The first ten of
+more than 30 are left out, since what is loaded once is loaded then. What is outside of `fit` is the time from one
+trial's begin to the next one's, without what `fit` took.
 """
 
 import argparse
@@ -23,7 +24,8 @@ import psutil
 from optuna.trial import TrialState
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = 20  # trials on each side; the first ten are left out, since what is loaded once is loaded then
+SHOWN = 20  # trials on each side
+WARM_UP = 10  # trials
 # Names the file for the times of `fit`: the sweep and its worker are this program too, with a clock around `fit`.
 CLOCK = "GROWTH_CLOCK"
 
@@ -99,11 +101,13 @@ def main() -> None:
         ("time of a trial", seconds, "s"),
         ("outside of fit", outside, "s"),
     ):
-        first, last = values[10 : 10 + SHOWN], values[-SHOWN:]
+        skipped = WARM_UP if len(values) > WARM_UP + SHOWN else 0
+        first, last = values[skipped : skipped + SHOWN], values[-SHOWN:]
         digits_shown = 0 if unit == "MiB" else 2
         print(
-            f"{name:16s} trials 10 to {10 + SHOWN}: {statistics.median(first):.{digits_shown}f} {unit}, "
-            f"last {SHOWN}: {statistics.median(last):.{digits_shown}f} {unit}, "
+            f"{name:16s} trials {skipped} to {skipped + len(first)}: "
+            f"{statistics.median(first):.{digits_shown}f} {unit}, "
+            f"last {len(last)}: {statistics.median(last):.{digits_shown}f} {unit}, "
             f"{statistics.median(last) / statistics.median(first):.3f} times"
         )
 

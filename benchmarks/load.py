@@ -21,44 +21,21 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import sleeper
+
 SIGMA = 0.6  # of the logarithm: one trial in six takes twice the median or more
+# Without the learning rate, by which a sleeping trial's loss differs.
 SPACE = [
     "optimizer=adamw,rmsprop,nadam",
-    "optimizer.learning_rate=tag(log,interval(1e-4,1e-2))",
+    "optimizer.weight_decay=tag(log,interval(1e-4,1e-2))",
     "model.dropout=interval(0,0.5)",
     "model.dense_units=range(32,256)",
 ]
-
-
-def trial() -> None:
-    """Be one Hydra job: sleep and report, epoch after epoch."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    from sweeper_digits import command_line, schema  # noqa: F401 - they register themselves with Hydra
-    from sweeper_digits.sweep import plugin as sweeper  # noqa: F401 - they register themselves with Hydra
-    from sweeper_digits.training import reporting as trial
-
-    @hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=[])
-    def main(cfg: DictConfig) -> float:
-        number, epochs = int(HydraConfig.get().job.num), int(os.environ["EPOCHS"])
-        seconds = float(os.environ["MEAN"]) * np.random.default_rng(number).lognormal(-(SIGMA**2) / 2, SIGMA)
-        running = trial.current_trial()
-        assert running is not None  # noqa: S101 - a sweep runs it
-        started = time.time()
-        for epoch in range(epochs):
-            # Until its end by the clock: what reporting takes is not slept on top of it.
-            time.sleep(max(0.0, started + seconds * (epoch + 1) / epochs - time.time()))
-            running.epoch(1.0, epoch, epochs)
-        with Path(os.environ["TIMES"]).open("a") as stream:
-            stream.write(f"{os.getpid()},{started},{started + seconds}\n")
-        return float(cfg.model.dropout)
-
-    main()
 
 
 def run_many(storage: str, workers: int, trials: int, epochs: int, mean: float) -> None:
@@ -67,23 +44,23 @@ def run_many(storage: str, workers: int, trials: int, epochs: int, mean: float) 
 
     name = f"load-{os.getpid()}"
     with tempfile.TemporaryDirectory() as folder:
-        times = Path(folder) / "times.csv"
-        command = [sys.executable, __file__, "--trial", "-m", f"study={name}", *SPACE]
-        command += [f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.n_jobs={workers}"]
-        environment = os.environ | {"TIMES": str(times), "MEAN": str(mean), "EPOCHS": str(epochs)}
+        command = [sys.executable, sleeper.__file__, "-m", f"study={name}", *SPACE, f"epochs={epochs}"]
+        command += ["optimizer.learning_rate=0.01", f"hydra.sweeper.n_trials={trials}"]
+        command += [f"hydra.sweeper.n_jobs={workers}"]
+        environment = os.environ | {"SLEEPER_SECONDS": str(mean), "SLEEPER_SIGMA": str(SIGMA)}
         started = time.perf_counter()
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         wall = time.perf_counter() - started
         if done.returncode:
             sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
-        rows = [line.split(",") for line in times.read_text().splitlines()]
+        finished = sleeper.read_metrics(Path(folder) / "multirun" / name)
         errors = sum(
             line.startswith("[") and "ERROR" in line
             for log in Path(folder).glob(f"multirun/{name}/worker-*.log")
             for line in log.read_text().splitlines()
         )
-    spans = [(pid, float(begin), float(end)) for pid, begin, end in rows]
-    first: dict[str, float] = {}
+    spans = [(trial["pid"], trial["began"], trial["began"] + trial["slept"]) for trial in finished]
+    first: dict[float, float] = {}
     for pid, begin, _ in spans:
         first[pid] = min(begin, first.get(pid, begin))
     left, right = max(first.values()), max(begin for _, begin, _ in spans)
@@ -132,30 +109,26 @@ def latencies(storage_url: str, size: int, epochs: int) -> dict[str, float]:
     fresh.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     taken: dict[str, list[float]] = {}
 
-    def timed(label: str, call: Callable[[], object]) -> None:
+    def timed(label: str, call: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
-        call()
+        result = call(*arguments)
         taken.setdefault(label, []).append(1000 * (time.perf_counter() - began))
+        return result
 
-    timed("load", lambda: fresh.get_trials(deepcopy=False))
+    timed("load", fresh.get_trials, False)
     for _ in range(10):
-        asked: list[optuna.Trial] = []
-        timed("ask", lambda asked=asked: asked.append(fresh.ask()))
-        timed("suggest", lambda asked=asked: suggest(asked[0]))
+        trial = timed("ask", fresh.ask)
+        timed("suggest", suggest, trial)
         for epoch in range(3):
-            timed("report", lambda asked=asked, epoch=epoch: asked[0].report(0.5, epoch + 5))
-            timed("should_prune", lambda asked=asked: asked[0].should_prune())
-        timed("tell", lambda asked=asked: fresh.tell(asked[0], 0.5))
+            timed("report", trial.report, 0.5, epoch + 5)
+            timed("should_prune", trial.should_prune)
+        timed("tell", fresh.tell, trial, 0.5)
     optuna.delete_study(study_name=name, storage=storage_url)
     return {label: statistics.median(milliseconds) for label, milliseconds in taken.items()}
 
 
 def main() -> None:
     """Measure and print."""
-    if "--trial" in sys.argv:
-        sys.argv.remove("--trial")
-        trial()
-        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--trials", type=int, default=1000, help="0: latencies only")

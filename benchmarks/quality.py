@@ -28,11 +28,12 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.notebook import compile_as_notebook, generator, notebook_model
     from sweeper_digits.data.digits import load_mnist_5k
     from sweeper_digits.data.split import splits
     from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.options import Holdout
-    from train import compile_as_notebook, generator, notebook_model
 
     digits = load_kaggle(data) if data else load_mnist_5k()
     parts = next(splits(Holdout(test_size=0.0, seed=0, validation_size=0.15), digits.labels))

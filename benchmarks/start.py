@@ -1,6 +1,6 @@
 """How long until something happens: `--help`, the first epoch; and the most memory a run takes.
 
-python benchmarks/start.py [--repeats 5]
+python benchmarks/start.py [--repeats 5] [key=value ...]
 """
 
 import argparse
@@ -22,10 +22,11 @@ def help_seconds() -> float:
     return time.perf_counter() - started
 
 
-def first_epoch(folder: Path) -> tuple[float, float, float]:
-    """Return seconds until the first epoch of a default run ended, seconds of that epoch, and peak MiB."""
+def first_epoch(folder: Path, overrides: list[str]) -> tuple[float, float, float]:
+    """Return seconds until the first epoch of a run ended, seconds of that epoch, and peak MiB."""
     started = time.perf_counter()
     command = [sys.executable, str(ROOT / "train.py"), f"hydra.run.dir={folder}", "epochs=1", "figures=false"]
+    command += overrides
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     history = folder / "history.csv"
     while not history.exists() and process.poll() is None:
@@ -41,12 +42,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
-    helps = [help_seconds() for _ in range(repeats)]
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the run; default: the plain default")
+    arguments = parser.parse_args()
+    helps = [help_seconds() for _ in range(arguments.repeats)]
     runs = []
-    for _ in range(repeats):
+    for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(first_epoch(Path(folder)))
+            runs.append(first_epoch(Path(folder), arguments.overrides))
     waits, epochs, peaks = zip(*runs, strict=True)
     for name, found, unit in (
         ("python train.py --help", helps, "s"),

@@ -3,16 +3,19 @@
     python benchmarks/train.py [--images 8600] [--repeats 3]
 
 All are trained in one process, one after the other, `repeats` times over, on random images: speed
-does not depend on what is in them. An epoch is timed after one that compiles; no validation.
+does not depend on what is in them. An epoch is timed after one that compiles; no validation. The
+peak is the best of as many rounds.
 """
 
 import argparse
 import logging
 import os
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.simplefilter("ignore")
@@ -21,6 +24,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.notebook import BATCH, compile_as_notebook, generator, notebook_model
 from sweeper_digits import command_line
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.data.split import Parts
@@ -33,47 +38,7 @@ from sweeper_digits.training.prepare import prepare
 FORWARD = 28 * 28 * 25 * 32 * (1 + 32) + 14 * 14 * 9 * 64 * (32 + 64) + 7 * 7 * 64 * 256 + 256 * 10
 # Backward: once for the inputs' and once for the weights' gradients.
 FLOPS = 2 * 3 * FORWARD
-BATCH = 86  # the notebook's
-
 Epoch = Callable[[], None]
-
-
-def notebook_model() -> keras.Model:
-    """Return the notebook's CNN as the notebook writes it."""
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 5, padding="same", activation="relu"),
-            layers.Conv2D(32, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Dropout(0.2),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(strides=2),
-            layers.Dropout(0.2),
-            layers.Flatten(),
-            layers.Dense(256, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax", dtype="float32"),
-        ]
-    )
-
-
-def compile_as_notebook(model: keras.Model) -> None:
-    """Compile with the notebook's RMSprop."""
-    model.compile(
-        optimizer=keras.optimizers.RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-8),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-
-
-def generator(images: np.ndarray, labels: np.ndarray):  # type: ignore[no-untyped-def]
-    """Return the notebook's ImageDataGenerator flow."""
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
-
-    changes = ImageDataGenerator(rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
-    return changes.flow(images / np.float32(255), keras.utils.to_categorical(labels, 10), batch_size=BATCH)
 
 
 def notebook(images: np.ndarray, labels: np.ndarray) -> Epoch:
@@ -105,7 +70,7 @@ def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     return lambda: prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
 
 
-def convolution_peak(precision: str) -> float:
+def convolution_peak(precision: str, rounds: int) -> float:
     """Return the most GFLOP/s that a 3x3 convolution of 64 to 64 channels reaches here."""
     import tensorflow as tf
 
@@ -115,7 +80,7 @@ def convolution_peak(precision: str) -> float:
         x, w = ops.ones((batch, side, side, channels), kind), ops.ones((3, 3, channels, channels), kind)
         run = tf.function(lambda x, w: tf.reduce_sum(tf.nn.conv2d(x, w, 1, "SAME")[0, 0, 0]))
         float(run(x, w))
-        for _ in range(5):
+        for _ in range(rounds):
             started = time.perf_counter()
             for _ in range(3):
                 float(run(x, w))
@@ -156,7 +121,8 @@ def main() -> None:
                 epoch()
                 speeds[name].append(count / (time.perf_counter() - started))
         cpu = device.startswith("cpu") and keras.backend.backend() == "tensorflow"
-        peaks = {precision: convolution_peak(precision) for precision in ("float32", "bfloat16")} if cpu else {}
+        precisions = ("float32", "bfloat16") if cpu else ()
+        peaks = {precision: convolution_peak(precision, arguments.repeats) for precision in precisions}
     base = statistics.median(speeds[loops[0][0]])
     print(f"{describe_device(device)}, keras {keras.__version__} on {keras.backend.backend()}")
     if peaks:

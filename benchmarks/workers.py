@@ -17,55 +17,29 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import sleeper
 
 SIGMA = 0.6  # of the logarithm: one trial in six takes twice the median or more
-
-
-def trial() -> None:
-    """Be one Hydra job: sleep, and leave when it began and ended."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    from sweeper_digits import command_line, schema  # noqa: F401 - they register themselves with Hydra
-    from sweeper_digits.sweep import plugin as sweeper  # noqa: F401 - they register themselves with Hydra
-
-    @hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=[])
-    def main(cfg: DictConfig) -> float:
-        number = int(HydraConfig.get().job.num)
-        seconds = float(os.environ["MEAN"]) * np.random.default_rng(number).lognormal(-(SIGMA**2) / 2, SIGMA)
-        started = time.time()
-        time.sleep(seconds)
-        with Path(os.environ["TIMES"]).open("a") as stream:
-            stream.write(f"{started},{time.time()}\n")
-        return float(cfg.model.dropout)
-
-    main()
 
 
 def idle(sweeper: list[str], workers: int, trials: int, mean: float) -> tuple[float, float]:
     """Return the idle share and the wall time of a sweep, imports included."""
     with tempfile.TemporaryDirectory() as folder:
-        times = Path(folder) / "times.csv"
-        command = [sys.executable, __file__, "--trial", "-m", "model.dropout=interval(0,0.5)", *sweeper]
+        command = [sys.executable, sleeper.__file__, "-m", "epochs=1", "model.dropout=interval(0,0.5)", *sweeper]
         command += [f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.n_jobs={workers}"]
-        environment = os.environ | {"TIMES": str(times), "MEAN": str(mean)}
+        environment = os.environ | {"SLEEPER_SECONDS": str(mean), "SLEEPER_SIGMA": str(SIGMA)}
         started = time.perf_counter()
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
         wall = time.perf_counter() - started
-        spans = [tuple(map(float, line.split(","))) for line in times.read_text().splitlines()]
-        busy = sum(end - begin for begin, end in spans)
-        whole = max(end for _, end in spans) - min(begin for begin, _ in spans)
-        return 1 - busy / (workers * whole), wall
+        done = sleeper.read_metrics(Path(folder) / "multirun" / "sweep")
+    busy = sum(trial["slept"] for trial in done)
+    whole = max(trial["began"] + trial["slept"] for trial in done) - min(trial["began"] for trial in done)
+    return 1 - busy / (workers * whole), wall
 
 
 def main() -> None:
     """Measure and print a table."""
-    if "--trial" in sys.argv:
-        sys.argv.remove("--trial")
-        trial()
-        return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--mean", type=float, default=1.0, help="seconds of a trial")

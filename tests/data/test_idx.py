@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_idx_is_read_raw_and_gzipped(tmp_path: Path, suffix: str, dot: str) -> N
         (lambda raw: gzip.compress(raw[:6]), "cut short"),
     ],
 )
-def test_bad_idx_is_refused(tmp_path: Path, change: object, message: str) -> None:
+def test_bad_idx_is_refused(tmp_path: Path, change: Callable[[bytes], bytes], message: str) -> None:
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS))
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(change(idx(IMAGES)))
     with pytest.raises(UserError, match=message):

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5, 9])
 
 
-def csv(header: list[str], rows: list[list[object]]) -> bytes:
+def csv(header: list[str], rows: list[list[Any]]) -> bytes:
     return ("\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n").encode()
 
 

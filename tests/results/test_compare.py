@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ Tool = Callable[..., str]
 SWEEP = Path("multirun/first")
 
 
-def rows(tool: Tool, *arguments: str) -> list[dict[str, object]]:
+def rows(tool: Tool, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(tool("compare", *arguments, "--json"))
 
 

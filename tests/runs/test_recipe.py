@@ -7,21 +7,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import command_line
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import read_run
+from tests.conftest import ROOT
 
 Tool = Callable[..., str]
 
 
-def rows(tool: Tool, *arguments: str) -> list[dict[str, object]]:
+def rows(tool: Tool, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(tool("compare", *arguments, "--json"))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import ROOT
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -18,6 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.frozen import check_same, drop_removed_keys, record_settings
 from sweeper_digits.sweep.space import Sweep, contains, values_of
+from tests.conftest import ROOT
 
 MakeSweep = Callable[..., Sweep]
 

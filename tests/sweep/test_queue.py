@@ -12,7 +12,6 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy.exc
-from conftest import ROOT
 from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
@@ -20,6 +19,7 @@ from sweeper_digits.sweep.queue import Queue, is_own_failure, trials_of
 from sweeper_digits.sweep.storage import open_storage, setup_lock
 from sweeper_digits.sweep.study import SeededSampler
 from sweeper_digits.training.reporting import RunningTrial
+from tests.conftest import ROOT
 
 COMPLETE, WAITING = TrialState.COMPLETE, TrialState.WAITING
 

@@ -1,5 +1,7 @@
 """The fused affine against scipy's, and what each option does."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from scipy import ndimage
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.training.augmentation import RandomWarp
 
-NONE = {
+NONE: dict[str, Any] = {
     "rotation_degrees": 0,
     "shear_degrees": 0,
     "zoom_fraction": 0,
@@ -16,8 +18,8 @@ NONE = {
     "elastic_pixels": 0,
     "erase_fraction": 0,
 }
-ALL = NONE | {"rotation_degrees": 20, "shear_degrees": 15, "zoom_fraction": 0.2, "shift_fraction": 0.1}
-BENT = ALL | {"elastic_pixels": 1.4}
+ALL: dict[str, Any] = NONE | {"rotation_degrees": 20, "shear_degrees": 15, "zoom_fraction": 0.2, "shift_fraction": 0.1}
+BENT: dict[str, Any] = ALL | {"elastic_pixels": 1.4}
 
 
 def apply(images: np.ndarray, seed: int = 0, training: bool = True, **options: float) -> np.ndarray:
@@ -71,7 +73,7 @@ def test_displacements_are_as_large_as_asked_and_smooth() -> None:
 
 
 @pytest.mark.parametrize("options", [{"shift_fraction": 0.25}, {"rotation_degrees": 90}])
-def test_shift_and_rotation_keep_lengths_and_rotation_keeps_the_centre(options: dict[str, float]) -> None:
+def test_shift_and_rotation_keep_lengths_and_rotation_keeps_the_centre(options: dict[str, Any]) -> None:
     layer = RandomWarp(**(NONE | options), seed=3)
     a0, a1, a2, b0, b1, b2 = keras.ops.convert_to_numpy(layer.matrices((1, 28, 28, 1)))[0, :6]
     linear = np.array([[a0, a1], [b0, b1]])
@@ -110,14 +112,14 @@ def test_without_options_and_outside_training_nothing_changes(digits: Digits) ->
 
 
 @pytest.mark.parametrize("options", [ALL, BENT])
-def test_values_stay_pixels(digits: Digits, options: dict[str, float]) -> None:
+def test_values_stay_pixels(digits: Digits, options: dict[str, Any]) -> None:
     out = apply(digits.images, **options)
     assert out.dtype == np.float32 and out.shape == digits.images.shape
     assert out.min() >= 0 and out.max() <= 255.001
 
 
 @pytest.mark.parametrize("options", [ALL, BENT])
-def test_each_image_and_each_call_differs_and_the_seed_repeats(digits: Digits, options: dict[str, float]) -> None:
+def test_each_image_and_each_call_differs_and_the_seed_repeats(digits: Digits, options: dict[str, Any]) -> None:
     same = np.repeat(digits.images[:1], 8, axis=0)
     layer = RandomWarp(**options, seed=7)
     first, second = (keras.ops.convert_to_numpy(layer(same, training=True)) for _ in range(2))

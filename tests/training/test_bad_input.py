@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from sweeper_digits.runs.folder import RunFolder
+from tests.conftest import ROOT
 
 Train = Callable[..., RunFolder]
 

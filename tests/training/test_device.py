@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.training import device
+from tests.conftest import ROOT
 
 
 def test_cpu_is_cpu() -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.training.models import ByteDropout, build_cnn, from_float
 
-NOTEBOOK = {
+NOTEBOOK: dict[str, Any] = {
     "filters": 32,
     "first_kernel_size": 5,
     "kernel_size": 3,
@@ -36,7 +37,7 @@ NOTEBOOK = {
         ({"residual": True}, 887_530),
     ],
 )
-def test_parameter_counts(changes: dict[str, object], parameters: int) -> None:
+def test_parameter_counts(changes: dict[str, Any], parameters: int) -> None:
     assert build_cnn(**(NOTEBOOK | changes)).count_params() == parameters
 
 

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
 from sweeper_digits import schema
 from sweeper_digits.training.optimizers import WarmupDecay, build_optimizer
+from tests.conftest import ROOT
 
 EXTRA = ["optimizer.use_ema=true", "optimizer.global_clipnorm=1", "optimizer.weight_decay=0.1"]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import callbacks
+from tests.conftest import ROOT
 
 Train = Callable[..., RunFolder]
 
@@ -42,7 +42,7 @@ def stop_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trainings in this process end when History begins an epoch: before the checkpoint of this epoch."""
     original = callbacks.History.on_epoch_begin
 
-    def begin(self: callbacks.History, now: int, logs: object = None) -> None:
+    def begin(self: callbacks.History, now: int, logs: dict[str, float] | None = None) -> None:
         original(self, now, logs)
         if now == epoch:
             raise KeyboardInterrupt

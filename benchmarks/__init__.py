@@ -1,0 +1,1 @@
+"""Measurements of the whole program. Each module is a script, and its docstring has the command."""

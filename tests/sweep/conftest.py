@@ -1,0 +1,198 @@
+"""Fixtures: sweeps of sleeping or of training trials, started as a user starts them or worked on in this process."""
+
+import contextlib
+import functools
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper_digits.runs.folder import RunFolder
+from tests.conftest import ROOT
+
+SLEEPER = ROOT / "benchmarks" / "sleeper.py"
+LEARNING_RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
+# Every trial runs to its last epoch.
+STEADY = ("patience=null", "hydra/sweeper/pruner=none")
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 90, seen: Callable[[], object] = str) -> None:
+    """Wait until `happened` returns something true; on failure say what was `seen`."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"waited too long {seen()}"
+        time.sleep(0.05)
+
+
+class Program(subprocess.Popen[str]):
+    """A process that a failed test does not wait for."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind:
+            self.kill()
+        super().__exit__(kind, error, traceback)
+
+
+class Sweeps:
+    """Starts sweeps in a folder, and reads what they left.
+
+    Args:
+        folder: Where the sweeps run.
+        program: What is started: train.py, or the sleeper.
+        defaults: Overrides that come before a test's own.
+        storage: Of the studies; None: SQLite, in the folder.
+    """
+
+    def __init__(self, folder: Path, program: Path, defaults: list[str], storage: str | None = None) -> None:
+        self.folder = folder
+        self.program = [sys.executable, str(program), "-m", *defaults]
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        if storage:
+            self.environment["OPTUNA_STORAGE"] = storage
+        self.url = storage or f"sqlite:///{folder}/multirun/optuna.db"
+        self.started: list[Program] = []
+
+    def trials_last(self, seconds: float) -> None:
+        """Let each trial of the sweeps that are started from now on sleep so long."""
+        self.environment["SLEEPER_SECONDS"] = str(seconds)
+
+    def start(self, *overrides: str) -> Program:
+        process = Program(
+            [*self.program, *overrides],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
+        with self.start(*overrides) as process:
+            out, error = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+    def ok(self, *overrides: str) -> str:
+        done = self.run(*overrides)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    @functools.cached_property
+    def storage(self) -> optuna.storages.RDBStorage:
+        return optuna.storages.RDBStorage(self.url, engine_kwargs={"pool_pre_ping": True})
+
+    def study(self, name: str = "sweep") -> optuna.Study:
+        return optuna.load_study(study_name=name, storage=self.storage)
+
+    def trials(self, name: str = "sweep") -> list[FrozenTrial]:
+        return self.study(name).trials
+
+    def states(self, name: str = "sweep") -> dict[TrialState, int]:
+        return dict(Counter(trial.state for trial in self.trials(name)))
+
+    def points(self, parameter: str, name: str = "sweep") -> list[object]:
+        """The values that the complete trials have of a parameter."""
+        return [trial.params[parameter] for trial in self.trials(name) if trial.state == TrialState.COMPLETE]
+
+    def trial_folder(self, number: int, name: str = "sweep") -> RunFolder:
+        return RunFolder(self.folder / "multirun" / name / str(number))
+
+    def checkpoints(self, name: str = "sweep") -> list[Path]:
+        return list(self.folder.glob(f"multirun/{name}/*/checkpoint.npz"))
+
+    def close(self) -> None:
+        """End what a failed test has left running; workers end by themselves when their supervisor is gone."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+        if "storage" in vars(self):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+
+
+def workers_of(process: Program, count: int = 0) -> list[psutil.Process]:
+    """The workers of a supervisor that live, once there are at least so many."""
+
+    def living() -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children()
+            return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return []
+
+    wait_for(lambda: len(living()) >= count)
+    return living()
+
+
+@pytest.fixture
+def sweeps_of(tmp_path: Path) -> Iterator[Callable[..., Sweeps]]:
+    """Make the sweeps of a program in the test's folder."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made: list[Sweeps] = []
+
+    def make(program: Path = SLEEPER, defaults: list[str] | None = None, storage: str | None = None) -> Sweeps:
+        made.append(Sweeps(tmp_path, program, defaults or [], storage))
+        return made[-1]
+
+    yield make
+    for sweeps in made:
+        sweeps.close()
+
+
+@pytest.fixture
+def sweeps(sweeps_of: Callable[..., Sweeps]) -> Sweeps:
+    """Sweeps whose trials sleep."""
+    return sweeps_of()
+
+
+@pytest.fixture
+def training_sweeps(sweeps_of: Callable[..., Sweeps], tiny: list[str]) -> Sweeps:
+    """Sweeps whose trials train on 300 digits."""
+    return sweeps_of(ROOT / "train.py", tiny)
+
+
+@pytest.fixture
+def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sweeps]:
+    """Run a worker whose trials sleep in this process, without a supervisor: for what needs no queue and no kill."""
+
+    def call(*overrides: str, worker: bool = True) -> Sweeps:
+        from benchmarks import sleeper
+        from sweeper_digits import command_line
+
+        monkeypatch.chdir(sweeps.folder)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        if worker:
+            monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
+        monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", *overrides])
+        try:
+            command_line.start(sleeper.main)
+        finally:
+            GlobalHydra.instance().clear()
+        return sweeps
+
+    return call
+
+
+def epochs_of(run: RunFolder) -> list[int]:
+    """The epochs that a run's history has, in its order."""
+    return [int(row["epoch"]) for row in run.read_history()]
+
+
+def checkpoint_pid(checkpoint: Path) -> int:
+    """The process that has written a sleeping trial's checkpoint."""
+    with np.load(checkpoint) as state:
+        return int(state["pid"][0])

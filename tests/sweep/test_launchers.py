@@ -1,0 +1,149 @@
+"""Trials that Hydra's launchers run elsewhere, and workers that share GPUs. The trials sleep."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for, workers_of
+
+COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+
+
+class Slurm:
+    """A cluster of one node, this one, with its own munge."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        key = folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        own = [f"--{name}-file={folder / name}" for name in ("pid", "log", "seed")]
+        munged = ["munged", "--foreground", f"--key-file={key}", f"--socket={folder / 'munge'}", *own]
+        with socket.socket() as one, socket.socket() as two:
+            for free in (one, two):
+                free.bind(("127.0.0.1", 0))
+            ports = [free.getsockname()[1] for free in (one, two)]
+        host = socket.gethostname().partition(".")[0]
+        self.conf = folder / "slurm.conf"
+        self.conf.write_text(
+            f"""ClusterName=one
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+AuthInfo=socket={folder / "munge"}
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+StateSaveLocation={folder}
+SlurmdSpoolDir={folder}
+SlurmctldPidFile={folder / "slurmctld.pid"}
+SlurmdPidFile={folder / "slurmd.pid"}
+SlurmctldLogFile={folder / "slurmctld.log"}
+SlurmdLogFile={folder / "slurmd.log"}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+MpiDefault=none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000
+PartitionName=all Nodes=ALL Default=YES OverSubscribe=FORCE:2
+"""
+        )
+        for command in (munged, ["slurmctld", "-D", "-f", str(self.conf)], ["slurmd", "-D", "-f", str(self.conf)]):
+            server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(server.wait)
+            stack.callback(server.terminate)
+            if command is munged:
+                wait_for((folder / "munge").exists, 10)
+        wait_for(lambda: self.ask("sinfo", "-h", "-o", "%T").strip() == "idle", 30)
+
+    def ask(self, *command: str) -> str:
+        environment = os.environ | {"SLURM_CONF": str(self.conf)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    if os.getuid() or not all(map(shutil.which, ("munged", "slurmctld", "slurmd", "sbatch"))):
+        pytest.skip("needs slurm-wlm and munge, and root to start them")
+    folder = Path("/tmp") / f"digits-slurm-{os.getpid()}"  # a socket's path must be short
+    folder.mkdir(mode=0o755)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        yield Slurm(folder, stack)
+
+
+def needs_launcher(name: str, extra: str) -> None:
+    if importlib.util.find_spec(f"hydra_plugins.hydra_{name}_launcher") is None:
+        pytest.skip(f"needs pip install '.[{extra}]'")
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
+def test_launchers_run_the_trials_elsewhere_with_pruning(
+    request: pytest.FixtureRequest, sweeps: Sweeps, launcher: str
+) -> None:
+    needs_launcher(*(("ray", "ray") if launcher == "ray" else ("submitit", "slurm")))
+    if launcher == "submitit_slurm":
+        sweeps.environment["SLURM_CONF"] = str(request.getfixturevalue("slurm").conf)
+    sweeps.trials_last(1)
+    points = "[{optimizer.learning_rate:0.01},{optimizer.learning_rate:0.012},{optimizer.learning_rate:0.000101}]"
+    sweeps.ok(
+        LEARNING_RATE,
+        f"search.points={points}",
+        f"hydra/launcher={launcher}",
+        "hydra.sweeper.n_jobs=2",
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.pruner.n_startup_trials=2",
+        "hydra.sweeper.pruner.n_warmup_steps=2",
+        "epochs=6",
+    )
+    trials = sweeps.trials()
+    assert [trial.state for trial in trials] == [COMPLETE, COMPLETE, PRUNED]
+    assert len(trials[2].intermediate_values) < 6 == len(trials[0].intermediate_values)
+    assert len({trial.user_attrs["worker"] for trial in trials}) == 1  # one light process keeps all of them in flight
+    assert trials[1].datetime_start < trials[0].datetime_complete
+
+
+def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Sweeps) -> None:
+    needs_launcher("submitit", "slurm")
+    sweeps.environment["SLURM_CONF"] = str(slurm.conf)
+    sweeps.trials_last(5)
+    arguments = (*STEADY, LEARNING_RATE, "epochs=100", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")
+    with sweeps.start(*arguments, "hydra.sweeper.heartbeat_seconds=1", "hydra/launcher=submitit_slurm") as process:
+        wait_for(lambda: len(sweeps.checkpoints()) == 1)
+        # As when memory runs out: the kernel's kill, not scancel's, which a job is told of beforehand.
+        os.kill(checkpoint_pid(sweeps.checkpoints()[0]), signal.SIGKILL)
+        printed = process.communicate(timeout=200)
+    assert process.returncode == 0, printed
+    assert sweeps.states() == {COMPLETE: 2, FAIL: 1}
+    lost, again = sweeps.trials()[:2]
+    assert lost.state == FAIL and again.params == lost.params
+    assert sweeps.trial_folder(1).read_metrics()["resumed"][0] == str(sweeps.trial_folder(0).folder)
+
+
+def test_workers_are_dealt_over_the_gpus(sweeps: Sweeps) -> None:
+    sweeps.environment["CUDA_VISIBLE_DEVICES"] = "4,7"  # named, not there: only what workers are given counts
+    sweeps.trials_last(100)
+    arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3")
+    done = sweeps.run(*arguments, "hydra.sweeper.workers_per_gpu=1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=3: 2 GPU(s) take 2 workers")
+    with sweeps.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
+        workers = workers_of(process, 3)
+        given = [worker_environment(worker) for worker in workers]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    numbers = {worker["SWEEPER_DIGITS_WORKER"]: worker["CUDA_VISIBLE_DEVICES"] for worker in given}
+    assert numbers == {"0": "4", "1": "7", "2": "4"}
+
+
+def worker_environment(worker: psutil.Process) -> dict[str, str]:
+    """A worker's environment; right after its fork it still has its supervisor's."""
+    wait_for(lambda: "SWEEPER_DIGITS_WORKER" in worker.environ())
+    return worker.environ()

@@ -1,0 +1,152 @@
+"""Sweeps that really train, on 300 digits: what the sleeping trials of the other tests cannot show."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from sweeper_digits.runs.folder import RunFolder
+from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, epochs_of, wait_for, workers_of
+
+COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+
+
+@pytest.fixture
+def trained(
+    train: Callable[..., RunFolder], training_sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Sweeps]:
+    """Run a worker that trains in this process, without a supervisor."""
+
+    def call(*overrides: str) -> Sweeps:
+        monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
+        train("--multirun", *overrides)
+        return training_sweeps
+
+    return call
+
+
+def test_a_finite_space_is_enumerated_by_two_workers_and_leaves_its_files(training_sweeps: Sweeps) -> None:
+    sweeps = training_sweeps
+    out = sweeps.ok("optimizer=adam,sgd", "model.dropout=0.1,0.3", "hydra.sweeper.n_jobs=2")
+    study = sweeps.study()
+    points = sorted((t.params["optimizer"], t.params["model.dropout"]) for t in study.trials)
+    assert points == [("adam", 0.1), ("adam", 0.3), ("sgd", 0.1), ("sgd", 0.3)]
+    assert {t.state for t in study.trials} == {COMPLETE}
+    assert len({t.user_attrs["worker"] for t in study.trials}) == 2
+    for trial in study.trials:
+        metrics = sweeps.trial_folder(trial.number).read_metrics()
+        assert metrics["objective"] == trial.value
+    folder = sweeps.folder / "multirun" / "sweep"
+    results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    assert results["best_params"] == study.best_params and results["best_value"] == study.best_value
+    assert results["best_trial"]["number"] == study.best_trial.number
+    assert len((folder / "trials.csv").read_text().splitlines()) == 5
+    assert len(re.findall(r"^#\d+ +val_loss", out, re.MULTILINE)) == 4
+    assert results["best_trial"]["command"] in out
+    # A finished study prints its result and trains nothing.
+    again = sweeps.ok("optimizer=adam,sgd", "model.dropout=0.1,0.3", "hydra.sweeper.n_jobs=2")
+    assert f"best       #{study.best_trial.number}" in again and len(sweeps.trials()) == 4
+
+
+def test_bad_trials_are_pruned_and_cost_nothing_more(training_sweeps: Sweeps) -> None:
+    sweeps, rates = training_sweeps, [0.01, 0.012, 0.000101, 0.000102]
+    sweeps.ok(
+        LEARNING_RATE,
+        f"search.points=[{','.join(f'{{optimizer.learning_rate:{rate}}}' for rate in rates)}]",
+        "epochs=8",
+        "schedule=constant",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.pruner.n_startup_trials=2",
+        "hydra.sweeper.pruner.n_warmup_steps=2",
+    )
+    trials = sweeps.trials()
+    assert [t.params["optimizer.learning_rate"] for t in trials] == rates
+    assert [t.state for t in trials] == [COMPLETE, COMPLETE, PRUNED, PRUNED]
+    for trial in trials[2:]:
+        run = sweeps.trial_folder(trial.number)
+        metrics = run.read_metrics()
+        assert metrics["state"] == "pruned" and metrics["epochs"] == len(run.read_history()) < 8
+        assert len(trial.intermediate_values) == metrics["epochs"]
+        assert not run.model.exists() and not run.checkpoint.exists()
+
+
+@pytest.mark.parametrize(("pruner", "startup"), [("median", "n_startup_trials=1"), ("wilcoxon", "n_startup_steps=2")])
+def test_folds_are_pruned_too(training_sweeps: Sweeps, pruner: str, startup: str) -> None:
+    training_sweeps.ok(
+        LEARNING_RATE,
+        "search.points=[{optimizer.learning_rate:0.01},{optimizer.learning_rate:0.000101}]",
+        f"hydra/sweeper/pruner={pruner}",
+        f"hydra.sweeper.pruner.{startup}",
+        "split=kfold",
+        "split.folds=5",
+        "epochs=2",
+        "schedule=constant",
+        "hydra.sweeper.n_trials=2",
+    )
+    good, bad = training_sweeps.trials()
+    assert (good.state, bad.state) == (COMPLETE, PRUNED)
+    # One value per epoch, counted over the folds, or one per fold.
+    assert list(good.intermediate_values) == (list(range(10)) if pruner == "median" else list(range(5)))
+    metrics = training_sweeps.trial_folder(1).read_metrics()
+    assert metrics["state"] == "pruned" and len(metrics["folds"]) < 5
+    assert len(bad.intermediate_values) < len(good.intermediate_values)
+
+
+def test_a_killed_workers_training_continues_from_its_weights(training_sweeps: Sweeps) -> None:
+    sweeps = training_sweeps
+    arguments = (*STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    with sweeps.start(*arguments) as process:
+        wait_for(lambda: len(sweeps.checkpoints()) == 2)
+        os.kill(workers_of(process, 2)[0].pid, signal.SIGKILL)
+        out, error = process.communicate(timeout=200)
+    assert process.returncode == 0, out + error
+    assert sweeps.states() == {COMPLETE: 2, FAIL: 1}
+    trials = sweeps.trials()
+    (dead,) = [t for t in trials if t.state == FAIL]
+    (retried,) = [t for t in trials if t.system_attrs.get("retry_history")]
+    assert retried.system_attrs["retry_history"] == [dead.number] and retried.params == dead.params
+    before, after = sweeps.trial_folder(dead.number), sweeps.trial_folder(retried.number)
+    assert f"resumed    {before.folder}" in (after.folder / "train.log").read_text()
+    assert epochs_of(after) == list(range(1, 41))
+    done = int(before.read_checkpoint()["progress"][0])
+    first, rest = after.read_history()[:done], after.read_history()[done:]
+    assert first == before.read_history()[:done]
+    # Fresh weights would begin again with the loss of the first epoch.
+    assert rest[0]["loss"] < first[0]["loss"]
+
+
+def test_a_diverging_trial_is_pruned(trained: Callable[..., Sweeps]) -> None:
+    rate = "optimizer.learning_rate=interval(1e36,1e37)"
+    sweeps = trained("optimizer=sgd", "schedule=constant", rate, "hydra.sweeper.n_trials=1")
+    assert sweeps.states() == {PRUNED: 1}
+    metrics = sweeps.trial_folder(0).read_metrics()
+    assert metrics["state"] == "diverged"
+
+
+def test_the_reported_metric_is_the_objective(trained: Callable[..., Sweeps]) -> None:
+    sweeps = trained("objective=val_accuracy", LEARNING_RATE, "hydra.sweeper.n_trials=1")
+    (trial,) = sweeps.trials()
+    history = [row["val_accuracy"] for row in sweeps.trial_folder(0).read_history()]
+    assert list(trial.intermediate_values.values()) == history
+
+
+@pytest.mark.parametrize("name", ["quick", "optimizer", "architecture", "full"])
+def test_shipped_spaces_draw_points_that_train(trained: Callable[..., Sweeps], name: str) -> None:
+    sampler = ["hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0"]
+    sweeps = trained(f"search={name}", "hydra.sweeper.n_trials=2", "epochs=1", *sampler)
+    assert sum(sweeps.states(name).values()) == 2
+    for trial in sweeps.trials(name):
+        # A learning rate that was drawn may be too high; no point may fail.
+        assert trial.state == COMPLETE or (trial.state == PRUNED and trial.user_attrs.get("error") is None)
+        metrics = sweeps.trial_folder(trial.number, name).read_metrics()
+        assert metrics["state"] == ("finished" if trial.state == COMPLETE else "diverged")
+        if trial.state == COMPLETE:
+            assert np.isfinite(trial.value)
+        config = yaml.safe_load((sweeps.trial_folder(trial.number, name).folder / ".hydra/config.yaml").read_text())
+        assert config["study"] == name and json.dumps(trial.params)
