@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import socket
 import zipfile
 import zlib
@@ -47,6 +48,19 @@ class RunFolder:
         self.tests = self.folder / "tests.csv"
         self.exports = self.folder / "exports"
         self.tensorboard = self.folder / "tensorboard"
+
+    def files(self) -> list[Path]:
+        """Return what a run has written here, beside Hydra's files and its log; the folders of its folds too."""
+        own = [path for name, path in vars(self).items() if name != "folder" and path.exists()]
+        return own + [fold.folder for fold in self.folds()]
+
+    def clear(self) -> None:
+        """Remove what a run has written here."""
+        for path in self.files():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def fold(self, number: int) -> "RunFolder":
         """Return the folder of one fold; make it if it is missing."""

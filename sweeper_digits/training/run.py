@@ -18,6 +18,7 @@ from sweeper_digits.data.digits import Digits, load
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
+from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import relative
@@ -40,16 +41,20 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
 
     Args:
         config: The run.
-        folder: Where its files go; made by the caller.
+        folder: Where its files go; made if it is missing.
         in_sweep: Whether it is a trial of a sweep.
 
     Raises:
-        UserError: Bad input, or a loss that became NaN.
+        UserError: Bad input, a folder with another run, or a loss that became NaN.
     """
+    with claimed(folder, config.resume, in_sweep):
+        return _run(config, RunFolder(folder), in_sweep)
+
+
+def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float] | None:
     started = time.perf_counter()
     if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
-    here = RunFolder(folder)
     source = _source(config, in_sweep)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)

@@ -74,13 +74,6 @@ def test_same_seed_same_history_other_seed_another(train: Train) -> None:
     assert without_times(first) == without_times(again) != without_times(other)
 
 
-def test_a_folder_used_twice_has_the_numbers_of_the_later_run(train: Train) -> None:
-    train("epochs=3", folder="same")
-    later = train("epochs=2", "seed=1", folder="same")
-    assert without_times(later) == without_times(train("epochs=2", "seed=1", folder="alone"))
-    assert later.read_metrics()["val_loss"] == min(row["val_loss"] for row in later.read_history())
-
-
 def test_killed_run_continues_as_if_never_killed(train: Train, tiny: list[str], tmp_path: Path) -> None:
     whole = train(*LONG, folder="whole")
     code = START.format(root=str(ROOT), epoch=3)
