@@ -42,8 +42,9 @@ def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any
     }
     if len(parts.validation):
         labels, images = prepared.feed.labels[parts.validation], digits.images[parts.validation]
-        metrics |= by_class(fitted.probabilities, labels)
-        folder.write_validation(Predictions.of(parts.validation, labels, fitted.probabilities, images))
+        predictions = Predictions.of(parts.validation, labels, fitted.probabilities, images)
+        metrics |= predictions.standard_errors() | by_class(fitted.probabilities, labels)
+        folder.write_validation(predictions)
     if "milliseconds_per_image" in prepared.config.objective:
         metrics["milliseconds_per_image"] = _prediction_time(model, digits.images)
     if prepared.config.figures:

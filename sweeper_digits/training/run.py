@@ -20,6 +20,7 @@ from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import relative
 from sweeper_digits.training import reporting
@@ -136,7 +137,7 @@ def _train_parts(
 def _train_folds(
     config: Config, digits: Digits, parts: list[Parts], here: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
-    """Train each fold and return the means, with standard deviations as `<name>_std`."""
+    """Train each fold and return what `_over_folds` makes of their metrics."""
     folds = []
     if trial := reporting.current_trial():
         trial.splits = len(parts)
@@ -148,15 +149,24 @@ def _train_folds(
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[reported_metric(config)])):
             return {"state": "pruned", "folds": folds}
+    return _over_folds(folds)
+
+
+def _over_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the means over folds, their standard deviations as `<name>_std`, and the standard errors over all images.
+
+    The standard deviation over folds is what other training and validation images change together.
+    """
     names = [name for name, value in folds[0].items() if isinstance(value, int | float)]
-    means = {name: float(np.mean([fold[name] for fold in folds])) for name in names}
-    spreads = {
-        f"{name}_std": float(np.std([fold[name] for fold in folds], ddof=1))
-        for name in ("loss", "accuracy", "val_loss", "val_accuracy")
-    }
-    totals = {name: sum(fold[name] for fold in folds) for name in ("seconds", "epochs")}
-    means["parameters"] = folds[0]["parameters"]
-    return means | spreads | totals | {"folds": [{n: fold[n] for n in names} for fold in folds]}
+    column = {name: [fold[name] for fold in folds] for name in names if all(name in fold for fold in folds)}
+    metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in column.items()}
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        metrics[f"{name}_std"] = float(np.std(column[name], ddof=1))
+        if errors := column.get(f"{name}_se"):
+            metrics[f"{name}_se"] = pooled_standard_error(column[name], errors, column["validation_images"])
+    metrics |= {name: sum(column[name]) for name in ("seconds", "epochs")}
+    metrics["parameters"] = folds[0]["parameters"]
+    return metrics | {"folds": [{name: fold[name] for name in column} for fold in folds]}
 
 
 def _train_fold(
@@ -193,11 +203,17 @@ def _show_plan(config: Config, digits: Digits, parts: list[Parts], hardware: str
 
 
 def _show(metrics: dict[str, Any]) -> None:
+    """Print the results; ± is the standard error over the validation images."""
     log.info("")
+    images = sum(fold["validation_images"] for fold in metrics.get("folds", []))
     for name in ("val_loss", "val_accuracy", "loss", "accuracy"):
         if name in metrics:
-            spread = f" ± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
-            log.info("%-13s %.4f%s", name, metrics[name], spread)
+            text = f"{metrics[name]:.4f}"
+            if f"{name}_se" in metrics:
+                text += f" ± {metrics[f'{name}_se']:.4f}" + (f" over {images:,} images" if images else "")
+            if f"{name}_std" in metrics:
+                text += f"; folds differ by {metrics[f'{name}_std']:.4f}"
+            log.info("%-13s %s", name, text)
     log.info("%-13s %g", "best epoch", metrics["best_epoch"])
     log.info("%-13s %s", "images/s", f"{metrics['images_per_second']:,.0f}")
     log.info("%-13s %.1f", "seconds", metrics["run_seconds"])

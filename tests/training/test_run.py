@@ -96,12 +96,14 @@ def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[RunFolder, object]
 
 
 def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> None:
-    _, done = whole
+    run, done = whole
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["data", "split", "device", "model"]
     assert sum(line.startswith("epoch ") for line in lines) == 12
     assert "val_loss" in lines[5] and "images/s" in lines[5] and "left" in lines[5]
+    metrics = run.read_metrics()
+    assert lines[-8].split() == ["val_loss", f"{metrics['val_loss']:.4f}", "±", f"{metrics['val_loss_se']:.4f}"]
     assert lines[-1].split() == ["folder", "run"]
 
 
