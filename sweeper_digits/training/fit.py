@@ -53,7 +53,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
     clean = round(config.clean_fraction * config.epochs)
     first_clean = config.epochs - clean
-    best = BestWeights(prepared.model, config.patience, first_clean if clean else 0)
+    best = BestWeights(prepared.model, epoch_metric(config), config.patience, first_clean if clean else 0)
     checkpoint = Checkpoint(folder, trainee, best)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
@@ -62,7 +62,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     trial = reporting.current_trial()
     callbacks = [*([validation] if validation else []), history, best, checkpoint]
     if trial:
-        callbacks.append(Report(trial, config.epochs, reported_metric(config)))
+        callbacks.append(Report(trial, config.epochs, epoch_metric(config)))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
     if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
@@ -89,9 +89,9 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     return Fitted(history.rows, best.epoch, pruned, probabilities)
 
 
-def reported_metric(config: Config) -> str:
-    """Return the metric that a sweep's pruner compares: the first objective, if epochs measure it."""
-    return config.objective[0] if config.objective[0] in BY_EPOCH else "val_loss"
+def epoch_metric(config: Config) -> str:
+    """Return the metric that chooses the best epoch: the first objective that every epoch measures, or val_loss."""
+    return next((name for name in config.objective if name in BY_EPOCH), "val_loss")
 
 
 def _validation(prepared: Prepared) -> Validation | None:

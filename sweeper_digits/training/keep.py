@@ -78,7 +78,7 @@ def _draw(prepared: Prepared, fitted: Fitted, folder: RunFolder, metrics: dict[s
     samples = pixels[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
     augmented = keras.ops.convert_to_numpy(prepared.augmentation(samples, training=True))
     pictures: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
-        "learning_curves": (figures.draw_learning_curves, (fitted.history,)),
+        "learning_curves": (figures.draw_learning_curves, (fitted.history, fitted.best_epoch)),
         "labels": (figures.draw_labels, (labels[parts.train], labels[parts.validation])),
         "augmentation": (figures.draw_augmentation, (samples, augmented)),
     }

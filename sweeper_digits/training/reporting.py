@@ -5,10 +5,18 @@ outside a sweep finds None. No optuna and no keras here.
 """
 
 import math
+from collections.abc import Callable
 from typing import Protocol
+
+from sweeper_digits.schema import OBJECTIVES
 
 # User attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
 ATTACHED = "attached"
+
+
+def better_of(metric: str) -> Callable[[float, float], float]:
+    """Return the function that chooses the better of two values of a metric."""
+    return max if OBJECTIVES[metric] == "maximize" else min
 
 
 class Reports(Protocol):

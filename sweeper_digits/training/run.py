@@ -26,7 +26,7 @@ from sweeper_digits.screen import relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
 from sweeper_digits.training.export import COMPARED, check_packages, export
-from sweeper_digits.training.fit import fit, reported_metric
+from sweeper_digits.training.fit import epoch_metric, fit
 from sweeper_digits.training.keep import keep
 from sweeper_digits.training.prepare import prepare
 
@@ -147,7 +147,7 @@ def _train_folds(
         metrics = _train_fold(config, digits, part, fold, source.fold(number) if source else None)
         fold.write_metrics({"state": "finished"} | metrics)
         folds.append(metrics)
-        if trial and (trial.pruned or trial.fold(metrics[reported_metric(config)])):
+        if trial and (trial.pruned or trial.fold(metrics[epoch_metric(config)])):
             return {"state": "pruned", "folds": folds}
     return _over_folds(folds)
 

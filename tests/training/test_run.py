@@ -17,6 +17,7 @@ from sweeper_digits import schema
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.training import callbacks
 from sweeper_digits.training.fit import fit
 from sweeper_digits.training.keep import keep
 from sweeper_digits.training.prepare import prepare
@@ -258,6 +259,17 @@ def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
     assert len(losses) < 30
     assert np.argmin(losses) == len(losses) - 3
     assert metrics["best_epoch"] == len(losses) - 2 and metrics["val_loss"] == min(losses)
+
+
+def test_a_run_keeps_the_weights_of_its_objectives_best_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = zip([0.9, 0.5, 0.7], [0.1, 0.3, 0.4], strict=True)
+
+    def measure(self: callbacks.Validation, epoch: int, logs: dict[str, float]) -> None:
+        logs["val_loss"], logs["val_accuracy"] = next(measured)
+
+    monkeypatch.setattr(callbacks.Validation, "on_epoch_end", measure)
+    metrics = train("objective=[params,val_accuracy]", "epochs=3").read_metrics()
+    assert (metrics["best_epoch"], metrics["val_accuracy"], metrics["val_loss"]) == (3, 0.4, 0.7)
 
 
 def test_early_stopping_waits_for_the_clean_epochs(train: Train) -> None:
