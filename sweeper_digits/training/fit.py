@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         UserError: There is no checkpoint to continue, or it is of another model.
     """
     config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
-    clean = round(config.clean_fraction * config.epochs)
+    clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
     best = BestWeights(prepared.model, epoch_metric(config), config.patience, first_clean if clean else 0)
     checkpoint = Checkpoint(folder, trainee, best)
@@ -87,6 +88,11 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         if validation:
             probabilities = np.exp(validation.log_probabilities())
     return Fitted(history.rows, best.epoch, pruned, probabilities)
+
+
+def clean_epochs(fraction: float, epochs: int) -> int:
+    """Return how many of the epochs are clean: the share, rounded half up; at least one of a share that is not 0."""
+    return max(1, math.floor(fraction * epochs + 0.5)) if fraction else 0
 
 
 def epoch_metric(config: Config) -> str:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from sweeper_digits.training.callbacks import BestWeights
+from sweeper_digits.training.fit import clean_epochs
 
 LOSSES = [0.50, 0.30, 0.31, 0.40, 0.29, 0.28]
 ACCURACIES = [0.80, 0.90, 0.95, 0.95, 0.94, 0.95]
@@ -39,3 +40,12 @@ def test_the_best_epoch_is_the_objectives_and_the_earlier_one_of_equals(
 def test_without_validation_the_last_epoch_is_the_best() -> None:
     best, epochs = best_after("val_loss", 2, validated=False)
     assert (best.epoch, best.weights, epochs) == (5, [5], 6)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "epochs", "clean"),
+    # experiment=best, the command in README.md, and fractions that used to give no epoch, or two of 2.5
+    [(0.17, 24, 4), (0.2, 20, 4), (0.0, 8, 0), (0.1, 5, 1), (0.001, 1, 1), (0.1, 25, 3), (1.0, 3, 3)],
+)
+def test_clean_epochs_are_never_silently_none(fraction: float, epochs: int, clean: int) -> None:
+    assert clean_epochs(fraction, epochs) == clean
