@@ -1,19 +1,14 @@
-"""What surrounds Hydra on the command line: `resume=FOLDER`, `from_run=FOLDER`, and a folder for each run."""
+"""What surrounds Hydra on the command line: `resume=FOLDER` and `from_run=FOLDER`."""
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.claim import check_free, claimed, locked
-from sweeper_digits.runs.folder import RunFolder
 
 # Beside the package, as in a checkout.
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -53,44 +48,3 @@ def _with_past_run(arguments: list[str]) -> list[str]:
             folder = value.strip("'\"")
             return recipe.as_overrides(recipe.recipe_of_folder(folder, recipe.composer(conf)), arguments)
     return arguments
-
-
-class OwnFolder(Callback):
-    """Give each run a folder of its own, before Hydra writes its configuration and the log there.
-
-    A folder that is taken ends the program by SystemExit: of another exception, Hydra makes a warning.
-    """
-
-    def __init__(self) -> None:
-        self.kept = contextlib.ExitStack()
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the folder of a single run."""
-        with _exit_on_user_error():
-            self.kept.enter_context(claimed(config.hydra.run.dir, config.resume))
-
-    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the folder back."""
-        self.kept.close()
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
-        if str(config.hydra.sweeper.get("_target_")).endswith("StudySweeper"):
-            return
-        folder = Path(config.hydra.sweep.dir).resolve()
-        with _exit_on_user_error():
-            self.kept.enter_context(locked(folder))
-            for hydra in folder.rglob(".hydra"):
-                check_free(RunFolder(hydra.parent), "choose another study or hydra.sweep.dir")
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the folder back."""
-        self.kept.close()
-
-
-@contextlib.contextmanager
-def _exit_on_user_error() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        sys.exit(f"error: {error}")

@@ -270,6 +270,6 @@ OPTIONS: dict[str, dict[str, type]] = {
 
 # What a config may name as a callable; everything else is refused by Hydra.
 TARGETS = (
-    "sweeper_digits.command_line.OwnFolder",
+    "sweeper_digits.runs.claim.OwnFolder",
     *(option._target_ for group in OPTIONS.values() for option in group.values() if hasattr(option, "_target_")),
 )

@@ -38,7 +38,7 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
     except (HydraException, OmegaConfBaseException, OSError) as error:
         if SHOW_TRACEBACK:
             raise
-        sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: {one_line(error)}")
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def job_errors() -> Iterator[None]:
     except (UserError, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or SHOW_TRACEBACK:
             raise
-        sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: {one_line(error)}")
 
 
 @contextlib.contextmanager
@@ -99,7 +99,8 @@ def relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Write what a user is to read of an error."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return (

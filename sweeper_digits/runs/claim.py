@@ -3,12 +3,17 @@
 import contextlib
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import relative
+from sweeper_digits.screen import one_line, relative
 
 # What a user can do about a folder that is taken.
 OTHER_FOLDER = "choose another hydra.run.dir"
@@ -82,3 +87,44 @@ def check_free(run: RunFolder, otherwise: str) -> None:
         raise UserError(f"{shown}: it holds an unfinished run; continue it with resume={shown}, or {otherwise}")
     if run.files():
         raise UserError(f"{shown}: it holds a run that was cut off; {otherwise}, or delete it")
+
+
+class OwnFolder(Callback):
+    """Give each run a folder of its own, before Hydra writes its configuration and the log there.
+
+    A folder that is taken ends the program by SystemExit: of another exception, Hydra makes a warning.
+    """
+
+    def __init__(self) -> None:
+        self.kept = contextlib.ExitStack()
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the folder of a single run."""
+        with _exit_in_one_line():
+            self.kept.enter_context(claimed(config.hydra.run.dir, config.resume))
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Give the folder back."""
+        self.kept.close()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
+        if str(config.hydra.sweeper.get("_target_")).endswith("StudySweeper"):
+            return
+        folder = Path(config.hydra.sweep.dir).resolve()
+        with _exit_in_one_line():
+            self.kept.enter_context(locked(folder))
+            for hydra in folder.rglob(".hydra"):
+                check_free(RunFolder(hydra.parent), "choose another study or hydra.sweep.dir")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Give the folder back."""
+        self.kept.close()
+
+
+@contextlib.contextmanager
+def _exit_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
