@@ -216,11 +216,15 @@ class Checkpoint(keras.callbacks.Callback):
         run: Where the checkpoint is.
         trainee: What is trained, compiled.
         best: The best weights, which are saved and restored too.
+        started: `time.perf_counter()` when the training began; the time since then is saved too.
+
+    Attributes:
+        earlier_seconds: Time of the parts of the training that were restored, or 0.
     """
 
-    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights) -> None:
+    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights, started: float) -> None:
         super().__init__()
-        self.run, self.best = run, best
+        self.run, self.best, self.started, self.earlier_seconds = run, best, started, 0.0
         # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
         optimizer = trainee.optimizer
         optimizer.build(trainee.trainable_variables)
@@ -234,6 +238,7 @@ class Checkpoint(keras.callbacks.Callback):
             return
         state = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}
         state |= {f"best_{i}": weights for i, weights in enumerate(self.best.weights)}
+        state["seconds"] = np.array(self.earlier_seconds + time.perf_counter() - self.started)
         self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.value])})
 
     def restore(self, source: RunFolder) -> int:
@@ -249,6 +254,7 @@ class Checkpoint(keras.callbacks.Callback):
         for i, variable in enumerate(self.variables):
             variable.assign(state[f"variable_{i}"])
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
+        self.earlier_seconds = float(state.get("seconds", 0.0))  # missing in a checkpoint of version 0.1
         epoch, best_epoch, self.best.value = state["progress"].tolist()
         self.best.epoch, first_epoch = int(best_epoch), int(epoch)
         log.info("resumed    %s after epoch %d", source.folder, first_epoch)

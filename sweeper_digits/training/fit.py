@@ -31,12 +31,14 @@ class Fitted:
         pruned: Whether the sweep's pruner stopped the training.
         probabilities: float32 (n, 10), of the validation images, by the best epoch's weights; n = 0 without a
             validation part, and for a pruned training.
+        earlier_seconds: Time of the parts of the training that a resumed run took over.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
     pruned: bool
     probabilities: np.ndarray
+    earlier_seconds: float
 
 
 def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) -> Fitted:
@@ -55,15 +57,17 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
     best = BestWeights(prepared.model, epoch_metric(config), config.patience, first_clean if clean else 0)
-    checkpoint = Checkpoint(folder, trainee, best)
+    checkpoint = Checkpoint(folder, trainee, best, prepared.started)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
     history.begin_with(source.read_history()[:first_epoch] if source else [])
     validation = _validation(prepared)
-    trial = reporting.current_trial()
+    trial, metric = reporting.current_trial(), epoch_metric(config)
+    if trial:
+        trial.restore([row[metric] for row in history.rows], config.epochs)
     callbacks = [*([validation] if validation else []), history, best, checkpoint]
     if trial:
-        callbacks.append(Report(trial, config.epochs, epoch_metric(config)))
+        callbacks.append(Report(trial, config.epochs, metric))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
     if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
@@ -87,7 +91,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         best.restore()
         if validation:
             probabilities = np.exp(validation.log_probabilities())
-    return Fitted(history.rows, best.epoch, pruned, probabilities)
+    return Fitted(history.rows, best.epoch, pruned, probabilities, checkpoint.earlier_seconds)
 
 
 def clean_epochs(fraction: float, epochs: int) -> int:

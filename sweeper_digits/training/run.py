@@ -97,17 +97,17 @@ def train(
         source: The run whose checkpoint is continued, if any.
 
     Returns:
-        The metrics, of the best epoch's weights.
+        The metrics, of the best epoch's weights. `seconds` is the time of a resumed run's earlier parts too.
 
     Raises:
         UserError: The loss became NaN; history.csv stays.
     """
-    started = time.perf_counter()
     forget_models()
     prepared = prepare(config, digits, parts)
-    metrics = keep(prepared, fit(prepared, folder, source), folder)
+    fitted = fit(prepared, folder, source)
+    metrics = keep(prepared, fitted, folder)
     if "state" not in metrics:
-        metrics["seconds"] = round(time.perf_counter() - started, 3)
+        metrics["seconds"] = round(fitted.earlier_seconds + time.perf_counter() - prepared.started, 3)
     return metrics
 
 
@@ -139,6 +139,7 @@ def _train_folds(
 ) -> dict[str, Any]:
     """Train each fold and return what `_over_folds` makes of their metrics."""
     folds = []
+    metric = epoch_metric(config)
     if trial := reporting.current_trial():
         trial.splits = len(parts)
     for number, part in enumerate(parts):
@@ -147,7 +148,7 @@ def _train_folds(
         metrics = _train_fold(config, digits, part, fold, source.fold(number) if source else None)
         fold.write_metrics({"state": "finished"} | metrics)
         folds.append(metrics)
-        if trial and (trial.pruned or trial.fold(metrics[epoch_metric(config)])):
+        if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
     return _over_folds(folds)
 
@@ -176,6 +177,8 @@ def _train_fold(
     done = source.read_metrics() if source and source.model.exists() else None
     if source and done and done["state"] == "finished":
         log.info("already finished: val_loss %.4f", done["val_loss"])
+        if trial := reporting.current_trial():
+            trial.restore([row[epoch_metric(config)] for row in source.read_history()], config.epochs)
         if source.folder.resolve() != fold.folder.resolve():
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done

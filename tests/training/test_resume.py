@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.training import callbacks
+from sweeper_digits.training import callbacks, reporting
 
 Train = Callable[..., RunFolder]
 
@@ -22,7 +23,7 @@ START = """
 import os, sys
 sys.path.insert(0, {root!r})
 from sweeper_digits import command_line
-from sweeper_digits.training import callbacks
+from sweeper_digits.training import callbacks, reporting
 begin = callbacks.Checkpoint.on_epoch_begin
 def then_wait(self, epoch, logs=None):
     begin(self, epoch, logs)
@@ -106,6 +107,26 @@ def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, mo
     monkeypatch.undo()
     resumed = train("resume=second", folder="third", defaults=[])
     assert without_times(resumed) == without_times(whole)
+
+
+def test_a_resumed_run_has_the_epochs_and_the_time_of_all_its_parts(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_in_epoch(2, monkeypatch)
+    with pytest.raises(SystemExit):
+        train("epochs=3", "objective=[val_loss,seconds]", folder="killed")
+    monkeypatch.undo()
+    killed = RunFolder(tmp_path / "killed")
+    state = killed.read_checkpoint()
+    assert state["seconds"] > killed.read_history()[0]["seconds"]
+    killed.write_checkpoint(state | {"seconds": state["seconds"] + 1000})
+    reported: dict[int, float] = {}
+    trial = SimpleNamespace(report=lambda value, step: reported.update({step: value}), should_prune=lambda: False)
+    monkeypatch.setattr(reporting, "_running", reporting.RunningTrial(trial, by_fold=False, prunes=True))
+    resumed = train("resume=killed", folder="resumed", defaults=[])
+    assert list(reported.values()) == [row["val_loss"] for row in resumed.read_history()] and len(reported) == 3
+    loss, seconds = resumed.read_metrics()["objective"]
+    assert loss == min(reported.values()) and 1000 < seconds < 1100
 
 
 def test_resume_says_what_cannot_be_continued(train: Train, tmp_path: Path) -> None:
