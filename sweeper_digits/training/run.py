@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -248,11 +249,24 @@ def _versions() -> dict[str, str]:
 
 @functools.cache
 def _git_commit() -> str | None:
-    """Return the commit of the code, with `+changes` if the work tree differs, or None outside git."""
+    """Return the commit of the code, with `+changes` if the work tree differs, or None outside git.
+
+    Variables and settings that make git run other programs, or look at another repository, are not passed on: a config
+    can set variables.
+    """
     folder = Path(__file__).parent
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            [*command, "--dirty=+changes"],
+            cwd=folder,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
