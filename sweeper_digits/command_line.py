@@ -34,6 +34,7 @@ def start(main: Callable[[], object]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def run() -> None:
+        _check_text()
         sys.argv[1:] = [_with_name_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
         main()
 
@@ -55,6 +56,16 @@ def _with_past_run(arguments: list[str]) -> list[str]:
             folder = value.strip("'\"")
             return recipe.as_overrides(recipe.recipe_of_folder(folder, recipe.composer(conf)), arguments)
     return arguments
+
+
+def _check_text() -> None:
+    """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
+    for text in (*sys.argv[1:], str(Path.cwd()), str(CONF)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
 
 
 def _saved_overrides(folder: str) -> list[str]:
