@@ -34,7 +34,8 @@ class RunFolder:
         validation.npz  the best weights' predictions for the validation images
         exports/        the model in other formats
         tests.csv       a row for each time that the locked test part was scored
-        metrics.json    the results; written last, so that its presence says that the run has ended
+        metrics.json    the results; written when all else but the pictures is there, so that its presence says that
+                        the run has ended
     """
 
     def __init__(self, folder: str | Path) -> None:

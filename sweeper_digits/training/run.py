@@ -28,7 +28,7 @@ from sweeper_digits.training import reporting
 from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
 from sweeper_digits.training.export import COMPARED, check_packages, export
 from sweeper_digits.training.fit import epoch_metric, fit
-from sweeper_digits.training.keep import keep
+from sweeper_digits.training.keep import draw, keep
 from sweeper_digits.training.prepare import prepare
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
                 export(config, trained, digits.images[:COMPARED])
     finally:  # a failed export costs no result
         here.write_metrics(metrics)
+    for part, trained in zip(parts, here.models(), strict=True) if finished and config.figures else ():
+        draw(config, digits, part, trained)
     if finished:
         log.info("%-13s %s", "folder", relative(here.folder))
     return objective
@@ -88,7 +90,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
 def train(
     config: Config, digits: Digits, parts: Parts, folder: RunFolder, source: RunFolder | None = None
 ) -> dict[str, Any]:
-    """Train one model on one split and write all its files but metrics.json.
+    """Train one model on one split and write all its files but metrics.json and the pictures.
 
     Args:
         config: The run.

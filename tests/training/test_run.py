@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
+import sweeper_digits.training
 from sweeper_digits import schema
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.data.split import Parts, splits
@@ -138,18 +139,30 @@ def test_few_images_are_drawn_too(train: Train, digits: Digits, tmp_path: Path) 
     assert (run.figures / "augmentation.png").exists() and run.metrics.exists()
 
 
-def test_a_picture_that_fails_does_not_cost_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_come_after_the_metrics_and_one_that_fails_costs_a_line(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sweeper_digits.training import figures
 
+    finished = []
+
     def fail(*arguments: object) -> None:
+        finished.append((Path("run") / "metrics.json").exists())
         raise ValueError("no font")
 
     monkeypatch.setattr(figures, "draw_labels", fail)
     run = train("figures=true", "epochs=1")
-    assert "figures    no labels.png: ValueError: no font" in (run.folder / "train.log").read_text()
-    assert (
-        run.metrics.exists() and (run.figures / "mistakes.png").exists() and not (run.figures / "labels.png").exists()
-    )
+    assert finished == [True]
+    assert "WARNING figures    no labels.png: ValueError: no font\n" in (run.folder / "train.log").read_text("utf-8")
+    assert (run.figures / "mistakes.png").exists() and not (run.figures / "labels.png").exists()
+
+
+def test_a_run_without_matplotlib_has_all_but_pictures(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sweeper_digits.training.figures", None)
+    monkeypatch.delattr(sweeper_digits.training, "figures", raising=False)
+    run = train("figures=true", "split=kfold", "split.folds=2", "epochs=1")
+    assert len(run.models()) == 2 and run.read_metrics()["state"] == "finished"
+    assert (run.folder / "train.log").read_text("utf-8").count("WARNING figures    none: ") == 2
 
 
 def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
