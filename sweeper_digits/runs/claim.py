@@ -83,7 +83,7 @@ def check_free(run: RunFolder, otherwise: str) -> None:
     shown = relative(run.folder)
     if run.metrics.exists():
         raise UserError(f"{shown}: it holds a finished run; {otherwise}, or delete it")
-    if run.checkpoint.exists():
+    if run.checkpoint.exists() or run.folds():
         raise UserError(f"{shown}: it holds an unfinished run; continue it with resume={shown}, or {otherwise}")
     if run.files():
         raise UserError(f"{shown}: it holds a run that was cut off; {otherwise}, or delete it")

@@ -54,15 +54,15 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         UserError: There is no checkpoint to continue, or it is of another model.
     """
     config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
+    trial, metric = reporting.current_trial(), epoch_metric(config)
     clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
-    best = BestWeights(prepared.model, epoch_metric(config), config.patience, first_clean if clean else 0)
+    best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
     checkpoint = Checkpoint(folder, trainee, best, prepared.started)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
     history.begin_with(source.read_history()[:first_epoch] if source else [])
     validation = _validation(prepared)
-    trial, metric = reporting.current_trial(), epoch_metric(config)
     if trial:
         trial.restore([row[metric] for row in history.rows], config.epochs)
     callbacks = [*([validation] if validation else []), history, best, checkpoint]

@@ -51,10 +51,10 @@ def stop_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks.History, "on_epoch_begin", begin)
 
 
-def check_resumed(train: Train, whole: RunFolder, killed: RunFolder) -> None:
-    """Continue a killed run and compare its history and weights with the same run that was never killed."""
+def check_resumed(train: Train, whole: RunFolder, killed: RunFolder, folder: str = "resumed") -> None:
+    """Continue a killed run in a folder and compare its history and weights with those of a run never killed."""
     assert killed.checkpoint.exists() and not killed.metrics.exists()
-    resumed = train("resume=killed", folder="resumed", defaults=[])
+    resumed = train("resume=killed", folder=folder, defaults=[])
     assert without_times(resumed) == without_times(whole)
     assert resumed.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]
     ours, theirs = (keras.saving.load_model(run.model).get_weights() for run in (resumed, whole))
@@ -86,16 +86,19 @@ def test_killed_run_continues_as_if_never_killed(train: Train, tiny: list[str], 
     check_resumed(train, whole, RunFolder(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("options", [["optimizer.use_ema=true", "optimizer=rmsprop"], ["precision=float16"]])
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [(["optimizer.use_ema=true", "optimizer=rmsprop"], "resumed"), (["precision=float16"], "killed")],
+)
 def test_all_state_of_an_optimizer_is_continued(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], folder: str
 ) -> None:
     whole = train(*LONG, *options, folder="whole")
     stop_in_epoch(3, monkeypatch)
     with pytest.raises(SystemExit):
         train(*LONG, *options, folder="killed")
     monkeypatch.undo()
-    check_resumed(train, whole, RunFolder(tmp_path / "killed"))
+    check_resumed(train, whole, RunFolder(tmp_path / "killed"), folder)
 
 
 def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

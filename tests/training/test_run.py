@@ -66,18 +66,6 @@ def test_metrics_name_the_commit_of_the_code(whole: tuple[RunFolder, object]) ->
     assert commit in (head.stdout.strip(), f"{head.stdout.strip()}+changes") if head.returncode == 0 else commit is None
 
 
-def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper_digits.training.run import _git_commit
-
-    expected = _git_commit.__wrapped__()
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {tmp_path}/ran; false")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path))
-    assert _git_commit.__wrapped__() == expected
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object], digits: Digits) -> None:
     from sweeper_digits.options import Holdout
 

@@ -1,4 +1,4 @@
-"""What surrounds a run must not change or end it: Keras' own settings, and text that a terminal cannot show."""
+"""What surrounds a run must not change or end it: Keras' own settings, git's, and what a terminal cannot show."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROOT
 
 from sweeper_digits.data.digits import Digits
@@ -51,3 +52,15 @@ def test_text_that_python_cannot_read_is_one_line(command: Command) -> None:
     done = command("data=npz", "data.path='zähl.npz'", **NO_UTF_8)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: data.path='z??hl.npz': it is not ascii text; set PYTHONUTF8=1, or rename the file\n"
+
+
+def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper_digits.training.run import _git_commit
+
+    expected = _git_commit.__wrapped__()
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {tmp_path}/ran; false")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert _git_commit.__wrapped__() == expected
+    assert list(tmp_path.iterdir()) == []
