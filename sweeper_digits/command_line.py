@@ -1,17 +1,28 @@
 """What surrounds Hydra on the command line: `resume=FOLDER` and `from_run=FOLDER`."""
 
+import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.schema import Config
 
 # Beside the package, as in a checkout.
 CONF = Path(__file__).resolve().parents[1] / "conf"
+
+# Top-level keys of a run's overrides, and the form of an override of such a key.
+KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment"}
+OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
+# Keys whose values are names, also where they look like numbers.
+NAMES = ("study", "hydra.sweeper.study_name")
 
 
 def start(main: Callable[[], object]) -> None:
@@ -23,7 +34,8 @@ def start(main: Callable[[], object]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def run() -> None:
-        sys.argv[1:] = _with_past_run(sys.argv[1:])
+        _check_text()
+        sys.argv[1:] = [_with_name_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
         main()
 
     screen.exit_in_one_line(run)
@@ -34,11 +46,7 @@ def _with_past_run(arguments: list[str]) -> list[str]:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "resume" and value not in ("", "null"):
-            saved = Path(value) / ".hydra" / "overrides.yaml"
-            if not saved.is_file():
-                raise UserError(f"resume={value}: no run folder there ({saved} is missing)")
-            overrides = [str(override) for override in OmegaConf.load(saved)]
-            return [o for o in overrides if not o.startswith("resume=")] + arguments
+            return [o for o in _saved_overrides(value) if not o.startswith("resume=")] + arguments
         if key == "from_run" and value not in ("", "null"):
             from sweeper_digits.runs import recipe
 
@@ -48,3 +56,45 @@ def _with_past_run(arguments: list[str]) -> list[str]:
             folder = value.strip("'\"")
             return recipe.as_overrides(recipe.recipe_of_folder(folder, recipe.composer(conf)), arguments)
     return arguments
+
+
+def _check_text() -> None:
+    """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
+    for text in (*sys.argv[1:], str(Path.cwd()), str(CONF)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+
+
+def _saved_overrides(folder: str) -> list[str]:
+    """Return the overrides of the run in a folder.
+
+    The folder may be someone else's: flags, Hydra's own keys and deletions are refused, for they can do more than
+    configure a run.
+    """
+    saved = Path(folder.strip("'\"")) / ".hydra" / "overrides.yaml"
+    if not saved.is_file():
+        raise UserError(f"resume={folder}: no run folder there ({saved} is missing)")
+    try:
+        overrides: Any = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"resume={folder}: {saved} is not readable ({str(error).splitlines()[0]})") from error
+    if not isinstance(overrides, list):
+        raise UserError(f"resume={folder}: {saved} is not readable (it holds no list)")
+    for override in overrides:
+        found = OVERRIDE.fullmatch(override) if isinstance(override, str) else None
+        if not found or found[1] not in KEYS:
+            raise UserError(f"resume={folder}: {saved} holds {override!r}, which sets no key of a run; remove it there")
+    return overrides
+
+
+def _with_name_as_typed(argument: str) -> str:
+    """Quote a name that Hydra would read as a number or a word: of `study=1e3` it would make 1000.0."""
+    key, _, value = argument.partition("=")
+    if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value):
+        return argument
+    return (
+        argument if isinstance(OverridesParser.create().parse_override(argument).value(), str) else f"{key}='{value}'"
+    )

@@ -269,6 +269,7 @@ OPTIONS: dict[str, dict[str, type]] = {
 }
 
 # What a config may name as a callable; everything else is refused by Hydra.
-TARGETS = tuple(
-    option._target_ for group in OPTIONS.values() for option in group.values() if hasattr(option, "_target_")
+TARGETS = (
+    "sweeper_digits.runs.claim.OwnFolder",
+    *(option._target_ for group in OPTIONS.values() for option in group.values() if hasattr(option, "_target_")),
 )

@@ -7,6 +7,7 @@ into dataclasses; nothing after it sees a DictConfig.
 import dataclasses
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.config_store import ConfigStore
@@ -35,6 +36,9 @@ INCIDENTAL = (*("study", "search", "objective", "figures", "tensorboard", "devic
 
 # Where studies are kept, unless OPTUNA_STORAGE names a database; conf/hydra/sweeper/study.yaml says the same.
 DEFAULT_STORAGE = "sqlite:///multirun/optuna.db"
+
+# Bytes of a study's name: file systems allow 255 for a folder, and files beside it have longer names.
+LONGEST_STUDY = 100
 
 # Formats that a trained model can be written in, and the packages that writing and checking needs.
 EXPORTS = {
@@ -108,9 +112,13 @@ def check_objectives(names: list[str]) -> None:
 
 
 def check_study(name: str) -> None:
-    """Raise a UserError unless the name can be a folder's name."""
+    """Raise a UserError unless the name can be the name of a folder beside the database of the studies."""
     if not re.fullmatch(r"[\w.-]+", name) or not name.strip("."):
         raise UserError(f"study={name}: it names a folder; use letters, digits, '_', '-' and '.'")
+    if (length := len(name.encode())) > LONGEST_STUDY:
+        raise UserError(f"study={name[:20]}...: a name of {length} bytes; use {LONGEST_STUDY} at most")
+    if name.startswith(Path(DEFAULT_STORAGE).name):
+        raise UserError(f"study={name}: the database of the studies has this name; choose another")
 
 
 @dataclass

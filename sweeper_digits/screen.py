@@ -1,6 +1,7 @@
 """What a person sees: one-line errors, quiet imports, and how times, numbers and paths are written."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -28,6 +29,9 @@ HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to you
 def exit_in_one_line(do: Callable[[], object]) -> None:
     """Call `do`; on bad input print one line and exit with status 1, on Ctrl-C exit with status 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show, for example ± in ASCII
     try:
         do()
     except KeyboardInterrupt:
@@ -38,7 +42,7 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
     except (HydraException, OmegaConfBaseException, OSError) as error:
         if SHOW_TRACEBACK:
             raise
-        sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: {one_line(error)}")
 
 
 @contextlib.contextmanager
@@ -53,7 +57,7 @@ def job_errors() -> Iterator[None]:
     except (UserError, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or SHOW_TRACEBACK:
             raise
-        sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: {one_line(error)}")
 
 
 @contextlib.contextmanager
@@ -63,11 +67,14 @@ def quiet_import() -> Iterator[None]:
     They print before any log level applies. If the import fails, their output is shown. Afterwards TensorFlow logs
     errors only: it would warn that each new model is a retracing.
 
+    The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
+
     Raises:
-        UserError: KERAS_BACKEND names no backend of Keras that trains here.
+        UserError: KERAS_BACKEND names no backend of Keras that trains here, or Keras cannot read its own settings.
     """
     if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") not in KERAS_BACKENDS:
         raise UserError(f"KERAS_BACKEND={backend}: no such backend; choose from {', '.join(KERAS_BACKENDS)}")
+    os.environ["KERAS_BACKEND"] = backend
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     screen = os.dup(2)
@@ -99,7 +106,8 @@ def relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Write what a user is to read of an error."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return (

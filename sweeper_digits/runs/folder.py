@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import socket
 import zipfile
 import zlib
@@ -33,7 +34,8 @@ class RunFolder:
         validation.npz  the best weights' predictions for the validation images
         exports/        the model in other formats
         tests.csv       a row for each time that the locked test part was scored
-        metrics.json    the results; written last, so that its presence says that the run has ended
+        metrics.json    the results; written when all else but the pictures is there, so that its presence says that
+                        the run has ended
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -47,6 +49,19 @@ class RunFolder:
         self.tests = self.folder / "tests.csv"
         self.exports = self.folder / "exports"
         self.tensorboard = self.folder / "tensorboard"
+
+    def files(self) -> list[Path]:
+        """Return what a run has written here, beside Hydra's files and its log; the folders of its folds too."""
+        own = [path for name, path in vars(self).items() if name != "folder" and path.exists()]
+        return own + [fold.folder for fold in self.folds()]
+
+    def clear(self) -> None:
+        """Remove what a run has written here."""
+        for path in self.files():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def fold(self, number: int) -> "RunFolder":
         """Return the folder of one fold; make it if it is missing."""

@@ -64,6 +64,32 @@ class Predictions:
         """Return each image's cross entropy, float64 (n,)."""
         return -self.log_probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
 
+    def standard_errors(self) -> dict[str, float]:
+        """Return `val_loss_se` and `val_accuracy_se`, the standard errors of the means over these images.
+
+        Other validation images of the same kind would give other means: two thirds of them within one standard error
+        of the true mean. Another seed or other training images are not in it. Of fewer than two images: nothing.
+        """
+        right = self.log_probabilities.argmax(axis=1) == self.labels
+        if (number := len(self.labels)) < 2:
+            return {}
+        values = {"val_loss_se": self.losses, "val_accuracy_se": right.astype(np.float64)}
+        return {name: float(np.std(value, ddof=1) / np.sqrt(number)) for name, value in values.items()}
+
+
+def pooled_standard_error(means: Sequence[float], errors: Sequence[float], counts: Sequence[int]) -> float:
+    """Return the standard error of a mean over the images of several folds together.
+
+    Args:
+        means: Of each fold.
+        errors: Standard error of each fold's mean, over the images of the fold.
+        counts: Number of each fold's images.
+    """
+    mean, error, count = (np.asarray(values, np.float64) for values in (means, errors, counts))
+    within = ((count - 1) * count * error**2).sum()
+    between = (count * (mean - np.average(mean, weights=count)) ** 2).sum()
+    return float(np.sqrt((within + between) / (count.sum() - 1) / count.sum()))
+
 
 def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return arrays read from a file; raise a ValueError unless `Predictions.arrays` may have written them."""

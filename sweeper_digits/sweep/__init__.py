@@ -6,6 +6,7 @@ Reading order:
     grammar     the search space as a user types it
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner
+    folds       pruning where a trial trains all folds
     queue       the budget: which trial runs next, and which is tried again
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes, their cores and GPUs

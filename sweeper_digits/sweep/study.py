@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.queue import Queue, requeue, trials_of
@@ -24,6 +25,7 @@ from sweeper_digits.sweep.storage import RetryingStorage, open_storage, setup_lo
 OPENING_ATTEMPTS = 4
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
+FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
 
 
 class SeededSampler(BaseSampler):
@@ -188,22 +190,26 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
 
 
 def _pruner_options(sweep: Sweep) -> dict[str, Any]:
-    """Return hydra.sweeper.pruner with max_resource filled in; kept in the study, for jobs elsewhere."""
+    """Return hydra.sweeper.pruner, made for the sweep's epochs and folds; kept in the study, for jobs elsewhere."""
     options = OmegaConf.create(sweep.options.pruner)
     if not sweep.prunes:
         return {"_target_": "optuna.pruners.NopPruner"}
+    epochs, folds = int(sweep.config.epochs), 1
+    if OmegaConf.select(sweep.config, "split.fold") is None:
+        folds = OmegaConf.select(sweep.config, "split.folds") or 1
     if options.get("max_resource") == "auto":
         # From the finished trials, as Optuna would take it, early stopping makes it too small.
-        folds = sweep.config.split.folds if OmegaConf.select(sweep.config, "split.folds") else 1
-        all_folds = OmegaConf.select(sweep.config, "split.fold") is None
-        options.max_resource = int(sweep.config.epochs) * (folds if all_folds else 1)
+        options.max_resource = epochs * folds
     container = OmegaConf.to_container(options)
     assert isinstance(container, dict)  # noqa: S101 - it is a config group
+    if folds > 1 and str(container["_target_"]).endswith(BEST_OF_ALL_STEPS):
+        warmup = container.get("n_warmup_steps", 0)
+        container = {"wrapped_pruner": container, "epochs": epochs, "n_warmup_steps": warmup, "_target_": FOLD_PRUNER}
     return {str(name): value for name, value in container.items()}
 
 
 def _pruner(options: dict[str, Any]) -> BasePruner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner: BasePruner = instantiate(options, _execution_whitelist_="optuna.pruners.*")
+        pruner: BasePruner = instantiate(options, _execution_whitelist_=("optuna.pruners.*", FOLD_PRUNER))
     return pruner

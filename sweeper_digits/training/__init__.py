@@ -4,7 +4,7 @@ Reading order:
     run           one run or all its folds, and its metrics
     prepare       from a config to data, a model and a compiled optimizer
     fit           the epochs; returns what was measured
-    keep          weights, scores, predictions and pictures into the run folder
+    keep          weights, scores and predictions into the run folder, then pictures
     feed          how images reach a training step
     models        the network
     augmentation  random changes of images

@@ -12,7 +12,7 @@ import numpy as np
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.screen import minutes
-from sweeper_digits.training.reporting import RunningTrial
+from sweeper_digits.training.reporting import RunningTrial, better_of
 
 log = logging.getLogger(__name__)
 
@@ -152,36 +152,39 @@ class History(keras.callbacks.Callback):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keep the weights of the epoch with the lowest val_loss, and stop after `patience` worse ones.
+    """Keep the weights of the best epoch by one metric, and stop after `patience` epochs that are not better.
 
-    Keras' EarlyStopping loses its count and its weights when the process is killed. Without validation the last epoch
-    is the best.
+    Keras' EarlyStopping loses its count and its weights when the process is killed. Of equal epochs the earlier one is
+    the best. Without validation the last epoch is the best.
 
     Args:
         kept: The model whose weights are kept.
+        metric: val_loss or val_accuracy.
         patience: Epochs, or None to never stop.
         first: Epoch, counted from 0, from which patience is counted: clean epochs always get their chance.
 
     Attributes:
-        loss: Lowest val_loss so far.
-        epoch: The epoch with this loss, counted from 0.
+        value: Best value of the metric so far.
+        epoch: The epoch with this value, counted from 0.
         weights: The weights after this epoch.
     """
 
-    def __init__(self, kept: keras.Model, patience: int | None, first: int) -> None:
+    def __init__(self, kept: keras.Model, metric: str, patience: int | None, first: int) -> None:
         super().__init__()
-        self.kept, self.patience, self.first = kept, patience, first
-        self.loss, self.epoch = math.inf, 0
+        self.kept, self.metric, self.patience, self.first = kept, metric, patience, first
+        self.better = better_of(metric)
+        self.value, self.epoch = -self.better(-math.inf, math.inf), 0
         self.weights: list[np.ndarray] = kept.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keep the weights of a better epoch; stop after `patience` worse ones."""
-        loss = (logs or {}).get("val_loss", -math.inf)
-        if loss < self.loss or loss == -math.inf:
-            self.loss, self.epoch, self.weights = loss, epoch, self.kept.get_weights()
+        """Keep the weights of a better epoch; stop after `patience` epochs that are not better."""
+        value = (logs or {}).get(self.metric)
+        if value is None or self.better(self.value, value) != self.value:
+            self.value = self.value if value is None else value
+            self.epoch, self.weights = epoch, self.kept.get_weights()
         elif self.patience is not None and epoch - max(self.epoch, self.first - 1) >= self.patience:
             self.model.stop_training = True
-            log.info("stopped: no better val_loss for %d epochs", self.patience)
+            log.info("stopped: no better %s for %d epochs", self.metric, self.patience)
 
     def restore(self) -> None:
         """Give the model its best weights."""
@@ -213,11 +216,15 @@ class Checkpoint(keras.callbacks.Callback):
         run: Where the checkpoint is.
         trainee: What is trained, compiled.
         best: The best weights, which are saved and restored too.
+        started: `time.perf_counter()` when the training began; the time since then is saved too.
+
+    Attributes:
+        earlier_seconds: Time of the parts of the training that were restored, or 0.
     """
 
-    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights) -> None:
+    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights, started: float) -> None:
         super().__init__()
-        self.run, self.best = run, best
+        self.run, self.best, self.started, self.earlier_seconds = run, best, started, 0.0
         # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
         optimizer = trainee.optimizer
         optimizer.build(trainee.trainable_variables)
@@ -231,7 +238,8 @@ class Checkpoint(keras.callbacks.Callback):
             return
         state = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}
         state |= {f"best_{i}": weights for i, weights in enumerate(self.best.weights)}
-        self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.loss])})
+        state["seconds"] = np.array(self.earlier_seconds + time.perf_counter() - self.started)
+        self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.value])})
 
     def restore(self, source: RunFolder) -> int:
         """Take over the state of a killed run and return the epoch, from 0, to begin with.
@@ -246,7 +254,8 @@ class Checkpoint(keras.callbacks.Callback):
         for i, variable in enumerate(self.variables):
             variable.assign(state[f"variable_{i}"])
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
-        epoch, best_epoch, self.best.loss = state["progress"].tolist()
+        self.earlier_seconds = float(state.get("seconds", 0.0))  # missing in a checkpoint of version 0.1
+        epoch, best_epoch, self.best.value = state["progress"].tolist()
         self.best.epoch, first_epoch = int(best_epoch), int(epoch)
         log.info("resumed    %s after epoch %d", source.folder, first_epoch)
         return first_epoch

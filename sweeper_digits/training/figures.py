@@ -25,8 +25,8 @@ STYLE = {
 }
 
 
-def draw_learning_curves(history: list[dict[str, float]], path: Path) -> None:
-    """Draw loss and accuracy by epoch, the best epoch marked."""
+def draw_learning_curves(history: list[dict[str, float]], best: int, path: Path) -> None:
+    """Draw loss and accuracy by epoch, and mark the best epoch, which is counted from 0."""
     epochs = [row["epoch"] for row in history]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
@@ -36,7 +36,6 @@ def draw_learning_curves(history: list[dict[str, float]], path: Path) -> None:
             if f"val_{name}" in history[0]:
                 values = [row[f"val_{name}"] for row in history]
                 axis.plot(epochs, values, "o-", ms=3, color=BLUE, label="validation")
-                best = int(np.argmin([row["val_loss"] for row in history]))
                 axis.plot(epochs[best], values[best], "o", ms=8, mfc="none", color=ORANGE)
                 title = f"{name.capitalize()}: {values[best]:.4f} at epoch {epochs[best]:.0f}"
             axis.set(title=title, xlabel="epoch")

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +31,14 @@ class Fitted:
         pruned: Whether the sweep's pruner stopped the training.
         probabilities: float32 (n, 10), of the validation images, by the best epoch's weights; n = 0 without a
             validation part, and for a pruned training.
+        earlier_seconds: Time of the parts of the training that a resumed run took over.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
     pruned: bool
     probabilities: np.ndarray
+    earlier_seconds: float
 
 
 def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) -> Fitted:
@@ -51,18 +54,20 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         UserError: There is no checkpoint to continue, or it is of another model.
     """
     config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
-    clean = round(config.clean_fraction * config.epochs)
+    trial, metric = reporting.current_trial(), epoch_metric(config)
+    clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
-    best = BestWeights(prepared.model, config.patience, first_clean if clean else 0)
-    checkpoint = Checkpoint(folder, trainee, best)
+    best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
+    checkpoint = Checkpoint(folder, trainee, best, prepared.started)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
     history.begin_with(source.read_history()[:first_epoch] if source else [])
     validation = _validation(prepared)
-    trial = reporting.current_trial()
+    if trial:
+        trial.restore([row[metric] for row in history.rows], config.epochs)
     callbacks = [*([validation] if validation else []), history, best, checkpoint]
     if trial:
-        callbacks.append(Report(trial, config.epochs, reported_metric(config)))
+        callbacks.append(Report(trial, config.epochs, metric))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
     if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
@@ -86,12 +91,17 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         best.restore()
         if validation:
             probabilities = np.exp(validation.log_probabilities())
-    return Fitted(history.rows, best.epoch, pruned, probabilities)
+    return Fitted(history.rows, best.epoch, pruned, probabilities, checkpoint.earlier_seconds)
 
 
-def reported_metric(config: Config) -> str:
-    """Return the metric that a sweep's pruner compares: the first objective, if epochs measure it."""
-    return config.objective[0] if config.objective[0] in BY_EPOCH else "val_loss"
+def clean_epochs(fraction: float, epochs: int) -> int:
+    """Return how many of the epochs are clean: the share, rounded half up; at least one of a share that is not 0."""
+    return max(1, math.floor(fraction * epochs + 0.5)) if fraction else 0
+
+
+def epoch_metric(config: Config) -> str:
+    """Return the metric that chooses the best epoch: the first objective that every epoch measures, or val_loss."""
+    return next((name for name in config.objective if name in BY_EPOCH), "val_loss")
 
 
 def _validation(prepared: Prepared) -> Validation | None:

@@ -1,15 +1,21 @@
-"""The last step of a training: weights, scores, predictions, pictures; and the metrics, which the caller writes."""
+"""The last step of a training: weights, scores, predictions; the metrics, which the caller writes; then pictures."""
 
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.split import Parts
 from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.predictions import Predictions, by_class
+from sweeper_digits.schema import Config
+from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.feed import PREDICT_BATCH
 from sweeper_digits.training.fit import Fitted
 from sweeper_digits.training.prepare import Prepared
@@ -42,12 +48,11 @@ def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any
     }
     if len(parts.validation):
         labels, images = prepared.feed.labels[parts.validation], digits.images[parts.validation]
-        metrics |= by_class(fitted.probabilities, labels)
-        folder.write_validation(Predictions.of(parts.validation, labels, fitted.probabilities, images))
+        predictions = Predictions.of(parts.validation, labels, fitted.probabilities, images)
+        metrics |= predictions.standard_errors() | by_class(fitted.probabilities, labels)
+        folder.write_validation(predictions)
     if "milliseconds_per_image" in prepared.config.objective:
         metrics["milliseconds_per_image"] = _prediction_time(model, digits.images)
-    if prepared.config.figures:
-        _draw(prepared, fitted, folder, metrics)
     return metrics
 
 
@@ -69,24 +74,36 @@ def _prediction_time(model: keras.Model, images: np.ndarray) -> float:
     return round(1000 * min(times) / len(images), 6)
 
 
-def _draw(prepared: Prepared, fitted: Fitted, folder: RunFolder, metrics: dict[str, Any]) -> None:
-    """Draw all pictures; one that fails costs a warning, not the run."""
-    from sweeper_digits.training import figures  # imports matplotlib: not for runs without pictures
-
-    parts, labels, pixels = prepared.parts, prepared.feed.labels, prepared.digits.images
-    samples = pixels[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
-    augmented = keras.ops.convert_to_numpy(prepared.augmentation(samples, training=True))
-    pictures: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
-        "learning_curves": (figures.draw_learning_curves, (fitted.history,)),
-        "labels": (figures.draw_labels, (labels[parts.train], labels[parts.validation])),
-        "augmentation": (figures.draw_augmentation, (samples, augmented)),
-    }
-    if len(parts.validation):
-        mistakes = (pixels[parts.validation], labels[parts.validation], fitted.probabilities)
-        pictures["confusion_matrix"] = (figures.draw_confusion_matrix, (np.array(metrics["confusion_matrix"]),))
-        pictures["mistakes"] = (figures.draw_mistakes, mistakes)
-    for name, (draw, arguments) in pictures.items():
+def draw(config: Config, digits: Digits, parts: Parts, folder: RunFolder) -> None:
+    """Draw a training's pictures from what it has written; one that fails costs a warning, not the run."""
+    try:
+        pictures = _pictures(config, digits, parts, folder)
+    except Exception as error:  # matplotlib may be unable to start
+        log.warning("figures    none: %s: %s", type(error).__name__, error)
+        return
+    for name, draw_picture in pictures.items():
         try:
-            draw(*arguments, folder.figures / f"{name}.png")
+            draw_picture(folder.figures / f"{name}.png")
         except Exception as error:  # matplotlib has many
             log.warning("figures    no %s.png: %s: %s", name, type(error).__name__, error)
+
+
+def _pictures(config: Config, digits: Digits, parts: Parts, folder: RunFolder) -> dict[str, Callable[[Path], None]]:
+    """Return what draws each picture into a file."""
+    from sweeper_digits.training import figures  # imports matplotlib: not for runs without pictures
+
+    assert digits.labels is not None  # noqa: S101 - the parts were drawn by label
+    metrics = folder.read_metrics() or {}
+    samples = digits.images[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
+    augmented = RandomWarp(**vars(config.augmentation), seed=config.seed)(samples, training=True)
+    pictures: dict[str, Callable[[Path], None]] = {
+        "learning_curves": partial(figures.draw_learning_curves, folder.read_history(), metrics["best_epoch"] - 1),
+        "labels": partial(figures.draw_labels, digits.labels[parts.train], digits.labels[parts.validation]),
+        "augmentation": partial(figures.draw_augmentation, samples, keras.ops.convert_to_numpy(augmented)),
+    }
+    if len(parts.validation):
+        found = folder.read_validation()
+        matrix, shown = np.array(metrics["confusion_matrix"]), digits.images[found.images]
+        pictures["confusion_matrix"] = partial(figures.draw_confusion_matrix, matrix)
+        pictures["mistakes"] = partial(figures.draw_mistakes, shown, found.labels, found.probabilities)
+    return pictures

@@ -5,6 +5,8 @@ from keras import layers, ops
 
 # Whatever the user's ~/.keras/keras.json says: images here are (n, height, width, channels).
 keras.config.set_image_data_format("channels_last")
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
 
 # Activations that commute with max pooling: a quarter of the values, the same result.
 MONOTONE = ("relu", "leaky_relu", "elu")

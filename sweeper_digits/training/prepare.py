@@ -1,6 +1,7 @@
 """The first step of a training: the models, the augmentation, the feed and the compiled optimizer."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 import keras
@@ -29,6 +30,7 @@ class Prepared:
         trainee: What is trained, compiled: from indices, int32 (n,), to logits, float32 (n, 10). It shares its
             weights with `model`.
         feed: The batches.
+        started: `time.perf_counter()` when preparing began.
     """
 
     config: Config
@@ -38,11 +40,13 @@ class Prepared:
     augmentation: RandomWarp
     trainee: keras.Model
     feed: Feed
+    started: float
 
 
 def prepare(config: Config, digits: Digits, parts: Parts) -> Prepared:
     """Build and compile what a run trains, from the run's seed, in Keras' present dtype policy."""
     assert digits.labels is not None  # noqa: S101 - the parts were drawn by label
+    started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
     model = build_cnn(**vars(config.model))
     augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
@@ -53,7 +57,7 @@ def prepare(config: Config, digits: Digits, parts: Parts) -> Prepared:
     optimizer = build_optimizer(config.optimizer, config.schedule, feed.steps, config.epochs)
     _compile(trainee, optimizer, feed.steps_per_execution)
     log.info("model      %s parameters", f"{model.count_params():,}")
-    return Prepared(config, digits, parts, model, augmentation, trainee, feed)
+    return Prepared(config, digits, parts, model, augmentation, trainee, feed, started)
 
 
 def _compile(trainee: keras.Model, optimizer: keras.optimizers.Optimizer, steps_per_execution: int) -> None:

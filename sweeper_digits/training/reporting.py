@@ -5,10 +5,18 @@ outside a sweep finds None. No optuna and no keras here.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Protocol
+
+from sweeper_digits.schema import OBJECTIVES
 
 # User attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
 ATTACHED = "attached"
+
+
+def better_of(metric: str) -> Callable[[float, float], float]:
+    """Return the function that chooses the better of two values of a metric."""
+    return max if OBJECTIVES[metric] == "maximize" else min
 
 
 class Reports(Protocol):
@@ -44,9 +52,9 @@ class RunningTrial:
     def epoch(self, value: float, epoch: int, epochs: int, last: bool) -> bool:
         """Report the value of an epoch; return whether to stop.
 
-        From the second fold on, the mean over the finished folds and this one is reported, at steps that go on
-        counting, so that trials are compared at the same point of the same fold. A trial is not pruned after its last
-        epoch: that would save nothing and throw away a result.
+        From the second fold on, the mean over the finished folds' best epochs and this epoch is reported, at steps
+        that go on counting, so that trials are compared at the same point of the same fold. A trial is not pruned
+        after its last epoch: that would save nothing and throw away a result.
 
         Args:
             value: The metric that the pruner compares.
@@ -60,6 +68,16 @@ class RunningTrial:
             worse = self.trial.should_prune()  # asked in any case: some pruners keep count of the asking
             self.pruned = worse and not (last and len(self.folds) + 1 == self.splits)
         return self.pruned
+
+    def restore(self, values: Iterable[float], epochs: int) -> None:
+        """Report the epochs that a resumed training took over.
+
+        A pruner then sees what it sees of a trial that was never cut off. It is asked after each epoch, for some
+        pruners keep count of the asking; its answer is ignored, for the trial has gone on since.
+        """
+        for epoch, value in enumerate(values):
+            self.epoch(value, epoch, epochs, last=False)
+        self.pruned = False
 
     def fold(self, value: float) -> bool:
         """Report the value of a finished fold's best epoch; return whether to stop."""

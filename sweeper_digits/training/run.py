@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -18,14 +19,16 @@ from sweeper_digits.data.digits import Digits, load
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
+from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
 from sweeper_digits.training.export import COMPARED, check_packages, export
-from sweeper_digits.training.fit import fit, reported_metric
-from sweeper_digits.training.keep import keep
+from sweeper_digits.training.fit import epoch_metric, fit
+from sweeper_digits.training.keep import draw, keep
 from sweeper_digits.training.prepare import prepare
 
 log = logging.getLogger(__name__)
@@ -40,16 +43,20 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
 
     Args:
         config: The run.
-        folder: Where its files go; made by the caller.
+        folder: Where its files go; made if it is missing.
         in_sweep: Whether it is a trial of a sweep.
 
     Raises:
-        UserError: Bad input, or a loss that became NaN.
+        UserError: Bad input, a folder with another run, or a loss that became NaN.
     """
+    with claimed(folder, config.resume, in_sweep):
+        return _run(config, RunFolder(folder), in_sweep)
+
+
+def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float] | None:
     started = time.perf_counter()
     if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
-    here = RunFolder(folder)
     source = _source(config, in_sweep)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -73,6 +80,8 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
                 export(config, trained, digits.images[:COMPARED])
     finally:  # a failed export costs no result
         here.write_metrics(metrics)
+    for part, trained in zip(parts, here.models(), strict=True) if finished and config.figures else ():
+        draw(config, digits, part, trained)
     if finished:
         log.info("%-13s %s", "folder", relative(here.folder))
     return objective
@@ -81,7 +90,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
 def train(
     config: Config, digits: Digits, parts: Parts, folder: RunFolder, source: RunFolder | None = None
 ) -> dict[str, Any]:
-    """Train one model on one split and write all its files but metrics.json.
+    """Train one model on one split and write all its files but metrics.json and the pictures.
 
     Args:
         config: The run.
@@ -91,17 +100,17 @@ def train(
         source: The run whose checkpoint is continued, if any.
 
     Returns:
-        The metrics, of the best epoch's weights.
+        The metrics, of the best epoch's weights. `seconds` is the time of a resumed run's earlier parts too.
 
     Raises:
         UserError: The loss became NaN; history.csv stays.
     """
-    started = time.perf_counter()
     forget_models()
     prepared = prepare(config, digits, parts)
-    metrics = keep(prepared, fit(prepared, folder, source), folder)
+    fitted = fit(prepared, folder, source)
+    metrics = keep(prepared, fitted, folder)
     if "state" not in metrics:
-        metrics["seconds"] = round(time.perf_counter() - started, 3)
+        metrics["seconds"] = round(fitted.earlier_seconds + time.perf_counter() - prepared.started, 3)
     return metrics
 
 
@@ -131,8 +140,9 @@ def _train_parts(
 def _train_folds(
     config: Config, digits: Digits, parts: list[Parts], here: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
-    """Train each fold and return the means, with standard deviations as `<name>_std`."""
+    """Train each fold and return what `_over_folds` makes of their metrics."""
     folds = []
+    metric = epoch_metric(config)
     if trial := reporting.current_trial():
         trial.splits = len(parts)
     for number, part in enumerate(parts):
@@ -141,17 +151,26 @@ def _train_folds(
         metrics = _train_fold(config, digits, part, fold, source.fold(number) if source else None)
         fold.write_metrics({"state": "finished"} | metrics)
         folds.append(metrics)
-        if trial and (trial.pruned or trial.fold(metrics[reported_metric(config)])):
+        if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
+    return _over_folds(folds)
+
+
+def _over_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the means over folds, their standard deviations as `<name>_std`, and the standard errors over all images.
+
+    The standard deviation over folds is what other training and validation images change together.
+    """
     names = [name for name, value in folds[0].items() if isinstance(value, int | float)]
-    means = {name: float(np.mean([fold[name] for fold in folds])) for name in names}
-    spreads = {
-        f"{name}_std": float(np.std([fold[name] for fold in folds], ddof=1))
-        for name in ("loss", "accuracy", "val_loss", "val_accuracy")
-    }
-    totals = {name: sum(fold[name] for fold in folds) for name in ("seconds", "epochs")}
-    means["parameters"] = folds[0]["parameters"]
-    return means | spreads | totals | {"folds": [{n: fold[n] for n in names} for fold in folds]}
+    column = {name: [fold[name] for fold in folds] for name in names if all(name in fold for fold in folds)}
+    metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in column.items()}
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        metrics[f"{name}_std"] = float(np.std(column[name], ddof=1))
+        if errors := column.get(f"{name}_se"):
+            metrics[f"{name}_se"] = pooled_standard_error(column[name], errors, column["validation_images"])
+    metrics |= {name: sum(column[name]) for name in ("seconds", "epochs")}
+    metrics["parameters"] = folds[0]["parameters"]
+    return metrics | {"folds": [{name: fold[name] for name in column} for fold in folds]}
 
 
 def _train_fold(
@@ -161,6 +180,8 @@ def _train_fold(
     done = source.read_metrics() if source and source.model.exists() else None
     if source and done and done["state"] == "finished":
         log.info("already finished: val_loss %.4f", done["val_loss"])
+        if trial := reporting.current_trial():
+            trial.restore([row[epoch_metric(config)] for row in source.read_history()], config.epochs)
         if source.folder.resolve() != fold.folder.resolve():
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
@@ -188,11 +209,17 @@ def _show_plan(config: Config, digits: Digits, parts: list[Parts], hardware: str
 
 
 def _show(metrics: dict[str, Any]) -> None:
+    """Print the results; ± is the standard error over the validation images."""
     log.info("")
+    images = sum(fold["validation_images"] for fold in metrics.get("folds", []))
     for name in ("val_loss", "val_accuracy", "loss", "accuracy"):
         if name in metrics:
-            spread = f" ± {metrics[f'{name}_std']:.4f}" if f"{name}_std" in metrics else ""
-            log.info("%-13s %.4f%s", name, metrics[name], spread)
+            text = f"{metrics[name]:.4f}"
+            if f"{name}_se" in metrics:
+                text += f" ± {metrics[f'{name}_se']:.4f}" + (f" over {images:,} images" if images else "")
+            if f"{name}_std" in metrics:
+                text += f"; folds differ by {metrics[f'{name}_std']:.4f}"
+            log.info("%-13s %s", name, text)
     log.info("%-13s %g", "best epoch", metrics["best_epoch"])
     log.info("%-13s %s", "images/s", f"{metrics['images_per_second']:,.0f}")
     log.info("%-13s %.1f", "seconds", metrics["run_seconds"])
@@ -224,11 +251,24 @@ def _versions() -> dict[str, str]:
 
 @functools.cache
 def _git_commit() -> str | None:
-    """Return the commit of the code, with `+changes` if the work tree differs, or None outside git."""
+    """Return the commit of the code, with `+changes` if the work tree differs, or None outside git.
+
+    Variables and settings that make git run other programs, or look at another repository, are not passed on: a config
+    can set variables.
+    """
     folder = Path(__file__).parent
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            [*command, "--dirty=+changes"],
+            cwd=folder,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data.digits import Digits
-from sweeper_digits.runs.predictions import Predictions, log_loss
+from sweeper_digits.runs.predictions import Predictions, log_loss, pooled_standard_error
 from sweeper_digits.runs.record import find_runs
 
 Tool = Callable[..., str]
@@ -38,3 +38,35 @@ def test_saved_validation_predictions_are_those_of_the_model(tool: Tool, digits:
             assert np.allclose(saved.probabilities, found, atol=2e-3)
             assert np.array_equal(saved.labels, digits.labels[saved.images])
             assert saved.losses.mean() == pytest.approx(record.value("val_loss"), rel=2e-3)
+
+
+def predicted(truth: np.ndarray) -> Predictions:
+    """Give the true label of each image this probability, and the other nine the rest."""
+    labels = np.arange(len(truth)) % 10
+    probabilities = np.repeat((1 - truth)[:, None] / 9, 10, axis=1)
+    probabilities[np.arange(len(truth)), labels] = truth
+    return Predictions.of(np.arange(len(truth)), labels, probabilities, np.zeros((len(truth), 28, 28, 1), np.uint8))
+
+
+def test_standard_errors_are_those_of_means_over_images() -> None:
+    """By drawing many validation parts from one population: their means spread as each one's standard error says."""
+    population = np.random.default_rng(0).beta(8, 0.5, 20_000)
+    parts = [predicted(part) for part in population.reshape(200, 100)]
+    for name, means in (
+        ("val_loss_se", [part.losses.mean() for part in parts]),
+        ("val_accuracy_se", [(part.probabilities.argmax(axis=1) == part.labels).mean() for part in parts]),
+    ):
+        said = np.mean([part.standard_errors()[name] for part in parts])
+        assert said == pytest.approx(np.std(means), rel=0.15)
+    assert predicted(population[:1]).standard_errors() == {}
+
+
+def test_folds_pool_as_one_sample_of_all_their_images() -> None:
+    truth = np.random.default_rng(1).beta(8, 0.5, 250)
+    folds = [predicted(truth[:100]), predicted(truth[100:])]
+    whole = Predictions(**Predictions.joined([fold.arrays() for fold in folds]).arrays())
+    pooled = pooled_standard_error(
+        [fold.losses.mean() for fold in folds], [fold.standard_errors()["val_loss_se"] for fold in folds], [100, 150]
+    )
+    assert pooled == pytest.approx(np.std(-np.log(truth), ddof=1) / np.sqrt(250))
+    assert pooled == pytest.approx(whole.standard_errors()["val_loss_se"], rel=1e-3)

@@ -16,6 +16,13 @@ def test_kfold_reports_mean_and_deviation_of_its_folds(train: Train) -> None:
     losses = [run.fold(number).read_metrics()["val_loss"] for number in range(3)]
     assert metrics["objective"] == metrics["val_loss"] == pytest.approx(np.mean(losses))
     assert metrics["val_loss_std"] == pytest.approx(np.std(losses, ddof=1))
+    errors = run.read_validation().standard_errors()  # over the 300 images of all folds
+    for name in ("val_loss_se", "val_accuracy_se"):
+        assert metrics[name] == pytest.approx(errors[name], rel=2e-3)
+        assert all(fold[name] > 1.3 * metrics[name] for fold in metrics["folds"])  # of a third of the images
+    values = f"{metrics['val_loss']:.4f} ± {metrics['val_loss_se']:.4f} over 300 images"
+    shown = f"{values}; folds differ by {metrics['val_loss_std']:.4f}"
+    assert shown in (run.folder / "train.log").read_text(encoding="utf-8")
     single = train("split=kfold", "split.folds=3", "split.fold=2", "epochs=1", folder="single")
     assert single.read_metrics()["val_loss"] == losses[2]
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.training import callbacks
+from sweeper_digits.training import callbacks, reporting
 from tests.conftest import ROOT
 
 Train = Callable[..., RunFolder]
@@ -22,7 +23,7 @@ START = """
 import os, sys
 sys.path.insert(0, {root!r})
 from sweeper_digits import command_line
-from sweeper_digits.training import callbacks
+from sweeper_digits.training import callbacks, reporting
 begin = callbacks.Checkpoint.on_epoch_begin
 def then_wait(self, epoch, logs=None):
     begin(self, epoch, logs)
@@ -50,10 +51,10 @@ def stop_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks.History, "on_epoch_begin", begin)
 
 
-def check_resumed(train: Train, whole: RunFolder, killed: RunFolder) -> None:
-    """Continue a killed run and compare its history and weights with the same run that was never killed."""
+def check_resumed(train: Train, whole: RunFolder, killed: RunFolder, folder: str = "resumed") -> None:
+    """Continue a killed run in a folder and compare its history and weights with those of a run never killed."""
     assert killed.checkpoint.exists() and not killed.metrics.exists()
-    resumed = train("resume=killed", folder="resumed", defaults=[])
+    resumed = train("resume=killed", folder=folder, defaults=[])
     assert without_times(resumed) == without_times(whole)
     assert resumed.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]
     ours, theirs = (keras.saving.load_model(run.model).get_weights() for run in (resumed, whole))
@@ -74,13 +75,6 @@ def test_same_seed_same_history_other_seed_another(train: Train) -> None:
     assert without_times(first) == without_times(again) != without_times(other)
 
 
-def test_a_folder_used_twice_has_the_numbers_of_the_later_run(train: Train) -> None:
-    train("epochs=3", folder="same")
-    later = train("epochs=2", "seed=1", folder="same")
-    assert without_times(later) == without_times(train("epochs=2", "seed=1", folder="alone"))
-    assert later.read_metrics()["val_loss"] == min(row["val_loss"] for row in later.read_history())
-
-
 def test_killed_run_continues_as_if_never_killed(train: Train, tiny: list[str], tmp_path: Path) -> None:
     whole = train(*LONG, folder="whole")
     code = START.format(root=str(ROOT), epoch=3)
@@ -92,16 +86,19 @@ def test_killed_run_continues_as_if_never_killed(train: Train, tiny: list[str], 
     check_resumed(train, whole, RunFolder(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("options", [["optimizer.use_ema=true", "optimizer=rmsprop"], ["precision=float16"]])
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [(["optimizer.use_ema=true", "optimizer=rmsprop"], "resumed"), (["precision=float16"], "killed")],
+)
 def test_all_state_of_an_optimizer_is_continued(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], folder: str
 ) -> None:
     whole = train(*LONG, *options, folder="whole")
     stop_in_epoch(3, monkeypatch)
     with pytest.raises(SystemExit):
         train(*LONG, *options, folder="killed")
     monkeypatch.undo()
-    check_resumed(train, whole, RunFolder(tmp_path / "killed"))
+    check_resumed(train, whole, RunFolder(tmp_path / "killed"), folder)
 
 
 def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +110,26 @@ def test_resumed_run_killed_in_its_first_epoch_can_be_continued(train: Train, mo
     monkeypatch.undo()
     resumed = train("resume=second", folder="third", defaults=[])
     assert without_times(resumed) == without_times(whole)
+
+
+def test_a_resumed_run_has_the_epochs_and_the_time_of_all_its_parts(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_in_epoch(2, monkeypatch)
+    with pytest.raises(SystemExit):
+        train("epochs=3", "objective=[val_loss,seconds]", folder="killed")
+    monkeypatch.undo()
+    killed = RunFolder(tmp_path / "killed")
+    state = killed.read_checkpoint()
+    assert state["seconds"] > killed.read_history()[0]["seconds"]
+    killed.write_checkpoint(state | {"seconds": state["seconds"] + 1000})
+    reported: dict[int, float] = {}
+    trial = SimpleNamespace(report=lambda value, step: reported.update({step: value}), should_prune=lambda: False)
+    monkeypatch.setattr(reporting, "_running", reporting.RunningTrial(trial, by_fold=False, prunes=True))
+    resumed = train("resume=killed", folder="resumed", defaults=[])
+    assert list(reported.values()) == [row["val_loss"] for row in resumed.read_history()] and len(reported) == 3
+    loss, seconds = resumed.read_metrics()["objective"]
+    assert loss == min(reported.values()) and 1000 < seconds < 1100
 
 
 def test_resume_says_what_cannot_be_continued(train: Train, tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
+import sweeper_digits.training
 from sweeper_digits import schema
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.training import callbacks
 from sweeper_digits.training.fit import fit
 from sweeper_digits.training.keep import keep
 from sweeper_digits.training.prepare import prepare
@@ -96,12 +98,14 @@ def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[RunFolder, object]
 
 
 def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subprocess.CompletedProcess[str]]) -> None:
-    _, done = whole
+    run, done = whole
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["data", "split", "device", "model"]
     assert sum(line.startswith("epoch ") for line in lines) == 12
     assert "val_loss" in lines[5] and "images/s" in lines[5] and "left" in lines[5]
+    metrics = run.read_metrics()
+    assert lines[-8].split() == ["val_loss", f"{metrics['val_loss']:.4f}", "±", f"{metrics['val_loss_se']:.4f}"]
     assert lines[-1].split() == ["folder", "run"]
 
 
@@ -123,18 +127,30 @@ def test_few_images_are_drawn_too(train: Train, digits: Digits, tmp_path: Path) 
     assert (run.figures / "augmentation.png").exists() and run.metrics.exists()
 
 
-def test_a_picture_that_fails_does_not_cost_the_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_come_after_the_metrics_and_one_that_fails_costs_a_line(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sweeper_digits.training import figures
 
+    finished = []
+
     def fail(*arguments: object) -> None:
+        finished.append((Path("run") / "metrics.json").exists())
         raise ValueError("no font")
 
     monkeypatch.setattr(figures, "draw_labels", fail)
     run = train("figures=true", "epochs=1")
-    assert "figures    no labels.png: ValueError: no font" in (run.folder / "train.log").read_text()
-    assert (
-        run.metrics.exists() and (run.figures / "mistakes.png").exists() and not (run.figures / "labels.png").exists()
-    )
+    assert finished == [True]
+    assert "WARNING figures    no labels.png: ValueError: no font\n" in (run.folder / "train.log").read_text("utf-8")
+    assert (run.figures / "mistakes.png").exists() and not (run.figures / "labels.png").exists()
+
+
+def test_a_run_without_matplotlib_has_all_but_pictures(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sweeper_digits.training.figures", None)
+    monkeypatch.delattr(sweeper_digits.training, "figures", raising=False)
+    run = train("figures=true", "split=kfold", "split.folds=2", "epochs=1")
+    assert len(run.models()) == 2 and run.read_metrics()["state"] == "finished"
+    assert (run.folder / "train.log").read_text("utf-8").count("WARNING figures    none: ") == 2
 
 
 def test_a_training_step_is_traced_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +277,17 @@ def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
     assert len(losses) < 30
     assert np.argmin(losses) == len(losses) - 3
     assert metrics["best_epoch"] == len(losses) - 2 and metrics["val_loss"] == min(losses)
+
+
+def test_a_run_keeps_the_weights_of_its_objectives_best_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = zip([0.9, 0.5, 0.7], [0.1, 0.3, 0.4], strict=True)
+
+    def measure(self: callbacks.Validation, epoch: int, logs: dict[str, float]) -> None:
+        logs["val_loss"], logs["val_accuracy"] = next(measured)
+
+    monkeypatch.setattr(callbacks.Validation, "on_epoch_end", measure)
+    metrics = train("objective=[params,val_accuracy]", "epochs=3").read_metrics()
+    assert (metrics["best_epoch"], metrics["val_accuracy"], metrics["val_loss"]) == (3, 0.4, 0.7)
 
 
 def test_early_stopping_waits_for_the_clean_epochs(train: Train) -> None:

@@ -1,0 +1,51 @@
+"""What is kept of the epochs."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from sweeper_digits.training.callbacks import BestWeights
+from sweeper_digits.training.fit import clean_epochs
+
+LOSSES = [0.50, 0.30, 0.31, 0.40, 0.29, 0.28]
+ACCURACIES = [0.80, 0.90, 0.95, 0.95, 0.94, 0.95]
+
+
+def best_after(metric: str, patience: int | None, validated: bool = True) -> tuple[BestWeights, int]:
+    """Let each epoch's weights be its number; return the callback and how many epochs were trained."""
+    kept = SimpleNamespace(get_weights=lambda: [len(trained)])
+    trained: list[int] = []
+    best = BestWeights(kept, metric, patience, first=0)
+    best.set_model(SimpleNamespace(stop_training=False))
+    for epoch, (loss, accuracy) in enumerate(zip(LOSSES, ACCURACIES, strict=True)):
+        best.on_epoch_end(epoch, {"val_loss": loss, "val_accuracy": accuracy} if validated else {})
+        trained.append(epoch)
+        if best.model.stop_training:
+            break
+    return best, len(trained)
+
+
+@pytest.mark.parametrize(
+    ("metric", "patience", "epoch", "trained"),
+    [("val_loss", None, 5, 6), ("val_loss", 2, 1, 4), ("val_accuracy", None, 2, 6), ("val_accuracy", 2, 2, 5)],
+)
+def test_the_best_epoch_is_the_objectives_and_the_earlier_one_of_equals(
+    metric: str, patience: int | None, epoch: int, trained: int
+) -> None:
+    best, epochs = best_after(metric, patience)
+    assert (best.epoch, list(map(int, best.weights)), epochs) == (epoch, [epoch], trained)
+    assert best.value == {"val_loss": LOSSES, "val_accuracy": ACCURACIES}[metric][epoch]
+
+
+def test_without_validation_the_last_epoch_is_the_best() -> None:
+    best, epochs = best_after("val_loss", 2, validated=False)
+    assert (best.epoch, list(map(int, best.weights)), epochs) == (5, [5], 6)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "epochs", "clean"),
+    # experiment=best, the command in README.md, and fractions that used to give no epoch, or two of 2.5
+    [(0.17, 24, 4), (0.2, 20, 4), (0.0, 8, 0), (0.1, 5, 1), (0.001, 1, 1), (0.1, 25, 3), (1.0, 3, 3)],
+)
+def test_clean_epochs_are_never_silently_none(fraction: float, epochs: int, clean: int) -> None:
+    assert clean_epochs(fraction, epochs) == clean

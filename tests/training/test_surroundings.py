@@ -1,0 +1,66 @@
+"""What surrounds a run must not change or end it: Keras' own settings, git's, and what a terminal cannot show."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeper_digits.data.digits import Digits
+from sweeper_digits.runs.folder import RunFolder
+from tests.conftest import ROOT
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+NO_UTF_8 = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_kerass_own_settings_do_not_count(command: Command, tmp_path: Path, tiny: list[str]) -> None:
+    (tmp_path / ".keras").mkdir()
+    settings = {"image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1, "backend": "theano"}
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
+    (tmp_path / "clean").mkdir()
+    losses = []
+    for home in (tmp_path, tmp_path / "clean"):
+        folder = f"run-{home.name}"
+        done = command(*tiny, f"hydra.run.dir={folder}", HOME=str(home), KERAS_HOME=str(home / ".keras"))
+        assert done.returncode == 0, done.stderr
+        losses.append([row["val_loss"] for row in RunFolder(tmp_path / folder).read_history()])
+    assert losses[0] == losses[1]
+
+
+def test_a_run_on_a_screen_of_ascii(tmp_path: Path, tiny: list[str], digits: Digits) -> None:
+    np.savez(tmp_path / "zähl.npz", images=digits.images, labels=digits.labels)
+    arguments = [*tiny, "data.path='zähl.npz'", "hydra.run.dir='rün'", "epochs=1"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"val_loss" in done.stdout and b" ? " in done.stdout and done.stdout.endswith(b"r?n\n")
+    assert " ± " in (tmp_path / "rün" / "train.log").read_text(encoding="utf-8")
+
+
+def test_text_that_python_cannot_read_is_one_line(command: Command) -> None:
+    done = command("data=npz", "data.path='zähl.npz'", **NO_UTF_8)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: data.path='z??hl.npz': it is not ascii text; set PYTHONUTF8=1, or rename the file\n"
+
+
+def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper_digits.training.run import _git_commit
+
+    expected = _git_commit.__wrapped__()
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {tmp_path}/ran; false")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert _git_commit.__wrapped__() == expected
+    assert list(tmp_path.iterdir()) == []
