@@ -120,6 +120,10 @@ class Sweeps:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
+            for stream in (process.stdout, process.stderr):
+                if stream:
+                    stream.close()
+            process.wait()
         if "storage" in vars(self):
             self.storage.remove_session()
             self.storage.engine.dispose()

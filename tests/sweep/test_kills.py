@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -145,12 +146,13 @@ def kill(process: Program, draw: random.Random) -> int:
     """Kill a worker, all workers, the supervisor or all of them, and return how many processes that were."""
     (target,) = draw.choices(list(TARGETS), list(TARGETS.values()))
     workers = workers_of(process)
+    victims: list[Any]
     if target == "worker":
         victims = draw.sample(workers, min(1, len(workers)))
     elif target == "workers":
         victims = workers
     else:
-        victims = [psutil.Process(process.pid), *(workers if target == "tree" else [])]
+        victims = [process, *(workers if target == "tree" else [])]
     print(f"{time.monotonic():.2f} {target} {[victim.pid for victim in victims]}")
     for victim in victims:
         with contextlib.suppress(psutil.NoSuchProcess):
