@@ -10,6 +10,7 @@ Reading order:
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes, their cores and GPUs
     progress    the screen and the result files of a sweep
+    claim       to which study a sweep's folder belongs
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged
     worker      the loop of one worker process
     job         a trial that a launcher runs on another machine, and its heartbeats

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.worker import NUMBER, runs_elsewhere
@@ -69,14 +70,23 @@ class Crew:
             environment |= {name: threads for name in names if name not in os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
-        # The total may have been raised in conf/, of which the workers have the copy of the first day.
-        total = f"hydra.sweeper.n_trials={self.sweep.options.n_trials}"
-        command = [sys.executable, *sys.orig_argv[1:], total, "--config-path", str(self.conf)]
+        command = [sys.executable, *sys.orig_argv[1:], *self._decided_here(), "--config-path", str(self.conf)]
         with self._log(number).open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone.
             self.processes[number] = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
+
+    def _decided_here(self) -> list[str]:
+        """Return the overrides for what workers would otherwise decide anew."""
+        return [
+            # It may have been raised in conf/, of which the workers have the copy of the first day.
+            f"hydra.sweeper.n_trials={self.sweep.options.n_trials}",
+            # It may have the time in it.
+            f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",
+            # Relative paths count from where the user stands; no file is written relative to the current folder.
+            "hydra.job.chdir=false",
+        ]
 
     def _log(self, number: int) -> Path:
         return self.sweep.folder / f"worker-{number}.log"

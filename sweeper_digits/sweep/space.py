@@ -20,6 +20,8 @@ from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs import recipe
 from sweeper_digits.sweep.grammar import Arguments, parse_arguments
 
+# What hydra.sweep.subdir is: results are looked for under a trial's number.
+TRIAL_FOLDER = "${hydra.job.num}"
 # Values by parameter.
 Point = dict[str, Any]
 
@@ -61,6 +63,11 @@ class Sweep:
         objectives = [objective] if isinstance(objective, str) else list(objective)
         schema.check_objectives(objectives)
         schema.check_study(config.study)
+        subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
+        if subdir != TRIAL_FOLDER:
+            raise UserError(
+                f"hydra.sweep.subdir={subdir}: the folder of a trial is named by its number; remove this key"
+            )
         sweep = cls(
             options=options,
             config=config,

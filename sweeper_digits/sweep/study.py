@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.queue import Queue, requeue, trials_of
@@ -77,33 +78,40 @@ class SeededSampler(BaseSampler):
 
 
 def open_study(sweep: Sweep) -> Queue:
-    """Create or load the study of a sweep, with sampler and pruner.
+    """Load the study of a sweep for a worker, with sampler and pruner.
 
     Raises:
-        UserError: The study exists and is of another sweep; the database cannot be opened.
+        UserError: The study is gone or of another sweep; the database cannot be opened.
     """
-    queue = _create(sweep)
-    _prepare(queue, sweep)
-    return queue
+    storage = _opened(sweep.options)
+    name = sweep.options.study_name
+    try:
+        study = optuna.load_study(study_name=name, storage=storage, pruner=_pruner(_pruner_options(sweep)))
+    except KeyError as error:
+        raise UserError(f"study={name}: it is not in the database any more") from error
+    check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
+    _prepare(study, sweep)
+    return Queue(study, storage)
 
 
 def set_up(sweep: Sweep) -> Queue:
-    """Open the study, and queue the points that are to be tried first, if no process has.
+    """Create or load the study, and queue the points that are to be tried first, if no process has.
 
     Raises:
-        UserError: The study exists and is of another sweep; the database cannot be opened.
+        UserError: The study or the folder belongs to another sweep; the database cannot be opened.
     """
-    queue = _create(sweep)
-    with setup_lock(queue.storage, queue.study.study_name):
-        _prepare(queue, sweep)
+    storage = _opened(sweep.options)
+    with setup_lock(storage, sweep.options.study_name):
+        study = _create(sweep, storage)
+        _prepare(study, sweep)
+        queue = Queue(study, storage)
         queue.fill(sweep)
     return queue
 
 
 def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = _open(options)
+    storage = _opened(options)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
     study.pruner = _pruner(study.user_attrs["pruner"])
     return Queue(study, storage)
@@ -124,22 +132,37 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
     return found
 
 
-def _create(sweep: Sweep) -> Queue:
+def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
+    """Create or load the study in a folder of its own; where the folder is another's, leave no study behind."""
+    name = sweep.options.study_name
+    begun = name in optuna.get_all_study_names(storage)
+    if not begun:
+        check_folder(sweep.folder, name, None, begun=False)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=sweep.directions,  # type: ignore[arg-type]
+        pruner=_pruner(_pruner_options(sweep)),
+        load_if_exists=True,
+    )
+    if IDENTITY not in study.user_attrs and not trials_of(study):
+        study.set_user_attr(IDENTITY, new_identity())
+    try:
+        claim_folder(sweep.folder, study)
+    except UserError:
+        if not begun:
+            optuna.delete_study(study_name=name, storage=storage)
+        raise
+    return study
+
+
+def _opened(options: Any) -> RetryingStorage:
+    """Open the storage; two processes that start together both create the tables, and the slower must look again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options, pruner = sweep.options, _pruner(_pruner_options(sweep))
     for attempt in range(OPENING_ATTEMPTS):
         try:
-            storage = _open(options)
-            study = optuna.create_study(
-                study_name=options.study_name,
-                storage=storage,
-                directions=sweep.directions,  # type: ignore[arg-type]
-                pruner=pruner,
-                load_if_exists=True,
-            )
-            return Queue(study, storage)
+            return _open(options)
         except Exception as error:  # of whichever database driver
-            # Two processes that start together both create the tables; the slower one must look again.
             if attempt == OPENING_ATTEMPTS - 1:
                 cause = str(error).splitlines()[0]
                 raise UserError(f"hydra.sweeper.storage: the study cannot be opened: {cause}") from error
@@ -154,9 +177,8 @@ def _open(options: Any) -> RetryingStorage:
     )
 
 
-def _prepare(queue: Queue, sweep: Sweep) -> None:
+def _prepare(study: optuna.Study, sweep: Sweep) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
-    study = queue.study
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number))
     if not check_same(study, sweep):
         study.set_user_attr("pruner", _pruner_options(sweep))
