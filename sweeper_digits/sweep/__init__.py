@@ -7,6 +7,7 @@ Reading order:
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner
     queue       the budget: which trial runs next, and which is tried again
+    trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes, their cores and GPUs
     progress    the screen and the result files of a sweep

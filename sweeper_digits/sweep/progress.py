@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.runs.folder import RunFolder, replacing
-from sweeper_digits.sweep.queue import DONE, best_first, counts, trials_of
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.trials import DONE, best_first, counts, trials_of
 
 log = logging.getLogger(__name__)
 

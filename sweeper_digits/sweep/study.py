@@ -18,9 +18,10 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.private import get_storage
-from sweeper_digits.sweep.queue import Queue, requeue, trials_of
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import RetryingStorage, open_storage, setup_lock, sqlite_file
+from sweeper_digits.sweep.storage import RetryingStorage, open_storage, sqlite_file, study_lock
+from sweeper_digits.sweep.trials import trials_of
 
 OPENING_ATTEMPTS = 4
 # Packages that Optuna imports only when such a sampler draws.
@@ -101,7 +102,7 @@ def set_up(sweep: Sweep) -> Queue:
         UserError: The study or the folder belongs to another sweep; the database cannot be opened.
     """
     storage = _opened(sweep.options)
-    with setup_lock(storage, sweep.options.study_name):
+    with study_lock(storage, sweep.options.study_name):
         study = _create(sweep, storage)
         _prepare(study, sweep)
         queue = Queue(study, storage)
@@ -171,10 +172,7 @@ def _opened(options: Any) -> RetryingStorage:
 
 
 def _open(options: Any) -> RetryingStorage:
-    max_retries = options.max_retries
-    return open_storage(
-        options.storage, options.heartbeat_seconds, lambda study, trial: requeue(study, trial, max_retries)
-    )
+    return open_storage(options.storage, options.heartbeat_seconds)
 
 
 def _prepare(study: optuna.Study, sweep: Sweep) -> None:

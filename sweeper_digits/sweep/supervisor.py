@@ -13,14 +13,17 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.progress import Progress
-from sweeper_digits.sweep.queue import Queue, is_own_failure
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
+from sweeper_digits.sweep.trials import is_own_failure
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.4
+# How long a worker of another supervisor may take to sign its trial when this sweep ends.
+SIGNING_SECONDS = 3.0
 
 
 def supervise(sweep: Sweep) -> None:
@@ -54,7 +57,7 @@ def supervise(sweep: Sweep) -> None:
             raise
         finally:
             crew.kill()
-            queue.reap(max_retries=None, reason="stopped with the sweep; queued again")
+            _queue_again(queue)
             progress.stopped()
     progress.end()
 
@@ -74,6 +77,14 @@ def _interrupt_between_steps() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, request)
+
+
+def _queue_again(queue: Queue) -> None:
+    """Queue the trials of the workers that were ended with the sweep."""
+    end = time.monotonic() + SIGNING_SECONDS
+    while queue.has_unsigned() and time.monotonic() < end:  # a worker elsewhere is about to sign it, or ours is gone
+        time.sleep(0.1)
+    queue.reap(max_retries=None, reason="stopped with the sweep; queued again", unsigned_seconds=SIGNING_SECONDS)
 
 
 def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress) -> None:

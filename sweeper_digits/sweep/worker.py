@@ -20,15 +20,18 @@ from optuna.trial import TrialState
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import start_ray
-from sweeper_digits.sweep.queue import Queue, best_first, continued_by, trials_of
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import open_study
+from sweeper_digits.sweep.trials import best_first, continued_by, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
 
 # Set by the supervisor: this process is worker number ...
 NUMBER = "SWEEPER_DIGITS_WORKER"
+# Set by the supervisor: its process id. Once the imports are done, it may be dead and this process another's child.
+SUPERVISOR = "SWEEPER_DIGITS_SUPERVISOR"
 # Between looks at whether a job elsewhere is still the trial's.
 LOOK_SECONDS = 3.0
 # Samplers and Hydra's composing are not made for several threads.
@@ -51,7 +54,8 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
     Where a launcher runs them elsewhere, this one process keeps n_jobs of them in flight, a thread for each.
     """
     queue = open_study(sweep)
-    heartbeats = Heartbeats(queue, sweep.options.heartbeat_seconds)
+    parent = int(os.environ.get(SUPERVISOR, os.getppid()))
+    heartbeats = Heartbeats(queue, sweep.options.heartbeat_seconds, parent)
     if not runs_elsewhere(sweep):
         _run_trials(queue, sweep, launcher, heartbeats)
         return
