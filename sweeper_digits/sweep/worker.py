@@ -23,7 +23,7 @@ from sweeper_digits.sweep.private import start_ray
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import open_study
-from sweeper_digits.sweep.trials import best_first, continued_by, trials_of
+from sweeper_digits.sweep.trials import best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
 
 def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Heartbeats | None) -> None:
     """Run trials one after the other; elsewhere, if this process sends no heartbeats for them."""
+    best = BestModels(queue, sweep)
     while not queue.is_finished(sweep):
         with _asking:
             trial = queue.ask(sweep)
@@ -84,7 +85,7 @@ def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Hear
         _run(queue, sweep, trial, launcher, here=heartbeats is not None)
         if heartbeats:
             heartbeats.number = None
-        _keep_best_models(queue.study, sweep)
+        best.tidy()
 
 
 def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
@@ -169,19 +170,37 @@ def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
     return None
 
 
-def _keep_best_models(study: optuna.Study, sweep: Sweep) -> None:
-    """Delete the weights of finished trials that are not among the best; several workers may.
+class BestModels:
+    """Keeps the weights of the best trials: of `keep_models`, and of the whole Pareto front.
 
-    Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
+    Several workers may delete the same; each looks once at a trial that has left the best.
+
+    Args:
+        queue: The queue of the study.
+        sweep: The sweep.
     """
-    trials = trials_of(study)
-    kept = {trial.number for trial in best_first(study)[: sweep.options.keep_models]}
-    kept.update(*(continued_by(trial) for trial in trials if not trial.state.is_finished()))
-    for trial in trials:
-        if trial.state.is_finished() and trial.number not in kept:
-            folder = sweep.folder / str(trial.number)
+
+    def __init__(self, queue: Queue, sweep: Sweep) -> None:
+        self.queue, self.sweep = queue, sweep
+        self.deleted: set[int] = set()
+
+    def tidy(self) -> None:
+        """Delete the weights of finished trials that are not among the best.
+
+        Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
+        """
+        study, options = self.queue.study, self.sweep.options
+        trials = trials_of(study)
+        front = len(study.best_trials) if len(study.directions) > 1 else 0
+        kept = {trial.number for trial in best_first(study)[: max(front, options.keep_models)]}
+        kept.update(trial.number for trial in owed(trials, options.max_retries))
+        kept.update(*(continued_by(trial) for trial in trials if not trial.state.is_finished()))
+        finished = {trial.number for trial in trials if trial.state.is_finished()}
+        for number in finished - kept - self.deleted:
+            folder = self.sweep.folder / str(number)
             for model in [folder / "model.keras", *folder.glob("fold_*/model.keras")]:
                 model.unlink(missing_ok=True)
+        self.deleted |= finished - kept
 
 
 def _write_failure(folder: Path, error: str) -> None:

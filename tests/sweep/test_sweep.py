@@ -99,6 +99,24 @@ def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps]) -
     assert kept == {trial.number for trial in best[:2]}
 
 
+def test_a_pareto_front_keeps_its_weights(in_process: Callable[..., Sweeps]) -> None:
+    # The smaller the network, the worse the rate: two are on the front, and the third is worse than the second.
+    points = ["{model.filters: 2, optimizer.learning_rate: 0.05}", "{model.filters: 3, optimizer.learning_rate: 0.01}"]
+    points += ["{model.filters: 4, optimizer.learning_rate: 0.02}"]
+    sweeps = in_process(
+        "objective=[val_loss,params]",
+        "model.filters=2,3,4",
+        "optimizer.learning_rate=0.05,0.02,0.01",
+        f"search.points=[{','.join(points)}]",
+        "hydra.sweeper.keep_models=1",
+        "hydra.sweeper.n_trials=3",
+        "epochs=1",
+    )
+    front = {trial.number for trial in sweeps.study().best_trials}
+    kept = {int(path.parent.name) for path in sweeps.folder.glob("multirun/sweep/*/model.keras")}
+    assert kept == front and len(front) > 1
+
+
 def test_two_supervisors_share_one_budget(sweeps: Sweeps) -> None:
     sweeps.trials_last(0.5)
     arguments = (LEARNING_RATE, "hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=6")
