@@ -3,6 +3,9 @@
 Reading order:
     plugin      the sweeper that Hydra loads
     space       the search space, the fixed overrides and the objectives of a sweep
+    finite      the points of a finite space, and which were tried
+    listed      the points of search.points
+    hopeless    values that no run can have
     grammar     the search space as a user types it
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner

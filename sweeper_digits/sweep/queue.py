@@ -1,5 +1,6 @@
 """The queue of a study: one budget over all workers, asking, failing, and trials whose worker died."""
 
+import contextlib
 import itertools
 import math
 import time
@@ -10,6 +11,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
+from sweeper_digits.sweep.finite import is_finite, points
+from sweeper_digits.sweep.listed import points_first
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
@@ -20,6 +23,7 @@ from sweeper_digits.sweep.trials import (
     STOPPED,
     continued_by,
     deaths,
+    failures,
     owed,
     trials_of,
     with_point,
@@ -56,9 +60,11 @@ class Queue:
     def fill(self, sweep: Sweep) -> None:
         """Queue the points that are to be tried first, or all of a finite space, unless they were already.
 
-        A point that failed is tried again when the command is given again.
+        A point that failed would fail again: it is tried again only with hydra.sweeper.retry_failed=true.
         """
         alive = [trial for trial in trials_of(self.study) if trial.state != TrialState.FAIL]
+        if not sweep.options.retry_failed:
+            alive += failures(trials_of(self.study), sweep.options.max_retries)
         if listed := sweep.runs_listed():
             known = [trial.user_attrs.get("point") for trial in alive]
             for point in (point for point in listed if point not in known):
@@ -67,12 +73,12 @@ class Queue:
                     optuna.create_trial(state=TrialState.WAITING, user_attrs={"point": point}, system_attrs=attributes)
                 )
             return
-        points = sweep.points_first()
+        first = points_first(sweep.config, sweep.distributions)
         if sweep.is_enumerated:
-            points += itertools.islice(sweep.points(), sweep.options.n_trials)
+            first += itertools.islice(points(sweep), sweep.options.n_trials)
         # enqueue_trial(skip_if_exists=True) reads the whole study for each point.
         queued = {repr(sorted((trial.system_attrs.get(QUEUED_WITH) or trial.params).items())) for trial in alive}
-        for point in points:
+        for point in first:
             if (key := repr(sorted(point.items()))) not in queued:
                 queued.add(key)
                 self.study.enqueue_trial(point)
@@ -106,6 +112,12 @@ class Queue:
             self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             return None
         return trial
+
+    def drawing(self, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from drawing at the same time where a point could be drawn twice."""
+        if sweep.is_enumerated or not is_finite(sweep):
+            return contextlib.nullcontext()
+        return study_lock(self.storage, self.study.study_name)
 
     def record_worker(self, trial: optuna.Trial, runs_here: bool = True) -> None:
         """Write down which process answers for the trial and, if it runs here too, its first heartbeat.

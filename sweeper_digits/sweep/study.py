@@ -1,6 +1,8 @@
 """The Optuna study: opened with its sampler and pruner, and set up once."""
 
+import functools
 import importlib.util
+import random
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
+from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.queue import Queue
@@ -24,6 +27,8 @@ from sweeper_digits.sweep.storage import RetryingStorage, open_storage, sqlite_f
 from sweeper_digits.sweep.trials import trials_of
 
 OPENING_ATTEMPTS = 4
+# How often a sampler may draw a point that was tried before another value is taken.
+DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 
@@ -34,13 +39,21 @@ class SeededSampler(BaseSampler):
     Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
     drawn with the same random numbers, and a trial's own are always the same.
 
+    Where the space is finite, no point is drawn twice: training it again would give the same value.
+
     Args:
         build: Makes the sampler that draws the trial of a number.
+        is_exhausted: Says whether all points that have some values were tried; None: the space is continuous.
     """
 
-    def __init__(self, build: Callable[[int], BaseSampler]) -> None:
-        self.build = build
+    def __init__(
+        self,
+        build: Callable[[int], BaseSampler],
+        is_exhausted: Callable[[list[FrozenTrial], Point], bool] | None = None,
+    ) -> None:
+        self.build, self.is_exhausted = build, is_exhausted
         self.latest = 0, build(0)
+        self.relative: tuple[int, Point] = (-1, {})  # what was drawn together for the trial of a number
 
     def __str__(self) -> str:
         return str(self.latest[1])
@@ -57,20 +70,39 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Forward to the sampler of the trial."""
-        return self._of(trial).sample_relative(study, trial, search_space)
+        """Forward to the sampler of the trial; where that draws only what was tried, each is drawn alone."""
+        self.relative = trial.number, {}
+        for _ in range(DRAWS):
+            drawn = self._of(trial).sample_relative(study, trial, search_space)
+            if not self._was_tried(study, trial, drawn):
+                self.relative = trial.number, drawn
+                return drawn
+        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Forward to the sampler of the trial."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        """Forward to the sampler of the trial; where it draws only what was tried, take another value."""
+        for _ in range(DRAWS):
+            drawn = self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+            if not self._was_tried(study, trial, {param_name: drawn}):
+                return drawn
+        values = list(values_of(param_distribution) or [])
+        random.Random(trial.number).shuffle(values)
+        return next((one for one in values if not self._was_tried(study, trial, {param_name: one})), drawn)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Forward to a sampler of the trial, not to that of the trial that another thread may draw meanwhile."""
         self.build(trial.number).after_trial(study, trial, state, values)
+
+    def _was_tried(self, study: optuna.Study, trial: FrozenTrial, drawn: Point) -> bool:
+        if self.is_exhausted is None or not drawn:
+            return False
+        number, relative = self.relative
+        others = [other for other in trials_of(study) if other.number != trial.number]
+        return self.is_exhausted(others, trial.params | (relative if number == trial.number else {}) | drawn)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if self.latest[0] != trial.number:  # another thread has asked since
@@ -177,7 +209,8 @@ def _open(options: Any) -> RetryingStorage:
 
 def _prepare(study: optuna.Study, sweep: Sweep) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
-    study.sampler = SeededSampler(lambda number: _sampler(sweep, number))
+    tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
+    study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep):
         study.set_user_attr("pruner", _pruner_options(sweep))
         with warnings.catch_warnings():

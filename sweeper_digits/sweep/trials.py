@@ -67,6 +67,11 @@ def owed(trials: list[FrozenTrial], max_retries: int | None) -> list[FrozenTrial
     return [trial for trial in failed if _is_tried_again(trial, max_retries)]
 
 
+def failures(trials: Iterable[FrozenTrial], max_retries: int) -> list[FrozenTrial]:
+    """Return the trials that failed by themselves, or were cut off so often that they are not tried again."""
+    return [trial for trial in trials if is_own_failure(trial, max_retries)]
+
+
 def is_own_failure(trial: FrozenTrial, max_retries: int) -> bool:
     """Return whether a trial failed by itself, or was cut off so often that it is not tried again."""
     return trial.state == TrialState.FAIL and not _is_tried_again(trial, max_retries)

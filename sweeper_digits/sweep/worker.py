@@ -92,7 +92,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     running = running_trial(queue, trial) if here else None
     reporting.set_current_trial(running)
     try:
-        with _asking:
+        with _asking, queue.drawing(sweep):
             overrides = sweep.suggest(trial)
         trial.set_user_attr("overrides", overrides)
         extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
