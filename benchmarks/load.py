@@ -85,16 +85,13 @@ def latencies(storage_url: str, size: int, epochs: int) -> dict[str, float]:
     warnings.simplefilter("ignore")  # heartbeats are meant for study.optimize
     name = f"latency-{os.getpid()}-{size}"
 
-    def stale(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        raise AssertionError("no trial here is left running")
-
     def suggest(trial: optuna.Trial) -> None:
         trial.suggest_categorical("optimizer", ["adamw", "rmsprop", "nadam"])
         trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
         trial.suggest_float("dropout", 0, 0.5)
         trial.suggest_int("dense_units", 32, 256)
 
-    study = optuna.create_study(study_name=name, storage=open_storage(storage_url, 20, stale))
+    study = optuna.create_study(study_name=name, storage=open_storage(storage_url, 20))
     study.sampler = optuna.samplers.RandomSampler(seed=0)
     memory = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     values = np.random.default_rng(0).uniform(size=(size, epochs))
@@ -104,7 +101,7 @@ def latencies(storage_url: str, size: int, epochs: int) -> dict[str, float]:
         for epoch, value in enumerate(row):
             drawn.report(value, epoch)
         study.add_trial(memory.tell(drawn, row[-1]))
-    fresh = optuna.load_study(study_name=name, storage=open_storage(storage_url, 20, stale))
+    fresh = optuna.load_study(study_name=name, storage=open_storage(storage_url, 20))
     fresh.sampler = optuna.samplers.TPESampler(seed=1)
     fresh.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     taken: dict[str, list[float]] = {}

@@ -5,6 +5,7 @@
 It takes the overrides of train.py. The environment says how long a trial lasts:
     SLEEPER_SECONDS  mean seconds of a trial, shared out over its epochs; default 0
     SLEEPER_SIGMA    standard deviation of the logarithm of these seconds; default 0
+    SLEEPER_FAILS    seed with which trials fail; default none
     SLEEPER_PIDS     file to which each process that starts here appends its id
 """
 
@@ -57,6 +58,8 @@ def sleep_through(config: schema.Config, run: RunFolder, number: int) -> list[fl
     metrics.json has the process (`pid`), the time of the first epoch's begin (`began`), the seconds that were to be
     slept (`slept`), and the folder and the number of epochs that were continued (`resumed`).
     """
+    if os.environ.get("SLEEPER_FAILS") == str(config.seed):
+        raise ValueError(f"seed={config.seed} fails")
     trial, first = reporting.current_trial(), 0
     if config.resume:
         source = RunFolder(config.resume)

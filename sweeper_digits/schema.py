@@ -137,6 +137,7 @@ class StudySweeperConf:
     params: dict[str, Any] | None = MISSING
     max_failures: int = MISSING
     max_retries: int = MISSING
+    retry_failed: bool = MISSING
     keep_models: int = MISSING
     heartbeat_seconds: int = MISSING
 

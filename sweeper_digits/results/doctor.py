@@ -8,12 +8,13 @@ from pathlib import Path
 
 import optuna
 import psutil
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.sweep.queue import DONE, Queue, counts, is_dead, trials_of
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.storage import open_storage, sqlite_file
+from sweeper_digits.sweep.trials import DONE, counts, trials_of
 
 TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
 
@@ -60,7 +61,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     if (file := sqlite_file(storage)) and not file.exists():
         raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
     try:
-        opened = open_storage(storage, heartbeat_seconds=60, stale=lambda study, trial: None)
+        opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))
     except Exception as error:  # of whichever database driver
         raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
@@ -79,7 +80,7 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     result = Diagnosis([f"{study.study_name}: {counted}; {folder}: {size / 2**20:,.0f} MiB"])
     for trial in trials:
-        if trial.state == TrialState.RUNNING and is_dead(trial):
+        if queue.is_dead(trial):
             _stuck(result, queue, folder, trial)
     numbers = {trial.number for trial in trials}
     present = {int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()}

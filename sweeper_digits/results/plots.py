@@ -16,8 +16,8 @@ from plotly.colors import make_colorscale, sample_colorscale
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
 from sweeper_digits.runs.record import Record, differing_settings, objectives_of
 from sweeper_digits.schema import OBJECTIVES
-from sweeper_digits.sweep.queue import trials_of
-from sweeper_digits.sweep.space import contains
+from sweeper_digits.sweep.grammar import contains
+from sweeper_digits.sweep.trials import trials_of
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.

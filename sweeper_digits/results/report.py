@@ -23,7 +23,7 @@ from sweeper_digits.results.statistics import group_repetitions, judge_differenc
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
-from sweeper_digits.sweep.queue import trials_of
+from sweeper_digits.sweep.trials import trials_of
 
 
 def write_report(path: Path, found: list[Record], command: str, known: dict[str, BaseDistribution]) -> None:

@@ -3,6 +3,7 @@
 Reading order:
     folder       every file of a run: its name, its writer, its reader
     claim        a folder belongs to one run
+    process      which process wrote something, and whether it still runs
     predictions  a run's validation predictions and their scores
     record       a run that exists: read whole, or marked unreadable
     recipe       the overrides that repeat a run

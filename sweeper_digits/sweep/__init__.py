@@ -3,14 +3,19 @@
 Reading order:
     plugin      the sweeper that Hydra loads
     space       the search space, the fixed overrides and the objectives of a sweep
+    finite      the points of a finite space, and which were tried
+    listed      the points of search.points
+    hopeless    values that no run can have
     grammar     the search space as a user types it
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner
     folds       pruning where a trial trains all folds
     queue       the budget: which trial runs next, and which is tried again
+    trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes, their cores and GPUs
     progress    the screen and the result files of a sweep
+    claim       to which study a sweep's folder belongs
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged
     worker      the loop of one worker process
     job         a trial that a launcher runs on another machine, and its heartbeats

@@ -8,9 +8,11 @@ from typing import Any
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs import process
+from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.worker import NUMBER, runs_elsewhere
+from sweeper_digits.sweep.worker import NUMBER, SUPERVISOR, runs_elsewhere
 
 # A worker that ends without having asked for a trial, this often in a row, ends the sweep.
 MAX_DEAD_STARTS = 3
@@ -27,6 +29,7 @@ class Crew:
     def __init__(self, sweep: Sweep, conf: Path) -> None:
         self.sweep, self.conf = sweep, conf
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.signatures: dict[int, str] = {}  # of these processes
         self.dead_starts = 0
         self.elsewhere = runs_elsewhere(sweep)
         self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep.options)
@@ -35,12 +38,12 @@ class Crew:
 
     def tend(self, queue: Queue) -> None:
         """Replace workers that have ended."""
-        for number, process in list(self.processes.items()):
-            status = process.poll()
+        for number, worker in list(self.processes.items()):
+            status = worker.poll()
             if status is None:
                 continue
-            failed = queue.reap(self.sweep.options.max_retries)
-            if status != 0 and not failed:
+            queue.reap(self.sweep.options.max_retries)
+            if status != 0 and not queue.has_answered(self.signatures[number]):
                 self.dead_starts += 1
                 if self.dead_starts >= MAX_DEAD_STARTS:
                     log_file = self._log(number)
@@ -55,28 +58,38 @@ class Crew:
 
     def kill(self) -> None:
         """End all workers at once; their files are whole at any moment."""
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.kill()
-        for process in self.processes.values():
-            process.wait()
+        for worker in self.processes.values():
+            if worker.poll() is None:
+                worker.kill()
+        for worker in self.processes.values():
+            worker.wait()
 
     def _start(self, number: int) -> None:
-        environment = os.environ | {NUMBER: str(number)}
+        environment = os.environ | {NUMBER: str(number), SUPERVISOR: str(os.getpid())}
         if self.sweep.options.n_jobs > 1 and not self.elsewhere:
             threads = str(max(1, _cores() // self.sweep.options.n_jobs))
             names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
             environment |= {name: threads for name in names if name not in os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
-        # The total may have been raised in conf/, of which the workers have the copy of the first day.
-        total = f"hydra.sweeper.n_trials={self.sweep.options.n_trials}"
-        command = [sys.executable, *sys.orig_argv[1:], total, "--config-path", str(self.conf)]
+        command = [sys.executable, *sys.orig_argv[1:], *self._decided_here(), "--config-path", str(self.conf)]
         with self._log(number).open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone.
             self.processes[number] = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
+        self.signatures[number] = process.signature(self.processes[number].pid)
+
+    def _decided_here(self) -> list[str]:
+        """Return the overrides for what workers would otherwise decide anew."""
+        return [
+            # It may have been raised in conf/, of which the workers have the copy of the first day.
+            f"hydra.sweeper.n_trials={self.sweep.options.n_trials}",
+            # It may have the time in it.
+            f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",
+            # Relative paths count from where the user stands; no file is written relative to the current folder.
+            "hydra.job.chdir=false",
+        ]
 
     def _log(self, number: int) -> Path:
         return self.sweep.folder / f"worker-{number}.log"

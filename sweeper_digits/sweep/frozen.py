@@ -18,8 +18,8 @@ from sweeper_digits import screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.schema import INCIDENTAL
-from sweeper_digits.sweep.queue import trials_of
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.trials import trials_of
 
 log = logging.getLogger(__name__)
 

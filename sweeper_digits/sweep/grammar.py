@@ -74,6 +74,21 @@ def parse_arguments(arguments: Iterable[str], loader: ConfigLoader) -> Arguments
     return found
 
 
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether a value can be drawn from a distribution; NaN and values of another type cannot."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return value in choices
+        case IntDistribution(low=low, high=high, step=step):
+            return _is_number(value) and low <= value <= high and (value - low) % step == 0
+        case FloatDistribution(low=low, high=high, step=step):
+            if not (_is_number(value) and low <= value <= high):
+                return False
+            steps = (value - low) / step if step else 0.0
+            return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
+    return False
+
+
 def _distribution_of(name: str, override: Override) -> tuple[BaseDistribution, set[str]]:
     """Return the distribution of a parameter, and those of its choices that are texts of lists or mappings.
 
@@ -148,3 +163,7 @@ def _is_integer(name: str, default: bool) -> bool:
     for hints in map(get_type_hints, classes):
         types |= {hints.get(key), *get_args(hints.get(key))}
     return int in types and float not in types if types & {int, float} else default
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

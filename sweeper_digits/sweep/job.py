@@ -39,7 +39,7 @@ def attached() -> Iterator[None]:
     queue.heartbeat(trial.number)
     trial.set_user_attr(reporting.ATTACHED, True)
     running = running_trial(queue, trial)
-    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds)
+    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid())
     heartbeats.number = trial.number
     reporting.set_current_trial(running)
     try:
@@ -66,16 +66,17 @@ class Heartbeats(threading.Thread):
     Args:
         queue: The queue of the trial.
         interval: Seconds between heartbeats.
+        parent: The process that started this one.
 
     Attributes:
         number: Of the trial that runs now, or None.
     """
 
-    def __init__(self, queue: "Queue", interval: float) -> None:
+    def __init__(self, queue: "Queue", interval: float, parent: int) -> None:
         super().__init__(daemon=True)
         self.queue, self.interval = queue, interval
         self.number: int | None = None
-        self.parent = os.getppid()
+        self.parent = parent
         self.stopped = threading.Event()
         self.start()
 

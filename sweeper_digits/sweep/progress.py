@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.runs.folder import RunFolder, replacing
-from sweeper_digits.sweep.queue import DONE, best_first, counts, trials_of
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ class Progress:
         log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
             log.info("continued  %d trials are finished already", len(self.known))
+        failed = failures(trials_of(self.study), sweep.options.max_retries)
+        if failed and enumerated and not sweep.options.retry_failed:
+            log.info("           %d of them failed; hydra.sweeper.retry_failed=true tries these again", len(failed))
         log.info("")
 
     def show(self) -> None:

@@ -1,26 +1,38 @@
 """The queue of a study: one budget over all workers, asking, failing, and trials whose worker died."""
 
+import contextlib
 import itertools
 import math
-import os
-import socket
+import time
 import warnings
-from collections import Counter
-from datetime import datetime
 from typing import Any
 
 import optuna
-import psutil
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits.runs import process
+from sweeper_digits.sweep.finite import is_finite, points
+from sweeper_digits.sweep.listed import points_first
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import RetryingStorage
+from sweeper_digits.sweep.storage import RetryingStorage, study_lock
+from sweeper_digits.sweep.trials import (
+    CUT_OFF,
+    DIED,
+    DONE,
+    QUEUED_WITH,
+    STOPPED,
+    continued_by,
+    deaths,
+    failures,
+    owed,
+    trials_of,
+    with_point,
+)
 
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-# A worker records itself milliseconds after it has asked for a trial.
-UNRECORDED_SECONDS = 30
-# Optuna's own attribute of a queued trial: the parameters that it was queued with.
-QUEUED_WITH = "fixed_params"
+# A worker signs its trial milliseconds after it has asked for it.
+UNSIGNED_SECONDS = 30.0
+# User attribute of a trial: the signature of the process that answers for it.
+WORKER = "worker"
 
 
 class Queue:
@@ -34,6 +46,8 @@ class Queue:
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
+        # By trial: when this process first saw it running without a signature, by its own clock.
+        self.unsigned_since: dict[int, float] = {}
 
     def read(self, number: int) -> FrozenTrial:
         """Return a trial as the storage has it now."""
@@ -46,9 +60,11 @@ class Queue:
     def fill(self, sweep: Sweep) -> None:
         """Queue the points that are to be tried first, or all of a finite space, unless they were already.
 
-        A point that failed is tried again when the command is given again.
+        A point that failed would fail again: it is tried again only with hydra.sweeper.retry_failed=true.
         """
         alive = [trial for trial in trials_of(self.study) if trial.state != TrialState.FAIL]
+        if not sweep.options.retry_failed:
+            alive += failures(trials_of(self.study), sweep.options.max_retries)
         if listed := sweep.runs_listed():
             known = [trial.user_attrs.get("point") for trial in alive]
             for point in (point for point in listed if point not in known):
@@ -57,12 +73,12 @@ class Queue:
                     optuna.create_trial(state=TrialState.WAITING, user_attrs={"point": point}, system_attrs=attributes)
                 )
             return
-        points = sweep.points_first()
+        first = points_first(sweep.config, sweep.distributions)
         if sweep.is_enumerated:
-            points += itertools.islice(sweep.points(), sweep.options.n_trials)
+            first += itertools.islice(points(sweep), sweep.options.n_trials)
         # enqueue_trial(skip_if_exists=True) reads the whole study for each point.
         queued = {repr(sorted((trial.system_attrs.get(QUEUED_WITH) or trial.params).items())) for trial in alive}
-        for point in points:
+        for point in first:
             if (key := repr(sorted(point.items()))) not in queued:
                 queued.add(key)
                 self.study.enqueue_trial(point)
@@ -74,7 +90,8 @@ class Queue:
         """
         trials = trials_of(self.study)
         if sweep.is_enumerated:
-            return not _with_point(trials) and not any(trial.state == TrialState.RUNNING for trial in trials)
+            running = any(trial.state == TrialState.RUNNING for trial in trials)
+            return not (running or with_point(trials) or owed(trials, sweep.options.max_retries))
         return sum(trial.state in DONE for trial in trials) >= sweep.options.n_trials
 
     def ask(self, sweep: Sweep) -> optuna.Trial | None:
@@ -96,6 +113,12 @@ class Queue:
             return None
         return trial
 
+    def drawing(self, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
+        """Keep other processes from drawing at the same time where a point could be drawn twice."""
+        if sweep.is_enumerated or not is_finite(sweep):
+            return contextlib.nullcontext()
+        return study_lock(self.storage, self.study.study_name)
+
     def record_worker(self, trial: optuna.Trial, runs_here: bool = True) -> None:
         """Write down which process answers for the trial and, if it runs here too, its first heartbeat.
 
@@ -103,14 +126,23 @@ class Queue:
         """
         if runs_here:
             self.heartbeat(trial.number)
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}")
+        trial.set_user_attr(WORKER, process.signature())
+
+    def has_answered(self, signature: str) -> bool:
+        """Return whether a process has answered for a trial."""
+        return any(trial.user_attrs.get(WORKER) == signature for trial in trials_of(self.study))
 
     def heartbeat(self, number: int) -> None:
         """Tell the storage that the trial's process lives."""
         self.storage.record_heartbeat(self._id(number))
 
-    def reap(self, max_retries: int | None, reason: str = "its worker died") -> list[FrozenTrial]:
-        """Fail the running trials whose process is gone, and queue them again.
+    def reap(
+        self,
+        max_retries: int | None,
+        reason: str = "its worker died",
+        unsigned_seconds: float = UNSIGNED_SECONDS,
+    ) -> list[FrozenTrial]:
+        """Fail the running trials whose process is gone, and queue again all that are to be tried again.
 
         A process of this machine is looked up; beyond that, a trial whose heartbeats have stopped is failed, wherever
         it runs.
@@ -118,37 +150,88 @@ class Queue:
         Args:
             max_retries: How often a worker of one point may die; None: always queue the point again.
             reason: For the trial's `error`.
+            unsigned_seconds: How long a trial may run without the signature of a worker.
 
         Returns:
             The trials that were failed, without those whose heartbeats have stopped.
         """
-        running = [trial for trial in trials_of(self.study) if trial.state == TrialState.RUNNING]
-        dead = [trial for trial in running if is_dead(trial)]
-        failed = [trial for trial in dead if self.fail_and_requeue(trial, reason, max_retries)]
+        dead = [trial for trial in trials_of(self.study) if self.is_dead(trial, unsigned_seconds)]
+        failed = [trial for trial in dead if self._fail(trial, reason, stopped=max_retries is None)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
+        # Also those of a process that died between failing them and queueing them again.
+        for trial in owed(trials_of(self.study), max_retries):
+            self._queue_again(trial)
         return failed
 
+    def is_dead(self, trial: FrozenTrial, unsigned_seconds: float = UNSIGNED_SECONDS) -> bool:
+        """Return whether a trial is running but its process, one of this machine, is gone.
+
+        A trial without a signature is judged by how long this process has seen it so: other clocks differ.
+        """
+        if trial.state != TrialState.RUNNING:
+            return False
+        if signature := trial.user_attrs.get(WORKER):
+            return process.is_gone(str(signature))
+        now = time.monotonic()
+        return now - self.unsigned_since.setdefault(trial.number, now) >= unsigned_seconds
+
+    def has_unsigned(self) -> bool:
+        """Return whether a trial runs without the signature of a worker, and note since when."""
+        running = (trial for trial in trials_of(self.study) if trial.state == TrialState.RUNNING)
+        unsigned = [trial.number for trial in running if WORKER not in trial.user_attrs]
+        for number in unsigned:
+            self.unsigned_since.setdefault(number, time.monotonic())
+        return bool(unsigned)
+
     def fail_and_requeue(self, trial: FrozenTrial, reason: str, max_retries: int | None) -> bool:
-        """Fail a trial that was cut off and queue its point again; False if it is finished already."""
+        """Fail a trial that was cut off and queue its point again; False if it is finished already.
+
+        Args:
+            trial: The trial.
+            reason: For its `error`.
+            max_retries: How often a worker of its point may die; None: it was stopped, which does not count.
+        """
+        failed = self._fail(trial, reason, stopped=max_retries is None)
+        if failed and owed([self.read(trial.number)], max_retries):
+            self._queue_again(self.read(trial.number))
+        return failed
+
+    def _fail(self, trial: FrozenTrial, reason: str, stopped: bool) -> bool:
         trial_id = self._id(trial.number)
         try:
-            self.storage.set_trial_user_attr(trial_id, "cut_off", True)
+            self.storage.set_trial_user_attr(trial_id, CUT_OFF, STOPPED if stopped else DIED)
             self.storage.set_trial_user_attr(trial_id, "error", reason)
-            failed = self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            return self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
-        if failed:
-            requeue(self.study, trial, max_retries)
-        return failed
+
+    def _queue_again(self, trial: FrozenTrial) -> None:
+        """Queue the point of a trial that was cut off, unless another process has.
+
+        The attributes are those of Optuna's RetryHeartbeatStaleTrialCallback, which would also copy the record of the
+        dead worker.
+        """
+        history = [*reversed(continued_by(trial)), trial.number]
+        kept = {name: value for name, value in trial.system_attrs.items() if name == QUEUED_WITH}
+        again = optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={name: value for name, value in trial.user_attrs.items() if name == "point"},
+            system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths(trial)},
+        )
+        with study_lock(self.storage, self.study.study_name):
+            if not any(trial.number in continued_by(other) for other in trials_of(self.study)):
+                self.study.add_trial(again)
 
     def _id(self, number: int) -> int:
         """Return the storage's id of a trial; from the cache, once the trial was read or begun here."""
         return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
 
     def _begin_queued(self) -> optuna.Trial | None:
-        for waiting in _with_point(trials_of(self.study)):
+        for waiting in with_point(trials_of(self.study)):
             try:
                 if self.storage.set_trial_state_values(self._id(waiting.number), TrialState.RUNNING):
                     return self.attach(waiting.number)
@@ -162,88 +245,3 @@ class Queue:
             trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number < before)
             for trial in trials_of(self.study)
         )
-
-
-def trials_of(study: optuna.Study) -> list[FrozenTrial]:
-    """Return all trials, not to be changed (copying them all takes longer than reading them)."""
-    return study.get_trials(deepcopy=False)
-
-
-def counts(study: optuna.Study) -> Counter[TrialState]:
-    """Return how many trials are in each state."""
-    return Counter(trial.state for trial in trials_of(study))
-
-
-def best_first(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials, best first; with several objectives the Pareto front before the rest."""
-    complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
-    front = {trial.number for trial in study.best_trials} if len(study.directions) > 1 else set()
-    signs = [1 if direction == optuna.study.StudyDirection.MINIMIZE else -1 for direction in study.directions]
-
-    def key(trial: FrozenTrial) -> tuple[Any, ...]:
-        values = [sign * value for sign, value in zip(signs, trial.values, strict=True)]
-        return trial.number not in front, values, trial.number
-
-    return sorted(complete, key=key)
-
-
-def requeue(study: optuna.Study, trial: FrozenTrial, max_retries: int | None) -> None:
-    """Queue the point of a trial that was cut off again, unless it was too often.
-
-    The attributes are those of Optuna's RetryHeartbeatStaleTrialCallback, which would also copy the record of the
-    dead worker.
-
-    Args:
-        study: The study of the trial.
-        trial: The trial that failed.
-        max_retries: How often its worker may die; None: it was stopped, which does not count.
-    """
-    history = [*reversed(continued_by(trial)), trial.number]
-    deaths = trial.system_attrs.get("deaths", 0) + (max_retries is not None)
-    if max_retries is not None and deaths > max_retries:
-        return
-    kept = {name: value for name, value in trial.system_attrs.items() if name == QUEUED_WITH}
-    study.add_trial(
-        optuna.create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={name: value for name, value in trial.user_attrs.items() if name == "point"},
-            system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths},
-        )
-    )
-
-
-def is_own_failure(trial: FrozenTrial, max_retries: int) -> bool:
-    """Return whether a trial failed by itself, or was cut off so often that it is not tried again."""
-    # Where heartbeats stopped, Optuna set it to FAIL and nothing wrote why.
-    cut_off = "cut_off" in trial.user_attrs or "error" not in trial.user_attrs
-    return not cut_off or trial.system_attrs.get("deaths", 0) >= max_retries
-
-
-def continued_by(trial: FrozenTrial) -> list[int]:
-    """Return the numbers of the trials that this one continues, the latest first."""
-    return [int(number) for number in reversed(trial.system_attrs.get("retry_history", []))]
-
-
-def is_dead(trial: FrozenTrial) -> bool:
-    """Return whether a running trial's process, one of this machine, is gone."""
-    worker = trial.user_attrs.get("worker")
-    if worker is None:
-        started = trial.datetime_start
-        return started is not None and (datetime.now() - started).total_seconds() > UNRECORDED_SECONDS
-    host, pid, created = worker.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        # A clock that is set moves the time of creation too; a process id is not used again within a minute.
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - float(created)) > 60
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _with_point(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the waiting trials that have a point; one that was given back has none."""
-    waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
-    return [trial for trial in waiting if trial.params or QUEUED_WITH in trial.system_attrs]

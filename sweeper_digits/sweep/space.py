@@ -1,16 +1,12 @@
 """What a sweep searches: parameters, fixed overrides, objectives."""
 
-import itertools
-import math
-from collections.abc import Iterator
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import FloatRange, Transformer
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -18,10 +14,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs import recipe
+from sweeper_digits.sweep.finite import Point, has_at_most, is_finite, values_of
 from sweeper_digits.sweep.grammar import Arguments, parse_arguments
+from sweeper_digits.sweep.listed import check_keys, given_points
 
-# Values by parameter.
-Point = dict[str, Any]
+# What hydra.sweep.subdir is: results are looked for under a trial's number.
+TRIAL_FOLDER = "${hydra.job.num}"
 
 
 @dataclass
@@ -61,6 +59,11 @@ class Sweep:
         objectives = [objective] if isinstance(objective, str) else list(objective)
         schema.check_objectives(objectives)
         schema.check_study(config.study)
+        subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
+        if subdir != TRIAL_FOLDER:
+            raise UserError(
+                f"hydra.sweep.subdir={subdir}: the folder of a trial is named by its number; remove this key"
+            )
         sweep = cls(
             options=options,
             config=config,
@@ -83,7 +86,7 @@ class Sweep:
         """Return whether trials can be pruned: by the one objective, which every epoch measures."""
         return len(self.objectives) == 1 and self.objectives[0] in schema.BY_EPOCH
 
-    @property
+    @functools.cached_property
     def is_enumerated(self) -> bool:
         """Return whether each point of the space is tried once, instead of sampling it.
 
@@ -91,9 +94,9 @@ class Sweep:
             UserError: The grid sampler was asked for and a parameter is continuous.
         """
         grid = str(OmegaConf.select(self.options, "sampler._target_")).endswith("GridSampler")
-        if grid and math.isinf(self.size()):
+        if grid and not is_finite(self):
             raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
-        return grid or not self.distributions or self.size() <= self.options.n_trials
+        return grid or not self.distributions or has_at_most(self, self.options.n_trials)
 
     @property
     def groups(self) -> list[str]:
@@ -129,6 +132,7 @@ class Sweep:
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""
         if listed := trial.user_attrs.get("point"):
+            check_keys(listed, self.loader, f"trial #{trial.number} in the database")
             return self.overrides(listed)
         names = self.groups + [name for name in self.distributions if name not in self.groups]
         point: Point = {}
@@ -137,65 +141,16 @@ class Sweep:
                 point[name] = _draw(trial, name, self.distributions[name])
         return self.overrides(point)
 
-    def size(self) -> float:
-        """Return how many points the space has; infinity where a parameter is continuous."""
-        counts = (len(values_of(distribution) or []) or math.inf for distribution in self.distributions.values())
-        return math.prod(counts)
-
-    def points(self) -> Iterator[Point]:
-        """Enumerate a finite space, each distinct point once, in order."""
-        seen = set()
-        names = list(self.distributions)
-        for values in itertools.product(*(values_of(self.distributions[name]) or [] for name in names)):
-            point = dict(zip(names, values, strict=True))
-            active = self.active(point)
-            point = {name: value for name, value in point.items() if name in active}
-            if (key := tuple(point.items())) not in seen:
-                seen.add(key)
-                yield point
-
-    def points_first(self) -> list[Point]:
-        """Return the points of search.points, which are tried before others are drawn, checked against the space.
-
-        Raises:
-            UserError: A parameter or value that is not in the space.
-        """
-        points = self._given_points() if self.distributions else []
-        for point in points:
-            for name, value in point.items():
-                if name not in self.distributions:
-                    raise UserError(
-                        f"search.points: {name} is not searched{closest(name, self.distributions)}; "
-                        f"the space has {', '.join(self.distributions)}"
-                    )
-                if isinstance(value, list | dict):
-                    value = point[name] = Transformer.str(value)
-                if not contains(self.distributions[name], value):
-                    raise UserError(f"search.points: {name}={value} is outside of {self.distributions[name]}")
-        return points
-
     def runs_listed(self) -> list[Point]:
-        """Return the runs of search.points where there is no search space: they are made, and nothing is drawn."""
-        return [] if self.distributions else self._given_points()
-
-    def _given_points(self) -> list[Point]:
-        """Return search.points, or what the file that it names holds.
+        """Return the runs of search.points where there is no search space: they are made, and nothing is drawn.
 
         Raises:
-            UserError: Not a list of mappings.
+            UserError: A key that no run has.
         """
-        given = self.config.search.points
-        if given is None:
-            return []
-        try:
-            points = OmegaConf.to_container(OmegaConf.load(given) if isinstance(given, str) else given)
-        except yaml.YAMLError as error:
-            raise UserError(f"search.points={given}: not a YAML file ({' '.join(str(error).split())})") from error
-        except ValueError:  # a number, or a file that is no text
-            points = None
-        if not (isinstance(points, list) and points and all(isinstance(point, dict) for point in points)):
-            raise UserError(f"search.points={given}: not a list of points; for example [{{optimizer: sgd, seed: 1}}]")
-        return [{str(name): value for name, value in point.items()} for point in points]
+        points = [] if self.distributions else given_points(self.config)
+        for point in points:
+            check_keys(point, self.loader, "search.points")
+        return points
 
     def _check(self) -> None:
         """Raise a UserError unless each option exists, and each parameter with one of the options at least."""
@@ -220,35 +175,6 @@ class Sweep:
                 raise UserError(f"{name}: no option of the search space has this key{closest(name, known)}")
 
 
-def values_of(distribution: BaseDistribution) -> "range | list[Any] | None":
-    """Return all values of a distribution in their order; None where it is continuous."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return list(choices)
-        case IntDistribution(low=low, high=high, step=step):
-            return range(low, high + 1, step)
-        case FloatDistribution(low=low, high=high) if low == high:
-            return [low]
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return [*FloatRange(low, high, step), high]  # which leaves out its end
-    return None
-
-
-def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Return whether a value can be drawn from a distribution; NaN and values of another type cannot."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return value in choices
-        case IntDistribution(low=low, high=high, step=step):
-            return _is_number(value) and low <= value <= high and (value - low) % step == 0
-        case FloatDistribution(low=low, high=high, step=step):
-            if not (_is_number(value) and low <= value <= high):
-                return False
-            steps = (value - low) / step if step else 0.0
-            return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
-    return False
-
-
 def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case FloatDistribution(low=low, high=high, step=step, log=log):
@@ -258,10 +184,6 @@ def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(name, choices)
     raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _directions(given: Any, objectives: list[str]) -> list[str]:

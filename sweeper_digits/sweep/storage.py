@@ -39,12 +39,10 @@ TRY_LOCK = {
     "mariadb": "SELECT GET_LOCK(MD5(:name), 0)",
 }
 
-# Called when a trial's heartbeats have stopped.
-Stale = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> "RetryingStorage":
+def open_storage(url: str, heartbeat_seconds: int) -> "RetryingStorage":
     """Open an SQL database by its Optuna URL, with heartbeats."""
     if path := sqlite_file(url):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +58,6 @@ def open_storage(url: str, heartbeat_seconds: int, stale: Stale) -> "RetryingSto
             engine_kwargs=engine,
             heartbeat_interval=heartbeat_seconds,
             grace_period=MISSED_HEARTBEATS * heartbeat_seconds,
-            heartbeat_stale_trial_callback=stale,
         )
     if database.engine.name == "postgresql":
         event.listen(database.engine, "connect", functools.partial(_unlock_after, _silence(heartbeat_seconds)))
@@ -74,8 +71,8 @@ def sqlite_file(url: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def setup_lock(storage: "RetryingStorage", study_name: str) -> Iterator[None]:
-    """Keep other processes out that set up the same study at the same instant: a scheduler starts many at once.
+def study_lock(storage: "RetryingStorage", study_name: str) -> Iterator[None]:
+    """Keep out other processes that set up the same study, or queue its trials again, at the same instant.
 
     The lock ends with its holder, however that ends: the operating system has the lock of a file, the server that of
     a connection.
@@ -100,7 +97,7 @@ def setup_lock(storage: "RetryingStorage", study_name: str) -> Iterator[None]:
                 return bool(connection.execute(text(TRY_LOCK[engine.name]), {"name": study_name}).scalar())
 
         if not taken():
-            log.info("waiting    for another process that sets up study=%s", study_name)
+            log.info("waiting    for another process that changes study=%s", study_name)
             while not taken():
                 time.sleep(0.2)
         yield

@@ -1,6 +1,8 @@
 """The Optuna study: opened with its sampler and pruner, and set up once."""
 
+import functools
 import importlib.util
+import random
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -15,14 +17,19 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
+from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.private import get_storage
-from sweeper_digits.sweep.queue import Queue, requeue, trials_of
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import RetryingStorage, open_storage, setup_lock, sqlite_file
+from sweeper_digits.sweep.storage import RetryingStorage, open_storage, sqlite_file, study_lock
+from sweeper_digits.sweep.trials import trials_of
 
 OPENING_ATTEMPTS = 4
+# How often a sampler may draw a point that was tried before another value is taken.
+DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
@@ -34,13 +41,21 @@ class SeededSampler(BaseSampler):
     Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
     drawn with the same random numbers, and a trial's own are always the same.
 
+    Where the space is finite, no point is drawn twice: training it again would give the same value.
+
     Args:
         build: Makes the sampler that draws the trial of a number.
+        is_exhausted: Says whether all points that have some values were tried; None: the space is continuous.
     """
 
-    def __init__(self, build: Callable[[int], BaseSampler]) -> None:
-        self.build = build
+    def __init__(
+        self,
+        build: Callable[[int], BaseSampler],
+        is_exhausted: Callable[[list[FrozenTrial], Point], bool] | None = None,
+    ) -> None:
+        self.build, self.is_exhausted = build, is_exhausted
         self.latest = 0, build(0)
+        self.relative: tuple[int, Point] = (-1, {})  # what was drawn together for the trial of a number
 
     def __str__(self) -> str:
         return str(self.latest[1])
@@ -57,20 +72,39 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Forward to the sampler of the trial."""
-        return self._of(trial).sample_relative(study, trial, search_space)
+        """Forward to the sampler of the trial; where that draws only what was tried, each is drawn alone."""
+        self.relative = trial.number, {}
+        for _ in range(DRAWS):
+            drawn = self._of(trial).sample_relative(study, trial, search_space)
+            if not self._was_tried(study, trial, drawn):
+                self.relative = trial.number, drawn
+                return drawn
+        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Forward to the sampler of the trial."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        """Forward to the sampler of the trial; where it draws only what was tried, take another value."""
+        for _ in range(DRAWS):
+            drawn = self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+            if not self._was_tried(study, trial, {param_name: drawn}):
+                return drawn
+        values = list(values_of(param_distribution) or [])
+        random.Random(trial.number).shuffle(values)
+        return next((one for one in values if not self._was_tried(study, trial, {param_name: one})), drawn)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Forward to a sampler of the trial, not to that of the trial that another thread may draw meanwhile."""
         self.build(trial.number).after_trial(study, trial, state, values)
+
+    def _was_tried(self, study: optuna.Study, trial: FrozenTrial, drawn: Point) -> bool:
+        if self.is_exhausted is None or not drawn:
+            return False
+        number, relative = self.relative
+        others = [other for other in trials_of(study) if other.number != trial.number]
+        return self.is_exhausted(others, trial.params | (relative if number == trial.number else {}) | drawn)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if self.latest[0] != trial.number:  # another thread has asked since
@@ -79,33 +113,40 @@ class SeededSampler(BaseSampler):
 
 
 def open_study(sweep: Sweep) -> Queue:
-    """Create or load the study of a sweep, with sampler and pruner.
+    """Load the study of a sweep for a worker, with sampler and pruner.
 
     Raises:
-        UserError: The study exists and is of another sweep; the database cannot be opened.
+        UserError: The study is gone or of another sweep; the database cannot be opened.
     """
-    queue = _create(sweep)
-    _prepare(queue, sweep)
-    return queue
+    storage = _opened(sweep.options)
+    name = sweep.options.study_name
+    try:
+        study = optuna.load_study(study_name=name, storage=storage, pruner=_pruner(_pruner_options(sweep)))
+    except KeyError as error:
+        raise UserError(f"study={name}: it is not in the database any more") from error
+    check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
+    _prepare(study, sweep)
+    return Queue(study, storage)
 
 
 def set_up(sweep: Sweep) -> Queue:
-    """Open the study, and queue the points that are to be tried first, if no process has.
+    """Create or load the study, and queue the points that are to be tried first, if no process has.
 
     Raises:
-        UserError: The study exists and is of another sweep; the database cannot be opened.
+        UserError: The study or the folder belongs to another sweep; the database cannot be opened.
     """
-    queue = _create(sweep)
-    with setup_lock(queue.storage, queue.study.study_name):
-        _prepare(queue, sweep)
+    storage = _opened(sweep.options)
+    with study_lock(storage, sweep.options.study_name):
+        study = _create(sweep, storage)
+        _prepare(study, sweep)
+        queue = Queue(study, storage)
         queue.fill(sweep)
     return queue
 
 
 def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = _open(options)
+    storage = _opened(options)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
     study.pruner = _pruner(study.user_attrs["pruner"])
     return Queue(study, storage)
@@ -126,22 +167,37 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
     return found
 
 
-def _create(sweep: Sweep) -> Queue:
+def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
+    """Create or load the study in a folder of its own; where the folder is another's, leave no study behind."""
+    name = sweep.options.study_name
+    begun = name in optuna.get_all_study_names(storage)
+    if not begun:
+        check_folder(sweep.folder, name, None, begun=False)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=sweep.directions,  # type: ignore[arg-type]
+        pruner=_pruner(_pruner_options(sweep)),
+        load_if_exists=True,
+    )
+    if IDENTITY not in study.user_attrs and not trials_of(study):
+        study.set_user_attr(IDENTITY, new_identity())
+    try:
+        claim_folder(sweep.folder, study)
+    except UserError:
+        if not begun:
+            optuna.delete_study(study_name=name, storage=storage)
+        raise
+    return study
+
+
+def _opened(options: Any) -> RetryingStorage:
+    """Open the storage; two processes that start together both create the tables, and the slower must look again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options, pruner = sweep.options, _pruner(_pruner_options(sweep))
     for attempt in range(OPENING_ATTEMPTS):
         try:
-            storage = _open(options)
-            study = optuna.create_study(
-                study_name=options.study_name,
-                storage=storage,
-                directions=sweep.directions,  # type: ignore[arg-type]
-                pruner=pruner,
-                load_if_exists=True,
-            )
-            return Queue(study, storage)
+            return _open(options)
         except Exception as error:  # of whichever database driver
-            # Two processes that start together both create the tables; the slower one must look again.
             if attempt == OPENING_ATTEMPTS - 1:
                 cause = str(error).splitlines()[0]
                 raise UserError(f"hydra.sweeper.storage: the study cannot be opened: {cause}") from error
@@ -150,16 +206,13 @@ def _create(sweep: Sweep) -> Queue:
 
 
 def _open(options: Any) -> RetryingStorage:
-    max_retries = options.max_retries
-    return open_storage(
-        options.storage, options.heartbeat_seconds, lambda study, trial: requeue(study, trial, max_retries)
-    )
+    return open_storage(options.storage, options.heartbeat_seconds)
 
 
-def _prepare(queue: Queue, sweep: Sweep) -> None:
+def _prepare(study: optuna.Study, sweep: Sweep) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
-    study = queue.study
-    study.sampler = SeededSampler(lambda number: _sampler(sweep, number))
+    tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
+    study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep):
         study.set_user_attr("pruner", _pruner_options(sweep))
         with warnings.catch_warnings():

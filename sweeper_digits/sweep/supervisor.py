@@ -12,15 +12,19 @@ from sweeper_digits import screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
+from sweeper_digits.sweep.hopeless import check_values
 from sweeper_digits.sweep.progress import Progress
-from sweeper_digits.sweep.queue import Queue, is_own_failure
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
+from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.4
+# How long a worker of another supervisor may take to sign its trial when this sweep ends.
+SIGNING_SECONDS = 3.0
 
 
 def supervise(sweep: Sweep) -> None:
@@ -36,6 +40,7 @@ def supervise(sweep: Sweep) -> None:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
     if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
+    check_values(sweep)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     queue = set_up(sweep)
     warn_of_changed_code(queue.study)
@@ -54,9 +59,10 @@ def supervise(sweep: Sweep) -> None:
             raise
         finally:
             crew.kill()
-            queue.reap(max_retries=None, reason="stopped with the sweep; queued again")
+            _queue_again(queue)
             progress.stopped()
     progress.end()
+    _raise_without_result(queue, progress)
 
 
 def _interrupt_between_steps() -> None:
@@ -74,6 +80,14 @@ def _interrupt_between_steps() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, request)
+
+
+def _queue_again(queue: Queue) -> None:
+    """Queue the trials of the workers that were ended with the sweep."""
+    end = time.monotonic() + SIGNING_SECONDS
+    while queue.has_unsigned() and time.monotonic() < end:  # a worker elsewhere is about to sign it, or ours is gone
+        time.sleep(0.1)
+    queue.reap(max_retries=None, reason="stopped with the sweep; queued again", unsigned_seconds=SIGNING_SECONDS)
 
 
 def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress) -> None:
@@ -103,10 +117,21 @@ def _raise_at_failures(progress: Progress, options: Any) -> None:
         elif is_own_failure(trial, options.max_retries):  # not those of a machine that left
             streak.append(trial)
     if len(streak) >= options.max_failures:
-        first = streak[0]
-        log_file = progress.sweep.folder / str(first.number) / "train.log"
-        where = log_file if log_file.exists() else progress.sweep.folder / "worker-0.log"
+        raise UserError(f"{len(streak)} trials in a row failed, the first was {_cause(streak[0], progress.sweep)}")
+
+
+def _raise_without_result(queue: Queue, progress: Progress) -> None:
+    """Raise a UserError with the first cause if no trial of the study is complete."""
+    trials = trials_of(queue.study)
+    failed = failures(trials, progress.sweep.options.max_retries)
+    if failed and not any(trial.state == TrialState.COMPLETE for trial in trials):
         raise UserError(
-            f"{len(streak)} trials in a row failed, the first was #{first.number}: {first.user_attrs.get('error')} "
-            f"(log: {screen.relative(where)})"
+            f"no trial is complete, the first that failed was {_cause(failed[0], progress.sweep)}; once that is "
+            "mended, the same command with hydra.sweeper.retry_failed=true tries them again"
         )
+
+
+def _cause(trial: FrozenTrial, sweep: Sweep) -> str:
+    log_file = sweep.folder / str(trial.number) / "train.log"
+    where = log_file if log_file.exists() else sweep.folder / "worker-0.log"
+    return f"#{trial.number}: {trial.user_attrs.get('error')} (log: {screen.relative(where)})"

@@ -20,15 +20,18 @@ from optuna.trial import TrialState
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import start_ray
-from sweeper_digits.sweep.queue import Queue, best_first, continued_by, trials_of
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import open_study
+from sweeper_digits.sweep.trials import best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
 
 # Set by the supervisor: this process is worker number ...
 NUMBER = "SWEEPER_DIGITS_WORKER"
+# Set by the supervisor: its process id. Once the imports are done, it may be dead and this process another's child.
+SUPERVISOR = "SWEEPER_DIGITS_SUPERVISOR"
 # Between looks at whether a job elsewhere is still the trial's.
 LOOK_SECONDS = 3.0
 # Samplers and Hydra's composing are not made for several threads.
@@ -51,7 +54,8 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
     Where a launcher runs them elsewhere, this one process keeps n_jobs of them in flight, a thread for each.
     """
     queue = open_study(sweep)
-    heartbeats = Heartbeats(queue, sweep.options.heartbeat_seconds)
+    parent = int(os.environ.get(SUPERVISOR, os.getppid()))
+    heartbeats = Heartbeats(queue, sweep.options.heartbeat_seconds, parent)
     if not runs_elsewhere(sweep):
         _run_trials(queue, sweep, launcher, heartbeats)
         return
@@ -68,6 +72,7 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
 
 def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Heartbeats | None) -> None:
     """Run trials one after the other; elsewhere, if this process sends no heartbeats for them."""
+    best = BestModels(queue, sweep)
     while not queue.is_finished(sweep):
         with _asking:
             trial = queue.ask(sweep)
@@ -80,14 +85,14 @@ def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Hear
         _run(queue, sweep, trial, launcher, here=heartbeats is not None)
         if heartbeats:
             heartbeats.number = None
-        _keep_best_models(queue.study, sweep)
+        best.tidy()
 
 
 def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
     running = running_trial(queue, trial) if here else None
     reporting.set_current_trial(running)
     try:
-        with _asking:
+        with _asking, queue.drawing(sweep):
             overrides = sweep.suggest(trial)
         trial.set_user_attr("overrides", overrides)
         extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
@@ -165,19 +170,37 @@ def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
     return None
 
 
-def _keep_best_models(study: optuna.Study, sweep: Sweep) -> None:
-    """Delete the weights of finished trials that are not among the best; several workers may.
+class BestModels:
+    """Keeps the weights of the best trials: of `keep_models`, and of the whole Pareto front.
 
-    Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
+    Several workers may delete the same; each looks once at a trial that has left the best.
+
+    Args:
+        queue: The queue of the study.
+        sweep: The sweep.
     """
-    trials = trials_of(study)
-    kept = {trial.number for trial in best_first(study)[: sweep.options.keep_models]}
-    kept.update(*(continued_by(trial) for trial in trials if not trial.state.is_finished()))
-    for trial in trials:
-        if trial.state.is_finished() and trial.number not in kept:
-            folder = sweep.folder / str(trial.number)
+
+    def __init__(self, queue: Queue, sweep: Sweep) -> None:
+        self.queue, self.sweep = queue, sweep
+        self.deleted: set[int] = set()
+
+    def tidy(self) -> None:
+        """Delete the weights of finished trials that are not among the best.
+
+        Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
+        """
+        study, options = self.queue.study, self.sweep.options
+        trials = trials_of(study)
+        front = len(study.best_trials) if len(study.directions) > 1 else 0
+        kept = {trial.number for trial in best_first(study)[: max(front, options.keep_models)]}
+        kept.update(trial.number for trial in owed(trials, options.max_retries))
+        kept.update(*(continued_by(trial) for trial in trials if not trial.state.is_finished()))
+        finished = {trial.number for trial in trials if trial.state.is_finished()}
+        for number in finished - kept - self.deleted:
+            folder = self.sweep.folder / str(number)
             for model in [folder / "model.keras", *folder.glob("fold_*/model.keras")]:
                 model.unlink(missing_ok=True)
+        self.deleted |= finished - kept
 
 
 def _write_failure(folder: Path, error: str) -> None:

@@ -176,8 +176,11 @@ def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def call(*overrides: str, worker: bool = True) -> Sweeps:
         from benchmarks import sleeper
         from sweeper_digits import command_line
+        from sweeper_digits.sweep import study
+        from sweeper_digits.sweep import worker as worker_module
 
         monkeypatch.chdir(sweeps.folder)
+        monkeypatch.setattr(worker_module, "open_study", study.set_up)
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         if worker:
             monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")

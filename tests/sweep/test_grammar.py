@@ -15,8 +15,12 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import finite
+from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.frozen import check_same, drop_removed_keys, record_settings
-from sweeper_digits.sweep.space import Sweep, contains, values_of
+from sweeper_digits.sweep.grammar import contains
+from sweeper_digits.sweep.hopeless import check_values
+from sweeper_digits.sweep.space import Sweep
 from tests.conftest import ROOT
 
 MakeSweep = Callable[..., Sweep]
@@ -113,7 +117,7 @@ def test_a_job_gets_each_choice_as_it_was_typed(make_sweep: MakeSweep, key: str,
     fixed = ["data=npz"] if key.startswith("data") else []
     sweep = make_sweep(*fixed, f"{key}={typed}")  # data.path is mandatory, and searched all the same
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for point, value in zip(sweep.points(), values, strict=True):
+    for point, value in zip(finite.points(sweep), values, strict=True):
         study.enqueue_trial(point)
         overrides = sweep.suggest(study.ask())
         assert OmegaConf.select(sweep.compose(overrides), key) == value
@@ -173,3 +177,53 @@ def test_a_copy_of_conf_with_keys_that_were_removed_composes(tmp_path: Path) -> 
     drop_removed_keys(tmp_path)
     for name in old:
         assert (tmp_path / name).read_text().strip() == (ROOT / "conf" / name).read_text().strip()
+
+
+def test_points_that_a_condition_leaves_out_are_not_counted(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("optimizer=adam,sgd", "optimizer.momentum=choice(0,0.1,0.2,0.3,0.4)", "seed=range(0,1)")
+    assert finite.count(sweep, {}) == 6 and len(list(finite.points(sweep))) == 6
+    assert finite.has_at_most(sweep, 6) and not finite.has_at_most(sweep, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["epochs=0,3"], r"epochs=0: must be in \[1, inf\)"),
+        (["epochs=range(0,3)"], r"epochs=0: must be in"),
+        (["model.dropout=interval(0,1.5)"], r"model\.dropout=1\.5: must be in"),
+        (["precision=float32,float8"], r"precision=float8: Invalid value 'float8'"),
+        (["optimizer=adam,sgd", "optimizer.momentum=0.5,1"], r"optimizer\.momentum=1: must be in"),
+        (["split=kfold", "split.folds=3,4", "split.fold=0,4"], r"split\.fold=4: must be in"),
+        (["search.points=[{epochs: 0}]"], r"search\.points: run 0 can never work: epochs=0"),
+        (["search.points=[{+hydra.job.env_set.X: 1}]"], r"'\+hydra\.job\.env_set\.X' is no key of a run"),
+        (["search.points=[{hydra.job.chdir: true}]"], r"'hydra\.job\.chdir' is no key of a run"),
+        (["search.points=[{study: x}]"], r"'study' is no key of a run"),
+    ],
+)
+def test_values_that_no_run_can_have_are_refused(make_sweep: MakeSweep, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_values(make_sweep(*arguments))
+
+
+def test_values_that_some_run_can_have_are_not_refused(make_sweep: MakeSweep) -> None:
+    for arguments in (
+        ["split=kfold", "split.folds=3,5", "split.fold=0,4"],
+        ["data=npz", "data.path=a.npz,b.npz"],
+        ["optimizer=adam,sgd", "optimizer.momentum=0.5,0.9", "export=[onnx],[tflite]", "patience=null,3"],
+    ):
+        check_values(make_sweep(*arguments))
+
+
+def test_a_point_of_the_database_reaches_a_command_only_by_keys_of_a_run(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("search.points=[{seed: 1}]")
+    study = optuna.create_study()
+    for point in (
+        {"+hydra.job.env_set.GIT_CONFIG_COUNT": 1},
+        {"--config-dir": "/tmp"},
+        {"~seed": None},
+        ["seed"],
+        {"a=b": 1},
+    ):
+        study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs={"point": point}))
+        with pytest.raises(UserError, match="in the database"):
+            sweep.suggest(study.ask())

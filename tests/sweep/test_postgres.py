@@ -155,7 +155,7 @@ def test_a_frozen_worker_comes_too_late(shared: Sweeps, request: pytest.FixtureR
 
 
 def test_a_lock_of_a_process_that_stands_still_is_given_up(postgres: Postgres) -> None:
-    still, alive = (open_storage(postgres.url, 1, lambda study, trial: None) for _ in range(2))
+    still, alive = (open_storage(postgres.url, 1) for _ in range(2))
     with contextlib.ExitStack() as stack:
         for storage in (still, alive):
             stack.callback(storage.database.engine.dispose)

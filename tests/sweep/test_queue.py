@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,10 @@ import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
-from sweeper_digits.sweep.queue import Queue, is_own_failure, trials_of
-from sweeper_digits.sweep.storage import open_storage, setup_lock
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.storage import open_storage, study_lock
 from sweeper_digits.sweep.study import SeededSampler
+from sweeper_digits.sweep.trials import is_own_failure, trials_of
 from sweeper_digits.training.reporting import RunningTrial
 from tests.conftest import ROOT
 
@@ -27,7 +29,7 @@ COMPLETE, WAITING = TrialState.COMPLETE, TrialState.WAITING
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Queue]:
     """An empty study in an SQLite file."""
-    storage = open_storage(f"sqlite:///{tmp_path}/queue.db", 60, lambda study, trial: None)
+    storage = open_storage(f"sqlite:///{tmp_path}/queue.db", 60)
     yield Queue(optuna.create_study(study_name="queue", storage=storage), storage)
     storage.database.engine.dispose()
 
@@ -62,9 +64,9 @@ sys.path.insert(0, {root!r})
 from types import SimpleNamespace
 import optuna
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.storage import open_storage, setup_lock
+from sweeper_digits.sweep.storage import open_storage, study_lock
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-storage = open_storage("sqlite:///queue.db", 60, lambda study, trial: None)
+storage = open_storage("sqlite:///queue.db", 60)
 study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.samplers.RandomSampler())
 queue = Queue(study, storage)
 """
@@ -86,7 +88,7 @@ while trial := queue.ask(SimpleNamespace(is_enumerated=True)):
 """
 LOCK = """
 print("ready", flush=True)
-with setup_lock(storage, "queue"):
+with study_lock(storage, "queue"):
     print("locked", flush=True)
     time.sleep(600)
 """
@@ -138,7 +140,7 @@ def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes
         assert queue.fail_and_requeue(queue.read(trial.number), "its worker died", fate)
     trials = queue.study.trials
     assert len(trials) == len(fates) and trials[-1].system_attrs["retry_history"] == list(range(len(fates) - 1))
-    assert [is_own_failure(trial, 2) for trial in trials] == [False] * 5 + [True] * 2
+    assert [is_own_failure(trial, 2) for trial in trials] == [False] * 6 + [True]
 
 
 def test_a_trial_is_drawn_by_its_number_whatever_was_drawn_before() -> None:
@@ -169,9 +171,9 @@ def test_a_set_up_that_is_killed_leaves_no_lock(
     assert [holder.stdout.readline() for _ in range(2)] == ["ready\n", "locked\n"]
     threading.Timer(1, holder.kill).start()
     began = time.monotonic()
-    with caplog.at_level("INFO"), setup_lock(queue.storage, "queue"):
+    with caplog.at_level("INFO"), study_lock(queue.storage, "queue"):
         assert time.monotonic() - began > 0.9
-    assert "waiting    for another process that sets up study=queue" in caplog.text
+    assert "waiting    for another process that changes study=queue" in caplog.text
 
 
 def test_a_database_that_is_away_is_waited_for(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,3 +205,64 @@ def test_a_database_that_is_away_is_waited_for(queue: Queue, monkeypatch: pytest
 def test_what_is_not_the_absence_of_the_database_is_not_repeated(queue: Queue) -> None:
     with pytest.raises(KeyError):
         queue.read(7)
+
+
+GRID = SimpleNamespace(options=SimpleNamespace(max_retries=2), is_enumerated=True)
+
+
+def begun(queue: Queue) -> optuna.trial.FrozenTrial:
+    """A trial of a grid that a process of this machine has begun."""
+    queue.study.enqueue_trial({"x": 1})
+    trial = queue.ask(GRID)  # type: ignore[arg-type]
+    assert trial
+    queue.record_worker(trial)
+    return queue.read(trial.number)
+
+
+def test_a_grid_is_not_finished_between_failing_and_queueing_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = begun(queue)
+    with monkeypatch.context() as killed:
+        killed.setattr(Queue, "_queue_again", lambda queue, trial: None)
+        assert queue.fail_and_requeue(trial, "its worker died", 2)
+    assert not queue.is_finished(GRID)  # type: ignore[arg-type]
+    for _ in range(2):  # it is made up for, once
+        queue.reap(max_retries=2)
+    assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, WAITING]
+    assert queue.study.trials[1].system_attrs["retry_history"] == [0]
+
+
+def test_a_trial_that_two_supervisors_find_dead_is_queued_once(queue: Queue) -> None:
+    trial = begun(queue)
+    queue.fail_and_requeue(trial, "its worker died", 2)
+    threads = [threading.Thread(target=queue._queue_again, args=(queue.read(0),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(queue.study.trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "dead"), [({}, False), ({"pid": "999999"}, True), ({"pid": "999999", "machine": "b007-1"}, False)]
+)
+def test_a_process_is_looked_up_on_its_own_machine_only(queue: Queue, changed: dict[str, str], dead: bool) -> None:
+    trial = begun(queue)
+    host, pid, machine, started = trial.user_attrs["worker"].split(":")
+    parts = {"host": host, "pid": pid, "machine": machine, "started": started} | changed
+    queue.storage.set_trial_user_attr(trial._trial_id, "worker", ":".join(parts.values()))
+    assert queue.is_dead(queue.read(0)) is dead
+
+
+def test_another_machines_clock_does_not_kill_a_trial_that_is_about_to_be_signed(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.study.enqueue_trial({"x": 1})
+    assert queue.ask(GRID)  # type: ignore[arg-type]
+    trial = queue.read(0)
+    trial.datetime_start = datetime(2000, 1, 1)
+    assert not queue.is_dead(trial)
+    later = time.monotonic() + 31
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert queue.is_dead(trial)

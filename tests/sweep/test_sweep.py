@@ -15,19 +15,52 @@ COMPLETE, FAIL, WAITING = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITI
 
 
 def test_a_failing_trial_does_not_end_the_sweep(sweeps: Sweeps) -> None:
-    out = sweeps.ok("epochs=1,0,2")
+    sweeps.environment["SLEEPER_FAILS"] = "1"
+    out = sweeps.ok("seed=0,1,2", "epochs=1")
     assert [trial.state for trial in sweeps.trials()] == [COMPLETE, FAIL, COMPLETE]
-    assert "#1    failed  UserError: epochs=0: must be in [1, inf)" in out
-    assert sweeps.trial_folder(1).read_metrics() == {
-        "state": "failed",
-        "error": "UserError: epochs=0: must be in [1, inf)",
-    }
+    assert "#1    failed  ValueError: seed=1 fails" in out
+    assert sweeps.trial_folder(1).read_metrics() == {"state": "failed", "error": "ValueError: seed=1 fails"}
+    del sweeps.environment["SLEEPER_FAILS"]
+    again = sweeps.ok("seed=0,1,2", "epochs=1")
+    assert len(sweeps.trials()) == 3 and "1 of them failed; hydra.sweeper.retry_failed=true" in again
+    sweeps.ok("seed=0,1,2", "epochs=1", "hydra.sweeper.retry_failed=true")
+    assert sweeps.states() == {COMPLETE: 3, FAIL: 1}
 
 
 def test_failures_in_a_row_end_it_with_the_first_cause(sweeps: Sweeps) -> None:
-    done = sweeps.run("epochs=0,-1,-2,-3,-4,-5,-6,-7,-8,-9", "hydra.sweeper.max_failures=2")
+    sweeps.environment["SLEEPER_FAILS"] = "0"
+    done = sweeps.run("model.dropout=range(0,0.9,0.1)", "epochs=1", "hydra.sweeper.max_failures=2")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert re.match(r"error: \d+ trials in a row failed, the first was #0: UserError: epochs=0: must be", done.stderr)
+    assert re.match(r"error: \d+ trials in a row failed, the first was #0: ValueError: seed=0 fails", done.stderr)
+
+
+def test_a_sweep_without_a_complete_trial_fails(sweeps: Sweeps) -> None:
+    sweeps.environment["SLEEPER_FAILS"] = "0"
+    for _ in range(2):
+        done = sweeps.run("model.dropout=0.1,0.2", "epochs=1")
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: no trial is complete, the first that failed was #0: ValueError: seed=0")
+    assert sweeps.states() == {FAIL: 2}
+
+
+def test_a_value_that_can_never_work_is_refused_before_the_first_trial(in_process: Callable[..., Sweeps]) -> None:
+    with pytest.raises(SystemExit, match=r"error: epochs=0: must be in \[1, inf\)"):
+        in_process("epochs=0,1", worker=False)
+
+
+@pytest.mark.parametrize("sampler", ["optuna", "random"])
+def test_a_finite_space_is_sampled_without_repeating_a_point(in_process: Callable[..., Sweeps], sampler: str) -> None:
+    sweeps = in_process(
+        "model.dropout=choice(0,0.1,0.2,0.3)",
+        "optimizer=adam,sgd",
+        "optimizer.momentum=range(0.5,0.8,0.1)",
+        f"hydra/sweeper/sampler={sampler}",
+        "hydra.sweeper.n_trials=15",  # of 16
+        "epochs=1",
+        "hydra/sweeper/pruner=none",
+    )
+    points = [tuple(sorted(trial.params.items())) for trial in sweeps.trials() if trial.state == COMPLETE]
+    assert len(points) == len(set(points)) == 15
 
 
 def test_two_objectives_give_a_pareto_front(sweeps: Sweeps) -> None:
@@ -97,6 +130,24 @@ def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps]) -
     best = sorted((trial for trial in sweeps.trials() if trial.state == COMPLETE), key=lambda trial: trial.value)
     kept = {int(path.parent.name) for path in sweeps.folder.glob("multirun/sweep/*/model.keras")}
     assert kept == {trial.number for trial in best[:2]}
+
+
+def test_a_pareto_front_keeps_its_weights(in_process: Callable[..., Sweeps]) -> None:
+    # The smaller the network, the worse the rate: two are on the front, and the third is worse than the second.
+    points = ["{model.filters: 2, optimizer.learning_rate: 0.05}", "{model.filters: 3, optimizer.learning_rate: 0.01}"]
+    points += ["{model.filters: 4, optimizer.learning_rate: 0.02}"]
+    sweeps = in_process(
+        "objective=[val_loss,params]",
+        "model.filters=2,3,4",
+        "optimizer.learning_rate=0.05,0.02,0.01",
+        f"search.points=[{','.join(points)}]",
+        "hydra.sweeper.keep_models=1",
+        "hydra.sweeper.n_trials=3",
+        "epochs=1",
+    )
+    front = {trial.number for trial in sweeps.study().best_trials}
+    kept = {int(path.parent.name) for path in sweeps.folder.glob("multirun/sweep/*/model.keras")}
+    assert kept == front and len(front) > 1
 
 
 def test_two_supervisors_share_one_budget(sweeps: Sweeps) -> None:

@@ -1,0 +1,80 @@
+"""To which study a sweep's folder belongs: to one, so that the trials of two studies are never mixed."""
+
+import json
+import uuid
+from pathlib import Path
+
+import optuna
+
+from sweeper_digits import screen
+from sweeper_digits.errors import UserError
+
+# User attribute of a study: what no other study has, not even one of the same name in a database that was made anew.
+IDENTITY = "identity"
+# The file in a sweep's folder that holds the name and the identity of its study.
+OWNER = ".study.json"
+
+
+def new_identity() -> str:
+    """Return an identity for a study that begins."""
+    return uuid.uuid4().hex
+
+
+def claim_folder(folder: Path, study: optuna.Study) -> None:
+    """Write down that the folder belongs to the study.
+
+    Raises:
+        UserError: It belongs to another study.
+    """
+    identity = study.user_attrs.get(IDENTITY)
+    check_folder(folder, study.study_name, identity, begun=True)
+    if identity is None or (folder / OWNER).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with (folder / OWNER).open("x", encoding="utf-8") as stream:  # two studies may begin in the same instant
+            json.dump({"study": study.study_name, "identity": identity}, stream)
+    except FileExistsError:
+        check_folder(folder, study.study_name, identity, begun=True)
+
+
+def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> None:
+    """Raise a UserError if the folder has trials of another study.
+
+    Args:
+        folder: The sweep's folder.
+        name: Of the study.
+        identity: Of the study; None: it has none yet, or an earlier version of this program began it.
+        begun: Whether the database has the study.
+    """
+    if (folder / OWNER).exists():
+        owner = _read_owner(folder / OWNER)
+        if owner["study"] != name:
+            raise UserError(
+                f"{screen.relative(folder)}: this folder belongs to the study {owner['study']}, not to {name}; choose "
+                "another folder with hydra.sweep.dir=..., or name both with study=..."
+            )
+        if owner["identity"] == identity:
+            return
+    elif (identity is None and begun) or not has_trials(folder):
+        return
+    raise UserError(
+        f"{screen.relative(folder)}: this folder belongs to an earlier study {name}, which the database does not have; "
+        "choose another name with study=..., or move the folder away"
+    )
+
+
+def has_trials(folder: Path) -> bool:
+    """Return whether a sweep's folder has the folder of a trial."""
+    return folder.is_dir() and any(entry.name.isdecimal() and entry.name.isascii() for entry in folder.iterdir())
+
+
+def _read_owner(file: Path) -> dict[str, str]:
+    try:
+        owner = json.loads(file.read_text(encoding="utf-8"))
+        return {"study": str(owner["study"]), "identity": str(owner["identity"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{screen.relative(file)}: not readable, so that nobody knows to which study the folder belongs; "
+            "choose another name with study=..., or move the folder away"
+        ) from error

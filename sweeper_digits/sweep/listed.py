@@ -1,0 +1,81 @@
+"""The points of search.points: those that a search tries first, or the runs that a sweep without a space makes."""
+
+import re
+from typing import Any
+
+import yaml
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Transformer
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution
+
+from sweeper_digits import schema
+from sweeper_digits.errors import UserError, closest
+from sweeper_digits.sweep.finite import Point
+from sweeper_digits.sweep.grammar import OF_THE_STUDY, contains
+
+# A key as conf/ has them: no `+` or `~`, nothing of Hydra's grammar.
+KEY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+# Groups of conf/ that are no key of a run.
+GROUPS_ALONE = ("experiment",)
+
+
+def points_first(config: DictConfig, distributions: dict[str, BaseDistribution]) -> list[Point]:
+    """Return the points of search.points that are tried before others are drawn, checked against the space.
+
+    Raises:
+        UserError: A parameter or value that is not in the space.
+    """
+    points = given_points(config) if distributions else []
+    for point in points:
+        for name, value in point.items():
+            if name not in distributions:
+                raise UserError(
+                    f"search.points: {name} is not searched{closest(name, distributions)}; "
+                    f"the space has {', '.join(distributions)}"
+                )
+            if isinstance(value, list | dict):
+                value = point[name] = Transformer.str(value)
+            if not contains(distributions[name], value):
+                raise UserError(f"search.points: {name}={value} is outside of {distributions[name]}")
+    return points
+
+
+def given_points(config: DictConfig) -> list[Point]:
+    """Return search.points, or what the file that it names holds.
+
+    Raises:
+        UserError: Not a list of mappings.
+    """
+    given = config.search.points
+    if given is None:
+        return []
+    try:
+        points = OmegaConf.to_container(OmegaConf.load(given) if isinstance(given, str) else given)
+    except yaml.YAMLError as error:
+        raise UserError(f"search.points={given}: not a YAML file ({' '.join(str(error).split())})") from error
+    except ValueError:  # a number, or a file that is no text
+        points = None
+    if not (isinstance(points, list) and points and all(isinstance(point, dict) for point in points)):
+        raise UserError(f"search.points={given}: not a list of points; for example [{{optimizer: sgd, seed: 1}}]")
+    return [{str(name): value for name, value in point.items()} for point in points]
+
+
+def check_keys(point: Any, loader: ConfigLoader, where: str) -> None:
+    """Raise a UserError unless all keys of a point are a run's: a database or a file may hold others.
+
+    Args:
+        point: From search.points or a trial's attribute.
+        loader: Knows the config groups.
+        where: What holds the point, for the message.
+    """
+    if not isinstance(point, dict):
+        raise UserError(f"{where}: {str(point)[:80]!r} is no point; for example {{optimizer: sgd, seed: 1}}")
+    known = [*schema.Config.__dataclass_fields__, *GROUPS_ALONE]
+    for name, value in point.items():
+        first = str(name).split(".")[0]
+        if not KEY.fullmatch(str(name)) or first not in known or first in OF_THE_STUDY:
+            raise UserError(f"{where}: {str(name)[:80]!r} is no key of a run{closest(first, known)}")
+        options = loader.get_group_options(str(name))
+        if options and value not in options:
+            raise UserError(f"{where}: {name}={str(value)[:80]}: no such option{closest(str(value), options)}")
