@@ -1,5 +1,6 @@
 """What past runs were: every run folder below a path as a `Record`, read whole or marked, never changed."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import OPTIONS, Augmentation, Model
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES
 
@@ -19,6 +22,8 @@ from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES
 REPEATED = ("seed", "split.fold")
 GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split")
 DEFAULT_OBJECTIVE = "val_loss"
+# Groups whose options all have the same keys.
+SINGLE = {"model": Model, "augmentation": Augmentation}
 
 
 @dataclass
@@ -117,6 +122,16 @@ def read_run(folder: Path) -> Record:
         return Record(run, "unreadable", note=f"{type(error).__name__}: {error}".splitlines()[0])
 
 
+def read_metrics_alone(folder: Path) -> Record:
+    """Return a record with nothing but the metrics: much faster, for the many runs of a sweep that has ended."""
+    run = RunFolder(folder)
+    try:
+        metrics = run.read_metrics() or {}
+        return Record(run, metrics.get("state", "unfinished"), metrics=metrics)
+    except (UserError, OSError) as error:
+        return Record(run, "unreadable", note=str(error))
+
+
 def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     choices = _load(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
     given = _load(run.folder / ".hydra" / "overrides.yaml") or []
@@ -133,6 +148,25 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     )
     record.samples(DEFAULT_OBJECTIVE)  # raises where a fold in metrics.json is no object
     return record
+
+
+def saved_option(record: Record, group: str) -> Any:
+    """Return a run's option of a config group as it was saved, whatever conf/ says today.
+
+    Raises:
+        UserError: Values that no option of this program takes.
+    """
+    saved = {name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")}
+    kinds = OPTIONS.get(group) or {group: SINGLE[group]}
+    for kind in kinds.values():
+        names = {option.name for option in dataclasses.fields(kind)}
+        # Only the last part of a callable's name: older versions had it in another module.
+        last = [str(target).rpartition(".")[2] for target in (saved.get("_target_"), getattr(kind, "_target_", None))]
+        if names == set(saved) and last[0] == last[1]:
+            values = {name: value for name, value in saved.items() if name != "_target_"}
+            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    given = " ".join(f"{group}.{name}={value}" for name, value in saved.items())
+    raise UserError(f"{record.run.folder}: no option of {group} takes what the run saved: {given or 'nothing'}")
 
 
 def differing_settings(records: list[Record]) -> list[str]:
