@@ -14,10 +14,19 @@ import pandas as pd
 
 from sweeper_digits import command_line
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
+from sweeper_digits.results.statistics import (
+    Configuration,
+    describe_winner,
+    format_value,
+    group_repetitions,
+    with_error,
+)
 from sweeper_digits.runs import recipe
+from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
 from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
 from sweeper_digits.schema import OBJECTIVES
+
+ONE_ERROR = "one standard error over its validation images"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -55,7 +64,8 @@ def main(arguments: argparse.Namespace) -> None:
 def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
-    Finished runs come first, best first; `rank` is empty for the others.
+    Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
+    `val_accuracy_se`. Finished runs come first, best first; `rank` is empty for the others.
     """
     objectives = objectives_of(found)
     ranked = best_first(found, objectives[0])
@@ -65,16 +75,34 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     rows = []
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
-        row |= {name: record.value(name) for name in objectives}
+        for name in objectives:
+            row |= _measured(record, name)
         row |= {name: record.settings.get(name) for name in settings}
         # An objective or a setting of the same name takes the place of what every run has.
-        row.setdefault("val_accuracy", record.value("val_accuracy"))
+        for name, value in _measured(record, "val_accuracy").items():
+            row.setdefault(name, value)
         row.setdefault("epochs", record.metrics.get("epochs"))
         row.setdefault("seconds", record.value("run_seconds"))
         row |= {"state": record.state, "folder": str(record.run.folder), "note": record.note}
         rows.append(row)
     frame = pd.DataFrame(rows).astype({"rank": "Int64", "epochs": "Int64"})
-    return frame if frame["note"].any() else frame.drop(columns="note")
+    empty = [name for name in frame.columns if name.endswith("_se") and frame[name].isna().all()]
+    return frame.drop(columns=empty if frame["note"].any() else [*empty, "note"])
+
+
+def _measured(record: Record, name: str) -> dict[str, float | None]:
+    found = {name: record.value(name)}
+    return found | {f"{name}_se": standard_error(record, name)} if name in OVER_IMAGES else found
+
+
+def join_errors(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with each value and its standard error in one cell of text."""
+    errors = [name for name in frame.columns if name.removesuffix("_se") in OVER_IMAGES and name.endswith("_se")]
+    joined = frame.drop(columns=errors)
+    for name in errors:
+        pairs = zip(frame[name.removesuffix("_se")], frame[name], strict=True)
+        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else with_error(v, e) for v, e in pairs]
+    return joined
 
 
 def filter_runs(found: list[Record], expression: str) -> list[Record]:
@@ -130,6 +158,7 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
 
 def as_text(frame: pd.DataFrame) -> str:
     """Return the table for a terminal."""
+    frame = join_errors(frame)
     shown = {
         name: [f"{value:.0f}" if name == "seconds" and pd.notna(value) else cell_text(value) for value in frame[name]]
         for name in frame.columns
@@ -163,11 +192,14 @@ def _is_missing(value: Any) -> bool:
 
 def _show_best(groups: list[Configuration], objective: str) -> None:
     first = groups[0]
-    if len(groups) > 1:
-        print(f"\n{judge_difference(first, groups[1], objective)[1]}")
-    if len(first.samples) > 1:
-        interval = f"{first.mean:.5g} ± {first.interval:.2g}"
-        print(f"best       {objective} {interval} over {len(first.samples)} seeds or folds")
+    print()
+    for line in describe_winner(groups, objective):
+        print(line)
+    if first.covers:
+        print(f"best       {objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})")
+    else:
+        value = format_value(first.runs[0], objective)
+        print(f"best       {objective} {value}{f' ({ONE_ERROR})' if '±' in value else ''}")
 
 
 def _promote(experiment: str, name: str, replace: bool) -> Path:
