@@ -6,13 +6,15 @@ import io
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.errors import HydraException
 
-from sweeper_digits import command_line
+from sweeper_digits import command_line, screen
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.statistics import (
     Configuration,
@@ -51,9 +53,9 @@ def main(arguments: argparse.Namespace) -> None:
         return
     best = groups[0].runs[0]
     compose = recipe.composer(command_line.CONF)
-    command = recipe.command_of(best, compose)
+    command = _command_of(best, compose)
     _show_best(groups, objective)
-    print(f"\nthe best again:\n  {command}\n  python train.py from_run={os.path.relpath(best.run.folder)} seed=1")
+    print(f"\nthe best again:\n  {command}")
     if arguments.promote:
         file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
@@ -134,7 +136,10 @@ def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top:
         if sort not in frame.columns:
             known = ", ".join(frame.columns)
             raise UserError(f"--sort {sort}: no such column{closest(sort, frame.columns)}; choose from {known}")
-        frame = frame.sort_values(sort, ascending=not descending, kind="stable")
+        try:
+            frame = frame.sort_values(sort, ascending=not descending, kind="stable")
+        except TypeError:  # numbers beside words
+            frame = frame.sort_values(sort, ascending=not descending, kind="stable", key=lambda column: column.map(str))
     return frame.head(top) if top else frame
 
 
@@ -180,10 +185,10 @@ def as_json(frame: pd.DataFrame) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """Return a cell for people: floats in five digits, nothing for a missing value."""
+    """Return a cell for people: floats in five digits, no control characters, nothing for a missing value."""
     if _is_missing(value):
         return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    return f"{value:.5g}" if isinstance(value, float) else screen.printable(str(value))
 
 
 def _is_missing(value: Any) -> bool:
@@ -202,6 +207,15 @@ def _show_best(groups: list[Configuration], objective: str) -> None:
         print(f"best       {objective} {value}{f' ({ONE_ERROR})' if '±' in value else ''}")
 
 
+def _command_of(best: Record, compose: recipe.Compose) -> str:
+    """Return the commands that repeat a run, one a line, or why there are none."""
+    again = f"from_run={recipe.override_text(os.path.relpath(best.run.folder))}"
+    try:
+        return f"{recipe.command_of(best, compose)}\n  {shlex.join(['python', 'train.py', again, 'seed=1'])}"
+    except (UserError, HydraException) as error:  # of a run that is older than today's conf/
+        return f"not with today's conf/: {str(error).splitlines()[0]}"
+
+
 def _promote(experiment: str, name: str, replace: bool) -> Path:
     file = command_line.CONF / "experiment" / f"{name}.yaml"
     if file.exists() and not replace:
@@ -218,5 +232,11 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str) ->
     folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
     path = arguments.report or Path(folder) / "report.html"
     names = {record.run.folder.resolve().parent.name for record in found}
-    write_report(path, found, command, known_distributions(arguments.storage, names))
+    try:
+        known = known_distributions(arguments.storage, names)
+    except UserError as error:
+        reason = screen.without_password(str(error), arguments.storage)
+        print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
+        known = {}
+    write_report(path, found, command, known)
     print(f"\nreport     {path}")

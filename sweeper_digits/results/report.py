@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+import urllib.parse
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from sweeper_digits.results.statistics import describe_winner, format_value, gro
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
+from sweeper_digits.screen import printable
 from sweeper_digits.sweep.queue import trials_of
 
 
@@ -40,17 +42,18 @@ def write_report(path: Path, found: list[Record], command: str, known: dict[str,
     study = as_study(found, known)
     frame = build_table(found).drop(columns=["note"], errors="ignore")
     frame["folder"] = [os.path.relpath(folder, path.parent) for folder in frame["folder"]]
+    links = [_link(folder) for folder in frame["folder"]]
     shown = join_errors(frame)
     best = groups[0].runs[0]
     saved = _validation(best)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True)
     html = environment.get_template("report.html.j2").render(
-        title=" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80],
+        title=printable(" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80]),
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         states=[f"{count} {state}" for state, count in Counter(record.state for record in found).most_common()],
         objectives=objectives,
         best=best,
-        best_link=os.path.relpath(best.run.folder, path.parent),
+        best_link=_link(os.path.relpath(best.run.folder, path.parent)),
         values=[(name, format_value(best, name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
         one_error=ONE_ERROR,
         command=command,
@@ -60,6 +63,7 @@ def write_report(path: Path, found: list[Record], command: str, known: dict[str,
         plots=draw_plots(study, found, objectives, saved),
         mistakes=_mistakes(saved) if saved else [],
         slices=len({name for trial in trials_of(study) for name in trial.params}),
+        links=links,
         columns=list(shown.columns),
         rows=[
             [(cell_text(text), _sort_key(value)) for text, value in zip(texts, values, strict=True)]
@@ -68,7 +72,12 @@ def write_report(path: Path, found: list[Record], command: str, known: dict[str,
         plotly=get_plotlyjs(),
     )
     with replacing(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="replace")  # names need not be text
+
+
+def _link(folder: str) -> str:
+    """Return a relative path as a link: of `javascript:` and the like, the colon is quoted."""
+    return urllib.parse.quote(os.fsencode(folder))
 
 
 def _validation(best: Record) -> Predictions | None:
