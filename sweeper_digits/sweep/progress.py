@@ -100,10 +100,8 @@ class Progress:
     def _show_best(self, best: list[FrozenTrial]) -> None:
         """Show the best value with its standard error over images, and how many trials it cannot be told from."""
         name = self.sweep.objectives[0]
-        # The first two whole: their settings say how the validation part was chosen.
-        readers = [read_run] * 2 + [read_metrics_alone] * (len(best) - 2)
-        folders = (self.sweep.folder / str(trial.number) for trial in best)
-        found = [read(folder) for read, folder in zip(readers, folders, strict=False)]
+        found = [read_metrics_alone(self.sweep.folder / str(trial.number)) for trial in best]
+        found[0].settings = read_run(found[0].run.folder).settings  # they say how the validation part was chosen
         error = standard_error(found[0], name)
         shown = f" ± {error:.2g} (one standard error over its validation images)" if error is not None else ""
         log.info("best       #%d: %s %.5g%s", best[0].number, name, best[0].value, shown)
