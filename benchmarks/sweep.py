@@ -31,16 +31,15 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     import keras
     import keras_tuner
 
-    from sweeper_digits import command_line
+    from sweeper_digits import command_line, schema
     from sweeper_digits.data.digits import load_mnist_5k
     from sweeper_digits.data.split import splits
     from sweeper_digits.data.tables import load_kaggle
-    from sweeper_digits.results.predict import compose_config
     from sweeper_digits.runs import recipe
     from sweeper_digits.training import device as hardware
     from sweeper_digits.training.models import build_cnn
 
-    config = compose_config(["model=small"], recipe.composer(command_line.CONF))
+    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["model=small"])))
     digits = load_kaggle(data) if data else load_mnist_5k()
     parts = next(splits(config.split, digits.labels))
     precision = hardware.choose_precision("auto", "cpu:0")

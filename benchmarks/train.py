@@ -26,10 +26,9 @@ from keras import layers, ops
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.notebook import BATCH, compile_as_notebook, generator, notebook_model
-from sweeper_digits import command_line
+from sweeper_digits import command_line, schema
 from sweeper_digits.data.digits import Digits
 from sweeper_digits.data.split import Parts
-from sweeper_digits.results.predict import compose_config
 from sweeper_digits.runs import recipe
 from sweeper_digits.training.device import choose_device, describe_device
 from sweeper_digits.training.prepare import prepare
@@ -63,7 +62,7 @@ def plain_keras(images: np.ndarray, labels: np.ndarray) -> Epoch:
 
 def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     """What `python train.py experiment=notebook` trains."""
-    config = compose_config(["experiment=notebook"], recipe.composer(command_line.CONF))
+    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["experiment=notebook"])))
     everything = np.arange(len(images))
     prepared = prepare(config, Digits(images, labels, "random"), Parts(everything, everything[:0]))
     feed = prepared.feed

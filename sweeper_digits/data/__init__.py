@@ -6,5 +6,6 @@ Reading order:
     idx       MNIST's own files
     arrays    NumPy archives
     pictures  photographs, scaled and centred in the way of MNIST
+    limits    how much a file may hold once it is unpacked
     split     which images train, which validate, and which stay locked
 """

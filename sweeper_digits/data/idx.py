@@ -1,15 +1,16 @@
 """Digits in IDX, the format of MNIST's own files."""
 
 import gzip
-import io
 import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sweeper_digits.data.digits import Digits, as_digits, existing_path
+from sweeper_digits.data.limits import read_bounded
 from sweeper_digits.errors import UserError
 
 
@@ -43,10 +44,10 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
     Raises:
         UserError: A file that is cut short or of another type.
     """
-    opener: Callable[..., io.BufferedIOBase] = gzip.open if file.suffix == ".gz" else open
+    opener: Callable[..., Any] = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rb") as stream:
-            raw = stream.read()
+            raw = read_bounded(stream, str(file))
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}: not readable ({error}); is the file whole?") from error
     magic = bytes([0, 0, 8, dimensions])  # 8 = unsigned byte

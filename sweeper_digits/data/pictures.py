@@ -1,10 +1,11 @@
 """Photographs and drawings of single digits, in the form that MNIST's digits have."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from scipy import ndimage
 
 from sweeper_digits.data.digits import SIDE
@@ -12,6 +13,8 @@ from sweeper_digits.errors import UserError
 
 # MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).
 BOX = 20
+# What Pillow raises for bombs and damaged files; the last is for a PNG's checksums.
+UNREADABLE = (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError)
 
 
 def read_pictures(paths: Sequence[Path]) -> np.ndarray:
@@ -28,18 +31,27 @@ def read_pictures(paths: Sequence[Path]) -> np.ndarray:
 
 def _read_picture(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGBA")
-            flat = Image.new("RGBA", upright.size, "white")
-            flat.alpha_composite(upright)
-            pixels = np.asarray(flat.convert("L"), np.uint8)
-    except (OSError, UnidentifiedImageError) as error:
+        pixels = _read_grey(path)
+    except UNREADABLE as error:
         raise UserError(f"{path}: not a readable picture ({error})") from error
     if _ground(pixels) > (float(pixels.min()) + float(pixels.max())) / 2:  # also dark ink on dim paper
         pixels = 255 - pixels
     if np.ptp(pixels) < 32:
         raise UserError(f"{path}: nothing but background in this picture")
     return pixels if pixels.shape == (SIDE, SIDE) else _centred(pixels)
+
+
+def _read_grey(path: Path) -> np.ndarray:
+    """Return uint8 (height, width), on white where the picture is transparent."""
+    with warnings.catch_warnings():
+        # Pillow warns of more than MAX_IMAGE_PIXELS, 89 million, before it unpacks them.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Pillow starts a program for some other formats.
+        with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    flat = Image.new("RGBA", upright.size, "white")
+    flat.alpha_composite(upright)
+    return np.asarray(flat.convert("L"), np.uint8)
 
 
 def _ground(pixels: np.ndarray) -> float:

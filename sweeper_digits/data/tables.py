@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper_digits.data.digits import PIXELS, Digits, as_digits, existing_path
+from sweeper_digits.data.limits import check_archive, read_member
 from sweeper_digits.errors import UserError
 
 
@@ -48,7 +49,7 @@ def read_kaggle_file(path: Path, member: str) -> tuple[str, bytes]:
         A name for messages, and the bytes.
 
     Raises:
-        UserError: No such member, or an unreadable zip.
+        UserError: No such member, an unreadable zip, or one that holds too much.
     """
     if path.is_dir():
         if not (path / member).is_file():
@@ -57,12 +58,13 @@ def read_kaggle_file(path: Path, member: str) -> tuple[str, bytes]:
     if path.suffix.lower() == ".csv":
         return str(path), path.read_bytes()
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if Path(name).name == member]
             if not names:
                 raise UserError(f"{path}: no {member} in this zip")
-            return f"{path}/{names[0]}", archive.read(names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            return f"{path}/{names[0]}", read_member(archive, names[0])
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
         raise UserError(f"{path}: not a readable zip ({error}); download it again") from error
 
 

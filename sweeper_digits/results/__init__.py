@@ -7,6 +7,8 @@ Reading order:
     plots       the figures of the report
     confirm     the finalists of a sweep on new seeds or folds
     predict     scores and predictions of one model or several
+    images      which images are looked at, and what the runs did with them
+    scores      accuracy and log loss, and the note that a locked image was looked at
     ensemble    which runs predict together, and with which weights
     submission  Kaggle's submission file
     doctor      what is stuck in a study, and its repair

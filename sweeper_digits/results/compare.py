@@ -6,18 +6,29 @@ import io
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from hydra.errors import HydraException
 
-from sweeper_digits import command_line
+from sweeper_digits import command_line, screen
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
+from sweeper_digits.results.statistics import (
+    Configuration,
+    describe_winner,
+    format_value,
+    group_repetitions,
+    with_error,
+)
 from sweeper_digits.runs import recipe
+from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
 from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
 from sweeper_digits.schema import OBJECTIVES
+
+ONE_ERROR = "one standard error over its validation images"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -42,9 +53,9 @@ def main(arguments: argparse.Namespace) -> None:
         return
     best = groups[0].runs[0]
     compose = recipe.composer(command_line.CONF)
-    command = recipe.command_of(best, compose)
+    command = _command_of(best, compose)
     _show_best(groups, objective)
-    print(f"\nthe best again:\n  {command}\n  python train.py from_run={os.path.relpath(best.run.folder)} seed=1")
+    print(f"\nthe best again:\n  {command}")
     if arguments.promote:
         file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
@@ -55,7 +66,8 @@ def main(arguments: argparse.Namespace) -> None:
 def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
-    Finished runs come first, best first; `rank` is empty for the others.
+    Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
+    `val_accuracy_se`. Finished runs come first, best first; `rank` is empty for the others.
     """
     objectives = objectives_of(found)
     ranked = best_first(found, objectives[0])
@@ -65,16 +77,34 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     rows = []
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
-        row |= {name: record.value(name) for name in objectives}
+        for name in objectives:
+            row |= _measured(record, name)
         row |= {name: record.settings.get(name) for name in settings}
         # An objective or a setting of the same name takes the place of what every run has.
-        row.setdefault("val_accuracy", record.value("val_accuracy"))
+        for name, value in _measured(record, "val_accuracy").items():
+            row.setdefault(name, value)
         row.setdefault("epochs", record.metrics.get("epochs"))
         row.setdefault("seconds", record.value("run_seconds"))
         row |= {"state": record.state, "folder": str(record.run.folder), "note": record.note}
         rows.append(row)
     frame = pd.DataFrame(rows).astype({"rank": "Int64", "epochs": "Int64"})
-    return frame if frame["note"].any() else frame.drop(columns="note")
+    empty = [name for name in frame.columns if name.endswith("_se") and frame[name].isna().all()]
+    return frame.drop(columns=empty if frame["note"].any() else [*empty, "note"])
+
+
+def _measured(record: Record, name: str) -> dict[str, float | None]:
+    found = {name: record.value(name)}
+    return found | {f"{name}_se": standard_error(record, name)} if name in OVER_IMAGES else found
+
+
+def join_errors(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with each value and its standard error in one cell of text."""
+    errors = [name for name in frame.columns if name.removesuffix("_se") in OVER_IMAGES and name.endswith("_se")]
+    joined = frame.drop(columns=errors)
+    for name in errors:
+        pairs = zip(frame[name.removesuffix("_se")], frame[name], strict=True)
+        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else with_error(v, e) for v, e in pairs]
+    return joined
 
 
 def filter_runs(found: list[Record], expression: str) -> list[Record]:
@@ -106,7 +136,10 @@ def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top:
         if sort not in frame.columns:
             known = ", ".join(frame.columns)
             raise UserError(f"--sort {sort}: no such column{closest(sort, frame.columns)}; choose from {known}")
-        frame = frame.sort_values(sort, ascending=not descending, kind="stable")
+        try:
+            frame = frame.sort_values(sort, ascending=not descending, kind="stable")
+        except TypeError:  # numbers beside words
+            frame = frame.sort_values(sort, ascending=not descending, kind="stable", key=lambda column: column.map(str))
     return frame.head(top) if top else frame
 
 
@@ -130,6 +163,7 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
 
 def as_text(frame: pd.DataFrame) -> str:
     """Return the table for a terminal."""
+    frame = join_errors(frame)
     shown = {
         name: [f"{value:.0f}" if name == "seconds" and pd.notna(value) else cell_text(value) for value in frame[name]]
         for name in frame.columns
@@ -151,10 +185,10 @@ def as_json(frame: pd.DataFrame) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """Return a cell for people: floats in five digits, nothing for a missing value."""
+    """Return a cell for people: floats in five digits, no control characters, nothing for a missing value."""
     if _is_missing(value):
         return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    return f"{value:.5g}" if isinstance(value, float) else screen.printable(str(value))
 
 
 def _is_missing(value: Any) -> bool:
@@ -163,11 +197,23 @@ def _is_missing(value: Any) -> bool:
 
 def _show_best(groups: list[Configuration], objective: str) -> None:
     first = groups[0]
-    if len(groups) > 1:
-        print(f"\n{judge_difference(first, groups[1], objective)[1]}")
-    if len(first.samples) > 1:
-        interval = f"{first.mean:.5g} ± {first.interval:.2g}"
-        print(f"best       {objective} {interval} over {len(first.samples)} seeds or folds")
+    print()
+    for line in describe_winner(groups, objective):
+        print(line)
+    if first.covers:
+        print(f"best       {objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})")
+    else:
+        value = format_value(first.runs[0], objective)
+        print(f"best       {objective} {value}{f' ({ONE_ERROR})' if '±' in value else ''}")
+
+
+def _command_of(best: Record, compose: recipe.Compose) -> str:
+    """Return the commands that repeat a run, one a line, or why there are none."""
+    again = f"from_run={recipe.override_text(os.path.relpath(best.run.folder))}"
+    try:
+        return f"{recipe.command_of(best, compose)}\n  {shlex.join(['python', 'train.py', again, 'seed=1'])}"
+    except (UserError, HydraException) as error:  # of a run that is older than today's conf/
+        return f"not with today's conf/: {str(error).splitlines()[0]}"
 
 
 def _promote(experiment: str, name: str, replace: bool) -> Path:
@@ -186,5 +232,11 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str) ->
     folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
     path = arguments.report or Path(folder) / "report.html"
     names = {record.run.folder.resolve().parent.name for record in found}
-    write_report(path, found, command, known_distributions(arguments.storage, names))
+    try:
+        known = known_distributions(arguments.storage, names)
+    except UserError as error:
+        reason = screen.without_password(str(error), arguments.storage)
+        print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
+        known = {}
+    write_report(path, found, command, known)
     print(f"\nreport     {path}")

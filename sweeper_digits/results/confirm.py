@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from sweeper_digits.command_line import CONF
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
+from sweeper_digits.results.statistics import Configuration, format_value, group_repetitions, judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.record import find_runs, objectives_of
@@ -108,16 +108,18 @@ def rank_finalists(
         if any(all(record.settings.get(name) == value for name, value in point.items()) for point in points)
     ]
     groups = group_repetitions(found, objective)
-    lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search   run"]
+    lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search, ± over images  run"]
     for rank, group in enumerate(groups, 1):
         origin = by_run[str(group.runs[0].settings["from_run"])]
         first = "" if rank == 1 else _verdict(groups[0], group, objective)
-        interval = f"± {group.interval:.2g}" if len(group.samples) > 1 else ""
+        interval = f"± {group.interval:.2g}" if group.covers else ""
+        mean = f"{group.mean:.5g}" if group.covers else format_value(group.runs[0], objective)
         lines.append(
-            f"{rank:4d}  {group.mean:<20.5g} {interval:15s} {len(group.samples):<3d} "
-            f"{origin.runs[0].value(objective):<15.5g} {origin.runs[0].run.folder}  {first}"
+            f"{rank:4d}  {mean:20s} {interval:15s} {len(group.samples):<3d} "
+            f"{format_value(origin.runs[0], objective):28s} {origin.runs[0].run.folder}  {first}"
         )
-    return lines
+    covers = sorted({group.covers or "one run each, ± one standard error over images" for group in groups})
+    return [*lines, *(f"95 % intervals: {text}" for text in covers)]
 
 
 def _verdict(first: Configuration, other: Configuration, objective: str) -> str:

@@ -1,13 +1,34 @@
 """Which runs predict together, and with which weights."""
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import Split
+from sweeper_digits.runs.folder import FOLD, RunFolder
 from sweeper_digits.runs.predictions import LEAST
-from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of
+from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of, saved_option
+
+
+@dataclass
+class Member:
+    """One model of an ensemble.
+
+    Attributes:
+        record: The run that it belongs to.
+        run: The folder with its model.keras: the run's, or that of a fold.
+        split: Which images it trained on; of a fold, with the fold's number.
+        weight: Its share of the average.
+    """
+
+    record: Record
+    run: RunFolder
+    split: Split
+    weight: float
 
 
 def choose_members(paths: Sequence[str | Path], top: int) -> list[Record]:
@@ -54,6 +75,19 @@ def weigh_members(chosen: list[Record], how: str) -> np.ndarray:
             raise UserError(f"--weights greedy: {record.run.folder} was validated on other images; use equal or loss")
     candidates = np.stack([one.probabilities[order] for one, order in zip(saved, orders, strict=True)])
     return greedy_weights(candidates, saved[0].labels[orders[0]])
+
+
+def models_of(chosen: list[Record], weights: np.ndarray) -> list[Member]:
+    """Return the models of runs with these weights; a run's folds share its weight, a run of weight 0 is left out."""
+    members = []
+    for record, weight in zip(chosen, weights, strict=True):
+        runs = record.run.models() if weight else []
+        for run in runs:
+            split = saved_option(record, "split")
+            if run is not record.run and (match := FOLD.fullmatch(run.folder.name)):
+                split = dataclasses.replace(split, fold=int(match[1]))
+            members.append(Member(record, run, split, float(weight) / len(runs)))
+    return members
 
 
 def weights_by_loss(losses: Sequence[float]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,17 +50,18 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
     objectives = objectives_of(found)
     study = optuna.create_study(directions=[OBJECTIVES[name] for name in objectives])  # type: ignore[misc]
     names = differing_settings(found)
-    distributions = {name: known.get(name) or _distribution([r.settings.get(name) for r in found]) for name in names}
+    values_of = [{name: _scalar(value) for name, value in record.settings.items() if name in names} for record in found]
+    distributions = {name: known.get(name) or _distribution([own.get(name) for own in values_of]) for name in names}
     trials = []
-    for record in found:
+    for record, settings in zip(found, values_of, strict=True):
         values = [value for name in objectives if (value := record.value(name)) is not None]
         state = STATES.get(record.state, TrialState.FAIL)
         if state == TrialState.COMPLETE and len(values) != len(objectives):
             state = TrialState.FAIL
         params = {
-            name: record.settings[name]
+            name: settings[name]
             for name, distribution in distributions.items()
-            if name in record.settings and contains(distribution, record.settings[name])
+            if name in settings and contains(distribution, settings[name])
         }
         curve = {
             i: row["val_loss"] for i, row in enumerate(record.history) if math.isfinite(row.get("val_loss", math.nan))
@@ -80,7 +82,7 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
 def draw_plots(
     study: optuna.Study, found: list[Record], objectives: list[str], saved: Predictions | None
 ) -> list[Plot]:
-    """Return the plots that these runs allow.
+    """Return the plots that these runs allow; one that fails costs a warning.
 
     Args:
         study: The runs, as `as_study` gives them.
@@ -93,16 +95,26 @@ def draw_plots(
     target: dict[str, Any] = {"target_name": objectives[0]}
     if len(objectives) > 1:
         target["target"] = lambda trial: trial.values[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Optuna's, of importances that stand on few trials
-        plots = [_pareto_front(study, objectives) if len(objectives) > 1 else _history(study, target)]
-        if varied:
-            plots.append(_importances(study, len(complete), target))
-        plots.append(_curves(study, found))
-        if varied:
-            plots += [_parallel_coordinates(study, target), _slices(study, target)]
-        if saved:
-            plots.append(_confusion(saved))
+    drawers: list[Callable[[], Plot]] = []
+    if len(objectives) > 1:
+        drawers.append(lambda: _pareto_front(study, objectives))
+    else:
+        drawers.append(lambda: _history(study, target))
+    if varied:
+        drawers.append(lambda: _importances(study, len(complete), target))
+    drawers.append(lambda: _curves(study, found))
+    if varied:
+        drawers += [lambda: _parallel_coordinates(study, target), lambda: _slices(study, target)]
+    if saved:
+        drawers.append(lambda: _confusion(saved))
+    plots = []
+    for draw in drawers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Optuna's, of importances that stand on few trials
+            try:
+                plots.append(draw())
+            except Exception as error:  # for example fANOVA: "zero total variance in all trees"
+                print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return plots
 
 
@@ -212,6 +224,12 @@ def _recoloured(drawn: Drawn, study: optuna.Study) -> Drawn:
         elif trace.get("marker", {}).get("showscale"):
             trace["marker"] |= {"colorscale": scale, "reversescale": False}
     return drawn
+
+
+def _scalar(value: Any) -> Any:
+    """Return a setting as Optuna takes it: lists, dates and numbers that are not finite become text."""
+    plain = value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if plain else str(value)
 
 
 def _distribution(values: list[Any]) -> BaseDistribution:

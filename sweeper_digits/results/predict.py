@@ -1,34 +1,32 @@
 """`predict`: what finished runs, alone or averaged, say of images: scores, a submission, single pictures."""
 
 import argparse
-import json
 import time
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
-from sklearn.metrics import classification_report
 
 from sweeper_digits import command_line
-from sweeper_digits.data.digits import CLASSES, Digits, load
+from sweeper_digits.data.digits import CLASSES, load
 from sweeper_digits.data.pictures import read_pictures
-from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
-from sweeper_digits.results.ensemble import choose_members, weigh_members
+from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
+from sweeper_digits.results.images import find_part, look
+from sweeper_digits.results.scores import format_scores, note_looks
 from sweeper_digits.results.submission import read_sample_ids, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.predictions import accuracy, confusion_matrix, log_loss
-from sweeper_digits.runs.record import Record
-from sweeper_digits.schema import Config, parse
+from sweeper_digits.runs.record import saved_option
+from sweeper_digits.schema import parse
 from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.models import from_float
 
 BATCH = 1000  # images
+UNKNOWN = "the training data is not at hand: not known how many of them were trained on"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -36,34 +34,36 @@ def main(arguments: argparse.Namespace) -> None:
     pictures = [Path(path) for path in arguments.paths if path.lower().endswith((".png", ".jpg", ".jpeg"))]
     runs = [path for path in arguments.paths if Path(path) not in pictures]
     _check(arguments, runs, pictures)
-    compose = recipe.composer(command_line.CONF)
     chosen = choose_members(runs, arguments.top)
     weights = weigh_members(chosen, arguments.weights)
-    configs = configs_of(chosen, compose)
     for record, weight in zip(chosen, weights, strict=True):
         loss = record.value("val_loss")
         shown = "" if loss is None else f"  val_loss {loss:.5f}"
         print(f"model      {record.run.folder}  weight {weight:.3f}{shown}")
+    members = models_of(chosen, weights)
     if pictures:
-        probabilities = average_probabilities(chosen, weights, read_pictures(pictures), arguments.tta, compose)
+        probabilities = average_probabilities(members, read_pictures(pictures), arguments.tta)
         for path, row in zip(pictures, probabilities, strict=True):
             print(f"{path}  {row.argmax()}  {row.max():.1%}")
         return
     sample = None
     if arguments.data:
-        option = compose_config(data_overrides(arguments.data, configs[0]), compose).data
-        digits, part, sample = load(option), "all", read_sample_ids(option)
+        option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
+        looked, sample = look(load(option), "all", chosen, members), read_sample_ids(option)
     else:
-        digits, part = load_part(configs, arguments.part)
-    _show_data(digits, part, configs)
+        looked = find_part(chosen, members, arguments.part)
+    print(f"data       {looked.describe()}")
+    known = f"{looked.trained.sum():,} of them occur in the training data"
+    print(f"           {known if looked.known else UNKNOWN}")
     started = time.perf_counter()
-    probabilities = average_probabilities(chosen, weights, digits.images, arguments.tta, compose)
+    digits = looked.digits
+    probabilities = average_probabilities(members, digits.images, arguments.tta, looked.used)
     seconds = time.perf_counter() - started
     print(f"predicted  in {seconds:.1f} s, {len(digits.images) / seconds:,.0f} images/s\n")
+    note_looks(chosen, looked, probabilities)  # first: no look without its note
     if digits.labels is not None:
-        print(format_scores(probabilities, digits.labels))
-        if part == "test":
-            note_test(chosen, probabilities, digits.labels)
+        caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
+        print(format_scores(probabilities, digits.labels, caveat))
     if out := arguments.out or (Path("submission.csv") if digits.labels is None else None):
         write_predictions(out, probabilities, sample)
         print(f"written    {out}")
@@ -80,65 +80,10 @@ def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path])
         raise UserError("--part is a part of the run's own data; leave out --part or --data")
 
 
-def _show_data(digits: Digits, part: str, configs: list[Config]) -> None:
-    print(f"data       {digits.source}: {len(digits.images):,} images ({part})")
-    seen = seen_in_training(configs, digits.images)
-    known = "the training data is not at hand: not known how many of them were trained on" if seen is None else None
-    print(f"           {known or f'{seen:,} of them occur in the training data'}")
-
-
-def config_of(record: Record, compose: recipe.Compose) -> Config:
-    """Return a run's config."""
-    return compose_config(recipe.as_overrides(recipe.recipe_of(record, compose)), compose)
-
-
-def configs_of(chosen: list[Record], compose: recipe.Compose) -> list[Config]:
-    """Return a config for each way in which the runs split their data; the first run's first."""
-    by_split: dict[str, Record] = {}
-    for record in chosen:
-        split = {name: value for name, value in record.settings.items() if name.split(".")[0] == "split"}
-        by_split.setdefault(json.dumps(split, sort_keys=True), record)
-    return [config_of(record, compose) for record in by_split.values()]
-
-
-def compose_config(overrides: list[str], compose: recipe.Compose) -> Config:
-    """Compose and check a config outside of a run."""
-    return parse(recipe.without_hydra(compose(overrides)))
-
-
-def load_part(configs: list[Config], part: str | None) -> tuple[Digits, str]:
-    """Return a part of the runs' own data, and the part's name.
-
-    Args:
-        configs: Of the runs; the validation part is that of the first.
-        part: `test` (locked away by split.test_size), `validation` or `all`; None: test if there is one.
-
-    Raises:
-        UserError: No such part, or runs that locked different images away.
-    """
-    config = configs[0]
-    digits = load(config.data)
-    if digits.labels is None or part == "all":
-        return digits, "all"
-    part = part or ("test" if config.split.test_size else "validation")
-    if part == "test":
-        if not config.split.test_size:
-            raise UserError("--part test: this run locked no test part away (split.test_size=0)")
-        if len({(one.split.test_size, one.split.seed) for one in configs}) > 1:
-            raise UserError("--part test: these runs locked different images away; choose runs of one split")
-        _, chosen = split_test(config.split, digits.labels)
-    else:
-        parts = list(splits(config.split, digits.labels))
-        chosen = np.sort(np.concatenate([one.validation for one in parts]))
-        if len(chosen) == 0:
-            raise UserError("--part validation: this run has none (split=all); use --data or --part all")
-    return Digits(digits.images[chosen], digits.labels[chosen], digits.source), part
-
-
-def data_overrides(given: list[str], config: Config) -> list[str]:
+def data_overrides(given: list[str], own: Any) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
-    `kaggle part=test` takes the path from the run, if the run was trained on Kaggle's data too.
+    `kaggle part=test` takes the path from the run's own data, if that is Kaggle's too.
     """
     name, *values = given
     path = Path(name)
@@ -148,95 +93,53 @@ def data_overrides(given: list[str], config: Config) -> list[str]:
             option = "idx"
         values = [f"path={name}", *(["part=test"] if option == "kaggle" else []), *values]
         name = option
-    if name == "kaggle" and isinstance(config.data, Kaggle) and not any(v.startswith("path=") for v in values):
-        values = [f"path={config.data.path}", *values]
+    if name == "kaggle" and isinstance(own, Kaggle) and not any(v.startswith("path=") for v in values):
+        values = [f"path={own.path}", *values]
     keyed = [value if value.startswith("data.") else f"data.{value}" for value in values]
     pairs = [value.partition("=") for value in keyed]
     return [f"data={name}", *(f"{key}={recipe.override_text(value)}" for key, _, value in pairs)]
 
 
+def compose_data(overrides: list[str]) -> Any:
+    """Compose and check an option of `data` from today's conf/."""
+    composed = recipe.composer(command_line.CONF)(overrides)
+    return parse(recipe.without_hydra(composed)).data
+
+
 def average_probabilities(
-    chosen: list[Record], weights: np.ndarray, images: np.ndarray, tta: int, compose: recipe.Compose
+    members: list[Member], images: np.ndarray, tta: int, used: np.ndarray | None = None
 ) -> np.ndarray:
     """Return averaged probabilities, float64 (n, 10), with one model in memory at a time.
 
-    A run with folds counts as the mean of its models.
-
     Args:
-        chosen: The runs.
-        weights: Of each.
+        members: The models and their weights.
         images: uint8 (n, 28, 28, 1).
         tta: How many randomly changed copies of each image are predicted too; the changes are
             those that the run was trained with.
-        compose: Composes from conf/.
+        used: bool (models, n), which model predicts which image, each at least one; None: each predicts all.
 
     Raises:
         UserError: A model file that cannot be read; tta with a run without augmentation.
     """
+    used = np.ones((len(members), len(images)), bool) if used is None else used
     total = np.zeros((len(images), CLASSES))
     device = choose_device("auto")
-    for record, weight in zip(chosen, weights, strict=True):
-        if weight == 0:
-            continue
-        augmentation = RandomWarp(**vars(config_of(record, compose).augmentation), seed=0) if tta else None
-        if augmentation and not (augmentation.moves or augmentation.erase):
-            raise UserError(f"--tta {tta}: {record.run.folder} was trained with augmentation=none; leave it out")
-        runs = record.run.models()
-        for run in runs:
+    for member, rows in zip(members, used, strict=True):
+        augmentation = _augmentation(member, tta)
+        if rows.any():
             forget_models()
             with keras.device(device):
-                total += weight / len(runs) * _predict(_load_model(run), images, augmentation, tta)
-    return total
+                total[rows] += member.weight * _predict(_load_model(member.run), images[rows], augmentation, tta)
+    return total / (np.array([member.weight for member in members]) @ used)[:, np.newaxis]
 
 
-def format_scores(probabilities: np.ndarray, labels: np.ndarray) -> str:
-    """Return accuracy, log loss, figures for each label and the confusion matrix as text.
-
-    Args:
-        probabilities: float (n, 10).
-        labels: int (n,), 0-9.
-    """
-    predicted = probabilities.argmax(axis=1)
-    wrong = int((predicted != labels).sum())
-    report = classification_report(labels, predicted, labels=range(CLASSES), digits=4, zero_division=np.nan)
-    matrix = pd.DataFrame(confusion_matrix(probabilities, labels)).rename_axis(index="true", columns="predicted")
-    return "\n".join(
-        [
-            f"accuracy   {accuracy(probabilities, labels):.5f} ({wrong:,} of {len(labels):,} wrong)",
-            f"log loss   {log_loss(probabilities, labels):.5f}",
-            "",
-            report,
-            matrix.replace(0, ".").to_string(),
-        ]
-    )
-
-
-def seen_in_training(configs: list[Config], images: np.ndarray) -> int | None:
-    """Count the images that occur, pixel for pixel, among the runs' training images; None if these are not at hand."""
-    try:
-        digits = load(configs[0].data)
-    except (UserError, OSError):
+def _augmentation(member: Member, tta: int) -> RandomWarp | None:
+    if not tta:
         return None
-    if digits.labels is None:
-        return None
-    parts = [part for config in configs for part in splits(config.split, digits.labels)]
-    used = np.unique(np.concatenate([part.train for part in parts]))
-    known = {image.tobytes() for image in digits.images[used]}
-    return sum(image.tobytes() in known for image in images)
-
-
-def note_test(chosen: list[Record], probabilities: np.ndarray, labels: np.ndarray) -> None:
-    """Write into each run's folder that its locked test part was scored."""
-    for record in chosen:
-        record.run.append_test(
-            {
-                "when": datetime.now().isoformat(timespec="seconds"),
-                "models": len(chosen),
-                "images": len(labels),
-                "accuracy": round(accuracy(probabilities, labels), 6),
-                "log_loss": round(log_loss(probabilities, labels), 6),
-            }
-        )
+    augmentation = RandomWarp(**vars(saved_option(member.record, "augmentation")), seed=0)
+    if not (augmentation.moves or augmentation.erase):
+        raise UserError(f"--tta {tta}: {member.record.run.folder} was trained with augmentation=none; leave it out")
+    return augmentation
 
 
 def _load_model(run: RunFolder) -> keras.Model:

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+import urllib.parse
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +18,13 @@ from plotly.offline import get_plotlyjs
 
 from sweeper_digits.data.digits import SIDE
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.compare import build_table, cell_text
+from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors
 from sweeper_digits.results.plots import as_study, draw_plots
-from sweeper_digits.results.statistics import group_repetitions, judge_difference
+from sweeper_digits.results.statistics import describe_winner, format_value, group_repetitions
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
+from sweeper_digits.screen import printable
 from sweeper_digits.sweep.trials import trials_of
 
 
@@ -40,30 +42,42 @@ def write_report(path: Path, found: list[Record], command: str, known: dict[str,
     study = as_study(found, known)
     frame = build_table(found).drop(columns=["note"], errors="ignore")
     frame["folder"] = [os.path.relpath(folder, path.parent) for folder in frame["folder"]]
+    links = [_link(folder) for folder in frame["folder"]]
+    shown = join_errors(frame)
     best = groups[0].runs[0]
     saved = _validation(best)
     environment = jinja2.Environment(loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True)
     html = environment.get_template("report.html.j2").render(
-        title=" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80],
+        title=printable(" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80]),
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         states=[f"{count} {state}" for state, count in Counter(record.state for record in found).most_common()],
         objectives=objectives,
         best=best,
-        best_link=os.path.relpath(best.run.folder, path.parent),
-        values=[(name, best.value(name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
+        best_link=_link(os.path.relpath(best.run.folder, path.parent)),
+        values=[(name, format_value(best, name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
+        one_error=ONE_ERROR,
         command=command,
-        verdict=judge_difference(groups[0], groups[1], objectives[0])[1] if len(groups) > 1 else "",
+        verdicts=describe_winner(groups, objectives[0]),
         repeated=groups[:10] if any(len(group.samples) > 1 for group in groups) else [],
         looks=len({when for record in found for when in record.looks}),
         plots=draw_plots(study, found, objectives, saved),
         mistakes=_mistakes(saved) if saved else [],
         slices=len({name for trial in trials_of(study) for name in trial.params}),
-        columns=list(frame.columns),
-        rows=[[(cell_text(value), _sort_key(value)) for value in row] for row in frame.itertuples(index=False)],
+        links=links,
+        columns=list(shown.columns),
+        rows=[
+            [(cell_text(text), _sort_key(value)) for text, value in zip(texts, values, strict=True)]
+            for texts, values in zip(shown.to_numpy(object), frame[shown.columns].to_numpy(object), strict=True)
+        ],
         plotly=get_plotlyjs(),
     )
     with replacing(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="replace")  # names need not be text
+
+
+def _link(folder: str) -> str:
+    """Return a relative path as a link: of `javascript:` and the like, the colon is quoted."""
+    return urllib.parse.quote(os.fsencode(folder))
 
 
 def _validation(best: Record) -> Predictions | None:

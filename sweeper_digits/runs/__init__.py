@@ -5,6 +5,8 @@ Reading order:
     claim        a folder belongs to one run
     process      which process wrote something, and whether it still runs
     predictions  a run's validation predictions and their scores
+    damage       what its files may hold, and what makes a run unreadable
     record       a run that exists: read whole, or marked unreadable
+    noise        standard errors over validation images, and the runs that they tell apart
     recipe       the overrides that repeat a run
 """

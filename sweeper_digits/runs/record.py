@@ -1,5 +1,6 @@
 """What past runs were: every run folder below a path as a `Record`, read whole or marked, never changed."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -9,16 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import OPTIONS, Augmentation, Model
+from sweeper_digits.runs.damage import check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES
+from sweeper_digits.screen import printable
 
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
 GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split")
 DEFAULT_OBJECTIVE = "val_loss"
+# Groups whose options all have the same keys.
+SINGLE = {"model": Model, "augmentation": Augmentation}
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Record:
     @property
     def name(self) -> str:
         """Return the last two parts of the path: sweep and trial, or date and time."""
-        return "/".join(self.run.folder.parts[-2:])
+        return printable("/".join(self.run.folder.parts[-2:]))
 
     @property
     def finished(self) -> bool:
@@ -102,25 +108,37 @@ def find_runs(paths: Iterable[str | Path]) -> list[Record]:
 def read_run(folder: Path) -> Record:
     """Read one run folder.
 
-    The saved validation predictions are not read: they are large, and of interest for few runs. A folder of another
-    program gets the state `foreign`. A folder with a damaged file gets the state `unreadable` and a note of the damage.
+    Of the saved validation predictions, which are large, only the labels are read. A folder of another program gets
+    the state `foreign`. A folder with a damaged file gets the state `unreadable` and a note of the damage.
     """
     run = RunFolder(folder)
     try:
-        config = _load(folder / ".hydra" / "config.yaml")
+        check_files(run)
+        config = load_yaml(folder / ".hydra" / "config.yaml")
         if not (isinstance(config, dict) and {"model", "optimizer", "split"} <= set(config)):
             return Record(run, "foreign", note="a run of another program")
         return _read_whole(run, config)
-    except UserError as error:
-        return Record(run, "unreadable", note=str(error))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        return Record(run, "unreadable", note=f"{type(error).__name__}: {error}".splitlines()[0])
+    except Exception as error:  # a damaged file can raise anything: RecursionError, OverflowError, zlib's and YAML's
+        return Record(run, "unreadable", note=_one_line(error))
+
+
+def read_metrics_alone(folder: Path) -> Record:
+    """Return a record with nothing but the metrics: much faster, for the many runs of a sweep that has ended."""
+    run = RunFolder(folder)
+    try:
+        check_file(run.metrics)
+        metrics = run.read_metrics() or {}
+        check_metrics(metrics)
+        return Record(run, metrics.get("state", "unfinished"), metrics=metrics)
+    except Exception as error:  # as above
+        return Record(run, "unreadable", note=_one_line(error))
 
 
 def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
-    choices = _load(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
-    given = _load(run.folder / ".hydra" / "overrides.yaml") or []
+    choices = load_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
+    given = load_yaml(run.folder / ".hydra" / "overrides.yaml") or []
     metrics = run.read_metrics()
+    check_metrics(metrics or {})
     record = Record(
         run,
         "unfinished" if metrics is None else metrics.get("state", "finished"),
@@ -131,8 +149,33 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
         looks=[row["when"] for row in run.read_tests()],
         note=str((metrics or {}).get("error", "")),
     )
-    record.samples(DEFAULT_OBJECTIVE)  # raises where a fold in metrics.json is no object
+    if not isinstance(choices, dict):
+        raise UserError(f"{run.folder / '.hydra' / 'hydra.yaml'}: not readable (its choices are no mapping)")
+    if record.finished and run.history.exists() and not record.history:
+        raise UserError(f"{run.history}: not readable (no epoch in it)")
+    record.samples(DEFAULT_OBJECTIVE)  # raises where the seed or the fold is a list
+    if unknown := [name for name in record.objectives if name not in OBJECTIVES]:
+        raise UserError(f"no objective of this program: {unknown[0]}")
     return record
+
+
+def saved_option(record: Record, group: str) -> Any:
+    """Return a run's option of a config group as it was saved, whatever conf/ says today.
+
+    Raises:
+        UserError: Values that no option of this program takes.
+    """
+    saved = {name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")}
+    kinds = OPTIONS.get(group) or {group: SINGLE[group]}
+    for kind in kinds.values():
+        names = {option.name for option in dataclasses.fields(kind)}
+        # Only the last part of a callable's name: older versions had it in another module.
+        last = [str(target).rpartition(".")[2] for target in (saved.get("_target_"), getattr(kind, "_target_", None))]
+        if names == set(saved) and last[0] == last[1]:
+            values = {name: value for name, value in saved.items() if name != "_target_"}
+            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
+    given = " ".join(f"{group}.{name}={value}" for name, value in saved.items())
+    raise UserError(f"{record.run.folder}: no option of {group} takes what the run saved: {given or 'nothing'}")
 
 
 def differing_settings(records: list[Record]) -> list[str]:
@@ -191,7 +234,8 @@ def flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _in_numeric_order(path: Path) -> list[tuple[bool, float, str]]:
-    return [(not part.isdigit(), float(part) if part.isdigit() else 0.0, part) for part in path.parts]
+    # A superscript is a digit too, for isdigit(), but no number.
+    return [(not part.isdecimal(), float(part) if part.isdecimal() else 0.0, part) for part in path.parts]
 
 
 def _number(metrics: dict[str, Any], name: str) -> float | None:
@@ -199,5 +243,6 @@ def _number(metrics: dict[str, Any], name: str) -> float | None:
     return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
 
 
-def _load(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+def _one_line(error: Exception) -> str:
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:300]

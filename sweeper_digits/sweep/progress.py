@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.runs.folder import RunFolder, replacing
+from sweeper_digits.runs.noise import describe_noise, standard_error
+from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
 
@@ -91,12 +93,23 @@ class Progress:
             for trial in sorted(front, key=lambda trial: trial.values):
                 log.info("  %s", self._line(trial))
         elif best:
-            log.info("best       #%d: %s %.5g", best[0].number, self.sweep.objectives[0], best[0].value)
+            self._show_best(best)
             log.info("command    %s", command_of_trial(best[0]))
             log.info("model      %s", screen.relative(self.sweep.folder / str(best[0].number) / "model.keras"))
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
         if self.sweep.options.storage.startswith("sqlite"):
             log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
+
+    def _show_best(self, best: list[FrozenTrial]) -> None:
+        """Show the best value with its standard error over images, and how many trials it cannot be told from."""
+        name = self.sweep.objectives[0]
+        found = [read_metrics_alone(self.sweep.folder / str(trial.number)) for trial in best]
+        found[0].settings = read_run(found[0].run.folder).settings  # they say how the validation part was chosen
+        error = standard_error(found[0], name)
+        shown = f" ± {error:.2g} (one standard error over its validation images)" if error is not None else ""
+        log.info("best       #%d: %s %.5g%s", best[0].number, name, best[0].value, shown)
+        for line in describe_noise(found, name):
+            log.info("           %s", line)
 
     def _line(self, trial: FrozenTrial) -> str:
         epochs = RunFolder(self.sweep.folder / str(trial.number)).epochs()

@@ -29,7 +29,8 @@ def test_table_ranks_by_the_objective_and_shows_only_what_differs(tool: Tool) ->
     losses = [row["val_loss"] for row in found]
     assert losses == sorted(losses)
     assert set(found[0]) == {
-        *("rank", "val_loss", "optimizer", "seed", "val_accuracy", "epochs", "seconds", "state", "folder")
+        *("rank", "val_loss", "val_loss_se", "optimizer", "seed", "val_accuracy", "val_accuracy_se"),
+        *("epochs", "seconds", "state", "folder"),
     }
     for row in found:
         assert RunFolder(row["folder"]).read_metrics()["val_loss"] == row["val_loss"]
@@ -51,7 +52,7 @@ def test_filter_sort_top_group_and_csv(tool: Tool) -> None:
     (adam,) = [line.split() for line in groups if line.split()[0] == "adam"]
     assert float(adam[1]) == pytest.approx(np.mean(list(losses.values())), rel=1e-3) and adam[4] == "2"
     table = tool("compare", "multirun", "--csv").splitlines()
-    assert table[0].startswith("rank,val_loss,optimizer,") and len(table) == 5
+    assert table[0].startswith("rank,val_loss,val_loss_se,optimizer,") and len(table) == 5
 
 
 def test_a_reader_that_has_seen_enough_gets_no_complaint(tool: Tool) -> None:

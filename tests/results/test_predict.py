@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeper_digits.command_line import CONF
 from sweeper_digits.data.digits import Digits
-from sweeper_digits.results.predict import config_of, load_part
-from sweeper_digits.runs import recipe
+from sweeper_digits.data.split import split_test
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import accuracy
-from sweeper_digits.runs.record import best_first, find_runs
+from sweeper_digits.runs.record import best_first, find_runs, read_run, saved_option
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
@@ -26,17 +24,49 @@ def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Digits
     out = tool("predict", SWEEP, "--top", "2")
     assert "60 images (test)" in out and "0 of them occur in the training data" in out
     first, second = best_first(find_runs([SWEEP]), "val_loss")[:2]
-    config = config_of(first, recipe.composer(CONF))
-    test, _ = load_part([config], "test")
-    both = [keras.saving.load_model(r.run.model).predict(test.images, verbose=0) for r in (first, second)]
-    expected = accuracy(np.mean(both, axis=0), test.labels)
+    _, test = split_test(saved_option(first, "split"), digits.labels)
+    both = [keras.saving.load_model(r.run.model).predict(digits.images[test], verbose=0) for r in (first, second)]
+    expected = accuracy(np.mean(both, axis=0), digits.labels[test])
     assert f"accuracy   {expected:.5f}" in out
     (look,) = first.run.read_tests()
     assert float(look["accuracy"]) == pytest.approx(expected, abs=1e-6) and look["models"] == "2"
     validation = tool("predict", SWEEP, "--part", "validation")
     assert f"log loss   {first.value('val_loss'):.3f}"[:-1] in validation and len(first.run.read_tests()) == 1
-    trained = 300 - 60 - len(first.run.read_validation().labels)
-    assert f"{trained} of them occur in the training data" in tool("predict", SWEEP, "--part", "all")
+
+
+def line_of(out: str, name: str) -> str:
+    (line,) = [line for line in out.splitlines() if line.startswith(name)]
+    return line
+
+
+def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Digits) -> None:
+    (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
+    trained = 300 - 60 - len(best.run.read_validation().labels)
+    out = tool("predict", SWEEP, "--part", "all")
+    assert f"{trained} of them occur in the training data" in out
+    for name in ("accuracy", "log loss"):
+        assert f"not a score of new images: {trained} of them were trained on" in line_of(out, name)
+        assert "trained on" not in line_of(tool("predict", SWEEP, "--part", "validation"), name)
+    # Weights that were chosen on the images that are scored.
+    out = tool("predict", SWEEP, "--top", "2", "--weights", "greedy", "--part", "validation")
+    assert "in sample: the weights were chosen on 36 of them" in line_of(out, "accuracy")
+    assert "in sample" not in tool("predict", SWEEP, "--top", "2", "--weights", "greedy")
+
+
+def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Digits) -> None:
+    (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
+    _, locked = split_test(saved_option(best, "split"), digits.labels)
+    chosen = np.append(locked[:5], np.flatnonzero(~np.isin(np.arange(300), locked))[::9])
+    np.savez("some.npz", images=digits.images[chosen], labels=digits.labels[chosen])
+    np.savez("others.npz", images=255 - digits.images[:20], labels=np.arange(20) % 10)
+    arguments = [["--part", "all"], ["--data", str(npz)], ["--data", "some.npz"]]
+    for number, (given, images) in enumerate(zip(arguments, (60, 60, 5), strict=True), 1):
+        assert f"noted      {images} of the images are locked" in tool("predict", SWEEP, *given)
+        looks = best.run.read_tests()
+        assert len(looks) == number and looks[-1]["images"] == str(images)
+    for given in (["--part", "validation"], ["--data", "others.npz"]):
+        tool("predict", SWEEP, *given)
+    assert len(best.run.read_tests()) == 3
 
 
 def test_runs_that_locked_other_images_away_are_not_scored_together(
@@ -45,9 +75,9 @@ def test_runs_that_locked_other_images_away_are_not_scored_together(
     train("split.test_size=0.2", "split.seed=5", "epochs=1", folder="other")
     with pytest.raises(SystemExit, match="locked different images away"):
         tool("predict", SWEEP, "other", "--top", "4")
-    # What one of them trained on counts as seen, whichever comes first.
+    # An image that validates one of them is not predicted by those that trained on it.
     out = tool("predict", SWEEP, "other", "--top", "4", "--part", "validation")
-    assert "0 of them occur" not in out
+    assert "0 of them occur" in out and re.search(r"predicted by the 1 to \d of 4 models that did not train on it", out)
 
 
 def test_test_time_augmentation_averages_changed_copies(tool: Tool) -> None:
@@ -57,6 +87,26 @@ def test_test_time_augmentation_averages_changed_copies(tool: Tool) -> None:
     one, two, again = (np.load(f"{name}.npz")["probabilities"] for name in ("plain", "tta", "again"))
     assert "accuracy" in plain and np.array_equal(two, again)
     assert 1e-3 < np.abs(one - two).max() < 0.9 and np.allclose(two.sum(axis=1), 1, atol=1e-4)
+
+
+def test_folds_are_scored_on_images_that_they_did_not_train_on(train: Callable[..., RunFolder], tool: Tool) -> None:
+    whole = train("split=kfold", "split.folds=2", "epochs=1", folder="folds")
+    for fold in (0, 1):
+        train("split=kfold", "split.folds=2", f"split.fold={fold}", "epochs=1", folder=f"apart/{fold}")
+    measured = read_run(whole.folder)
+    for arguments in (["folds"], ["apart", "--top", "2"]):
+        out = tool("predict", *arguments)
+        assert f"accuracy   {measured.value('val_accuracy'):.5f} ± " in out
+        assert float(line_of(out, "log loss").split()[2]) == pytest.approx(measured.value("val_loss"), abs=1e-4)
+        assert "300 images (validation), each predicted by the 1 of 2 models that did not train on it" in out
+        assert "0 of them occur in the training data" in out
+    assert "300 of them were trained on" in line_of(tool("predict", "folds", "--part", "all"), "accuracy")
+
+
+def test_a_run_is_used_after_its_option_has_left_conf(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for config in Path(SWEEP).glob("*/.hydra/hydra.yaml"):
+        config.write_text(config.read_text().replace("augmentation: light", "augmentation: gone"))
+    assert "60 images (test)" in tool("predict", SWEEP, "--tta", "1")
 
 
 def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, digits: Digits) -> None:

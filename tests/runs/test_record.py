@@ -110,5 +110,5 @@ def test_compare_goes_on_over_damaged_runs(tool: Tool) -> None:
         np.savez(validation, **(dict(archive) | {"labels": np.full(36, 200)}))
     out = tool("compare", str(sweep))
     assert (
-        "2 finished" in Path(sweep, "report.html").read_text(encoding="utf-8") and "metrics.json: not readable" in out
+        "3 unreadable" in Path(sweep, "report.html").read_text(encoding="utf-8") and "metrics.json: not readable" in out
     )

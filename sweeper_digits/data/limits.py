@@ -1,0 +1,46 @@
+"""How much a file may hold once it is unpacked: a bomb is refused by its size, before memory is filled."""
+
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from sweeper_digits.errors import UserError
+
+# MNIST's 60,000 images take 47 MB as bytes, 188 MB as CSV and 376 MB as float64: five times the largest.
+MOST_BYTES = 2 * 2**30
+CHUNK = 2**20
+
+
+def check_archive(path: Path) -> None:
+    """Raise a UserError if a zip, or a .npz, says that its members are too large.
+
+    A file that is no zip passes: whoever reads it says so.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        return
+    if total > MOST_BYTES:
+        raise UserError(f"{path}: {total:,} bytes when unpacked; at most {MOST_BYTES:,} are read")
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member of a zip; see `read_bounded`. A zip may hold more than its directory says."""
+    with archive.open(name) as stream:
+        return read_bounded(stream, f"{archive.filename}/{name}")
+
+
+def read_bounded(stream: IO[bytes], name: str) -> bytes:
+    """Read a stream to its end.
+
+    Raises:
+        UserError: It has more than `MOST_BYTES`.
+    """
+    parts, total = [], 0
+    while chunk := stream.read(CHUNK):
+        parts.append(chunk)
+        total += len(chunk)
+        if total > MOST_BYTES:
+            raise UserError(f"{name}: more than {MOST_BYTES:,} bytes when unpacked; no more are read")
+    return b"".join(parts)

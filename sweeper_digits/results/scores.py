@@ -1,0 +1,69 @@
+"""Scores of labelled images as text, and the note that a locked image was looked at."""
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import classification_report
+
+from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.results.images import Looked
+from sweeper_digits.runs.predictions import LEAST, accuracy, confusion_matrix, log_loss
+from sweeper_digits.runs.record import Record
+
+
+def format_scores(probabilities: np.ndarray, labels: np.ndarray, caveat: str = "") -> str:
+    """Return accuracy, log loss, figures for each label and the confusion matrix as text.
+
+    A value behind ± is one standard error over the images.
+
+    Args:
+        probabilities: float (n, 10).
+        labels: int (n,), 0-9.
+        caveat: What the lines of accuracy and log loss say beside the value, with a semicolon in front.
+    """
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == labels
+    losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.exp(LEAST)))
+    report = classification_report(labels, predicted, labels=range(CLASSES), digits=4, zero_division=np.nan)
+    matrix = pd.DataFrame(confusion_matrix(probabilities, labels)).rename_axis(index="true", columns="predicted")
+    return "\n".join(
+        [
+            f"accuracy   {accuracy(probabilities, labels):.5f}{_error(right)} "
+            f"({(~right).sum():,} of {len(labels):,} wrong{caveat})",
+            f"log loss   {log_loss(probabilities, labels):.5f}{_error(losses)}{caveat and f' ({caveat[2:]})'}",
+            "",
+            report,
+            matrix.replace(0, ".").to_string(),
+        ]
+    )
+
+
+def note_looks(chosen: list[Record], looked: Looked, probabilities: np.ndarray) -> None:
+    """Write into the folder of each run that its locked images were looked at, with their scores if they have labels.
+
+    Args:
+        chosen: The runs.
+        looked: The images.
+        probabilities: float (n, 10).
+    """
+    for record, locked in zip(chosen, looked.locked, strict=True):
+        if not locked.any():
+            continue
+        row = {
+            "when": datetime.now().isoformat(timespec="seconds"),
+            "models": len(chosen),
+            "images": int(locked.sum()),
+            "accuracy": "",
+            "log_loss": "",
+        }
+        if (labels := looked.digits.labels) is not None:
+            row["accuracy"] = round(accuracy(probabilities[locked], labels[locked]), 6)
+            row["log_loss"] = round(log_loss(probabilities[locked], labels[locked]), 6)
+        record.run.append_test(row)
+        if looked.part != "test":
+            print(f"noted      {locked.sum():,} of the images are locked for testing: {record.run.tests}")
+
+
+def _error(values: np.ndarray) -> str:
+    return f" ± {values.std(ddof=1) / len(values) ** 0.5:.5f}" if len(values) > 1 else ""

@@ -1,0 +1,151 @@
+"""How far chance reaches: standard errors over validation images, and which runs they tell apart.
+
+A validation loss is a mean over images that were drawn at random; other images would give another. The errors here are
+those of the drawing. They do not cover the seed of a training: another seed moves the values further.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.runs.record import Record, best_first
+
+# Half the width of a 95 % interval, in standard errors. Validation parts are large enough for the normal distribution.
+WIDTH = NormalDist().inv_cdf(0.975)
+# An experiment planned for a difference of this many standard errors finds the difference four times in five.
+PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
+# Objectives that are means over the validation images.
+OVER_IMAGES = ("val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The difference of two runs.
+
+    Attributes:
+        mean: The second's value minus the first's.
+        error: The standard error of the mean.
+        images: How many images both predicted; 0 if they were validated on different images.
+    """
+
+    mean: float
+    error: float
+    images: int
+
+    @property
+    def is_noise(self) -> bool:
+        """Return whether a 95 % interval of the difference includes 0."""
+        return abs(self.mean) <= WIDTH * self.error
+
+
+def error_of_mean(values: np.ndarray) -> float:
+    """Return the standard error of the mean of values, float (n,); NaN of one value."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def standard_error(record: Record, name: str) -> float | None:
+    """Return the standard error over images of val_loss or val_accuracy; None for another metric or if not known.
+
+    A run of an older version, which did not save it, has it in its validation predictions.
+    """
+    if name not in OVER_IMAGES or not record.finished:
+        return None
+    saved = record.metrics.get(f"{name}_se")
+    if saved is None and (found := _by_image(record, name)):
+        saved = error_of_mean(found[1])
+    return float(saved) if isinstance(saved, int | float) and math.isfinite(saved) else None
+
+
+def gap_between(first: Record, second: Record, name: str) -> Gap | None:
+    """Return the difference of two runs: paired over images if both were validated on the same; None if not known."""
+    if name not in OVER_IMAGES:
+        return None
+    ours, theirs = _by_image(first, name), _by_image(second, name)
+    if ours and theirs and ours[0] == theirs[0]:
+        return paired_gap(ours[1], theirs[1])
+    values = first.value(name), second.value(name)
+    errors = standard_error(first, name), standard_error(second, name)
+    if None in values or None in errors:
+        return None
+    (a, b), (s, t) = values, errors
+    return Gap(b - a, math.hypot(s, t), 0)  # type: ignore[operator, arg-type]
+
+
+def paired_gap(first: np.ndarray, second: np.ndarray) -> Gap:
+    """Return the difference of values of the same images, float (n,) each."""
+    difference = second - first
+    return Gap(float(difference.mean()), error_of_mean(difference), len(difference))
+
+
+def describe_noise(found: list[Record], name: str) -> list[str]:
+    """Return lines that say how many runs the best one cannot be told from, and which validation part would do.
+
+    Args:
+        found: The runs; only finished ones with this metric count.
+        name: val_loss or val_accuracy; other objectives get no line.
+    """
+    if name not in OVER_IMAGES:
+        return []
+    ranked = best_first(found, name)
+    if len(ranked) < 2:
+        return []
+    best, *others = ranked
+    gaps = [gap for other in others if (gap := _gap_unless_clear(best, other, name))]
+    noise = [gap for gap in gaps if gap.is_noise]
+    images = max((gap.images for gap in gaps), default=0)
+    how = [f"paired over the same {images:,} validation images"] if images else []
+    unpaired = sum(not gap.images for gap in noise)
+    how += [f"{unpaired} of them unpaired, validated on other images"] if unpaired else []
+    ways = "; ".join([*how, "another seed may add to it"])
+    lines = [f"{len(noise)} of the {len(others)} others lie within noise of the best (95 %; {ways})"]
+    return lines + _describe_size(best, gap_between(best, others[0], name), name)
+
+
+def _gap_unless_clear(best: Record, other: Record, name: str) -> Gap | None:
+    """Return the difference; None where the saved errors show that no pairing could make it noise, and no file is read.
+
+    The standard error of a difference is at most the sum of both errors.
+    """
+    values = [record.value(name) for record in (best, other)]
+    errors = [record.metrics.get(f"{name}_se") for record in (best, other)]
+    known = [number for number in values + errors if isinstance(number, int | float) and math.isfinite(number)]
+    if len(known) == 4 and abs(known[0] - known[1]) > WIDTH * (known[2] + known[3]):
+        return None
+    return gap_between(best, other, name)
+
+
+def _describe_size(best: Record, gap: Gap | None, name: str) -> list[str]:
+    """Say how many validation images would tell the first two apart, if these do not."""
+    if gap is None or not gap.images or not gap.is_noise or not gap.mean:
+        return []
+    needed = math.ceil(gap.images * (PLANNED * gap.error / gap.mean) ** 2)
+    text = (
+        f"{gap.images:,} validation images are too few to tell the first two apart: {name} differs by "
+        f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {needed:,} would do"
+    )
+    counts = [best.metrics.get(f"{part}_images") for part in ("train", "validation")]
+    if best.settings.get("split") == "holdout" and all(isinstance(count, int) for count in counts):
+        size = math.ceil(100 * needed / sum(counts)) / 100  # type: ignore[arg-type]
+        if size <= 0.5:
+            return [f"{text}: split.validation_size={size:g}"]
+    return [f"{text}, more than this data has to give: their difference may not matter"]
+
+
+def _by_image(record: Record, name: str) -> tuple[bytes, np.ndarray] | None:
+    """Return what identifies the validation images, and each one's cross entropy or 1.0 if it was labelled rightly.
+
+    Folds come in another order than one validation part of the same images, so they are sorted.
+    """
+    try:
+        saved = record.run.read_validation()
+    except UserError:
+        return None
+    right = saved.log_probabilities.argmax(axis=1) == saved.labels
+    values = saved.losses if name == "val_loss" else right.astype(float)
+    order = np.argsort(saved.images, kind="stable")
+    data = Path(str(record.metrics.get("data"))).name.encode()
+    return data + saved.images[order].tobytes() + saved.labels[order].tobytes(), values[order]

@@ -1,0 +1,29 @@
+"""The last lines of a sweep: the winner with its error, and what it cannot be told from."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+
+from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep.progress import Progress
+
+
+def test_the_winner_is_shown_with_its_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    study = optuna.create_study()
+    for number, value in enumerate((0.0170, 0.0180, 0.9)):
+        study.add_trial(optuna.create_trial(value=value))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        RunFolder(folder).write_metrics({"state": "finished", "val_loss": value, "val_loss_se": 0.0031})
+    (tmp_path / "2" / "metrics.json").write_text("[]")  # a damaged one costs no line
+    options = SimpleNamespace(storage="")
+    sweep: Any = SimpleNamespace(folder=tmp_path, objectives=["val_loss"], directions=["minimize"], options=options)
+    sweep.distributions = {}
+    with caplog.at_level(logging.INFO):
+        Progress(study, sweep).end()
+    assert "best       #0: val_loss 0.017 ± 0.0031 (one standard error over its validation images)" in caplog.text
+    assert "1 of the 1 others lie within noise of the best" in caplog.text
