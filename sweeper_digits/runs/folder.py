@@ -21,6 +21,8 @@ from sweeper_digits.runs.predictions import Predictions, check_arrays
 FOLD = re.compile(r"fold_([0-9]+)")
 # What metrics.json may hold under these names; every other value is a number or only shown.
 METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
+# What NumPy raises for a file that is no archive of arrays, or a damaged one.
+DAMAGED = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class RunFolder:
@@ -144,9 +146,9 @@ class RunFolder:
         parts = []
         for file in [run.validation for run in self.folds() or [self]]:
             try:
-                with np.load(file, allow_pickle=False) as archive:
+                with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                     parts.append(check_arrays(dict(archive)))
-            except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except DAMAGED as error:
                 raise UserError(f"{file}: no readable validation predictions ({error})") from error
         return Predictions.joined(parts)
 
@@ -171,7 +173,7 @@ class RunFolder:
         """Return what `write_checkpoint` was given.
 
         Raises:
-            UserError: The run has finished, or it has no checkpoint.
+            UserError: The run has finished, it has no checkpoint, or the checkpoint is damaged.
         """
         if self.metrics.exists():
             raise UserError(f"resume={self.folder}: this run has finished; nothing is left to continue")
@@ -179,8 +181,11 @@ class RunFolder:
             raise UserError(
                 f"resume={self.folder}: no checkpoint there; the run was stopped before its first epoch ended"
             )
-        with np.load(self.checkpoint, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        try:
+            with self.checkpoint.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                return dict(archive)
+        except DAMAGED as error:
+            raise UserError(f"resume={self.folder}: its checkpoint is not readable ({error})") from error
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

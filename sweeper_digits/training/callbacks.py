@@ -248,8 +248,9 @@ class Checkpoint(keras.callbacks.Callback):
             UserError: There is no checkpoint, or it is of another model or optimizer.
         """
         state = source.read_checkpoint()
-        shapes = [state[f"variable_{i}"].shape for i in range(sum(n.startswith("variable_") for n in state))]
-        if shapes != [tuple(v.shape) for v in self.variables]:
+        shapes = {f"variable_{i}": tuple(variable.shape) for i, variable in enumerate(self.variables)}
+        shapes |= {f"best_{i}": weights.shape for i, weights in enumerate(self.best.weights)} | {"progress": (3,)}
+        if {name: values.shape for name, values in state.items() if name != "seconds"} != shapes:
             raise UserError(f"resume={source.folder}: its checkpoint is of another model, optimizer or schedule")
         for i, variable in enumerate(self.variables):
             variable.assign(state[f"variable_{i}"])

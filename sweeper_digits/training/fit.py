@@ -61,7 +61,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     checkpoint = Checkpoint(folder, trainee, best, prepared.started)
     first_epoch = checkpoint.restore(source) if source else 0
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
-    history.begin_with(source.read_history()[:first_epoch] if source else [])
+    history.begin_with(_rows(source, first_epoch) if source else [])
     validation = _validation(prepared)
     if trial:
         trial.restore([row[metric] for row in history.rows], config.epochs)
@@ -92,6 +92,14 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         if validation:
             probabilities = np.exp(validation.log_probabilities())
     return Fitted(history.rows, best.epoch, pruned, probabilities, checkpoint.earlier_seconds)
+
+
+def _rows(source: RunFolder, epochs: int) -> list[dict[str, float]]:
+    """Return the history of the epochs before a checkpoint; the best epoch's numbers are found by their place in it."""
+    rows = source.read_history()[:epochs]
+    if [row.get("epoch") for row in rows] != list(range(1, epochs + 1)):
+        raise UserError(f"resume={source.folder}: {source.history.name} has not all {epochs} epochs; train it again")
+    return rows
 
 
 def clean_epochs(fraction: float, epochs: int) -> int:

@@ -141,3 +141,30 @@ def test_resume_says_what_cannot_be_continued(train: Train, tmp_path: Path) -> N
     (tmp_path / "done" / "metrics.json").unlink()
     with pytest.raises(SystemExit, match="no checkpoint there"):
         train("resume=done", folder="again")
+
+
+def test_a_damaged_checkpoint_or_history_is_one_line(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_in_epoch(3, monkeypatch)  # the checkpoint is of the end of the second epoch
+    with pytest.raises(SystemExit):
+        train("epochs=4", folder="killed")
+    monkeypatch.undo()
+    killed = RunFolder(tmp_path / "killed")
+    rows, whole = killed.read_history(), killed.checkpoint.read_bytes()
+    state = killed.read_checkpoint()
+
+    def refused(message: str) -> None:
+        with pytest.raises(SystemExit, match=f"^error: resume=killed: {message}"):
+            train("resume=killed", folder="resumed", defaults=[])
+
+    killed.write_history(rows[:1])  # as a power cut leaves it: the best epoch would be another row
+    refused("history.csv has not all 2 epochs")
+    killed.write_history(rows)
+    killed.write_checkpoint({name: array for name, array in state.items() if name != "best_0"})
+    refused("its checkpoint is of another model")
+    for damaged in (b"", b"no archive", whole[: len(whole) // 2]):
+        killed.checkpoint.write_bytes(damaged)
+        refused(r"its checkpoint is not readable \(")
+    killed.checkpoint.write_bytes(whole)
+    assert len(train("resume=killed", folder="resumed", defaults=[]).read_history()) == 4
