@@ -235,7 +235,8 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str) ->
     try:
         known = known_distributions(arguments.storage, names)
     except UserError as error:
-        reason = screen.without_password(str(error), arguments.storage)
+        # What a driver says of a URL with a password may have the password in it, or pieces.
+        reason = "--storage: the database cannot be read" if "@" in arguments.storage else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
         known = {}
     write_report(path, found, command, known)
