@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -105,11 +104,6 @@ def brief(value: Any) -> str:
 def printable(text: str) -> str:
     """Replace what would control a terminal, and bytes of a name that are no text."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def without_password(text: str, url: str) -> str:
-    """Return a message without the database's URL and password, which drivers quote in theirs."""
-    return re.sub(r"://\S*@", "://***@", text.replace(url, re.sub(r"\S*@", "***@", url)))
 
 
 def relative(path: Path) -> Path:

@@ -28,7 +28,7 @@ from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
 from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
 from sweeper_digits.schema import OBJECTIVES
 
-ONE_ERROR = "one standard error over its validation images"
+ONE_ERROR = "one standard error over a run's validation images"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -45,7 +45,10 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.group_by:
         print(as_text(group_by_setting(found, arguments.group_by)))
         return
-    print(as_text(frame))
+    table = as_text(frame)
+    print(table)
+    if "±" in table:
+        print(f"\n± is {ONE_ERROR}")
     objective = objectives_of(found)[0]
     groups = group_repetitions(found, objective)
     if not groups:
@@ -203,8 +206,7 @@ def _show_best(groups: list[Configuration], objective: str) -> None:
     if first.covers:
         print(f"best       {objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})")
     else:
-        value = format_value(first.runs[0], objective)
-        print(f"best       {objective} {value}{f' ({ONE_ERROR})' if '±' in value else ''}")
+        print(f"best       {objective} {format_value(first.runs[0], objective)}")
 
 
 def _command_of(best: Record, compose: recipe.Compose) -> str:
@@ -235,7 +237,8 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str) ->
     try:
         known = known_distributions(arguments.storage, names)
     except UserError as error:
-        reason = screen.without_password(str(error), arguments.storage)
+        # What a driver says of a URL with a password may have the password in it, or pieces.
+        reason = "--storage: the database cannot be read" if "@" in arguments.storage else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
         known = {}
     write_report(path, found, command, known)

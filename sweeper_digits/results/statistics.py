@@ -147,9 +147,11 @@ def describe_winner(groups: list[Configuration], objective: str) -> list[str]:
     lines = [judge_difference(groups[0], groups[1], objective)[1]]
     if all(len(group.samples) == len(group.runs) == 1 for group in groups):
         return lines + describe_noise([group.runs[0] for group in groups], objective)
+    if len(groups) == 2:
+        return lines
     verdicts = [judge_difference(groups[0], group, objective)[0] for group in groups[1:]]
     unknown = f"; {verdicts.count(None)} cannot be judged" if None in verdicts else ""
-    counted = f"{verdicts.count(False)} of the {len(verdicts)} other configurations"
+    counted = f"{verdicts.count(False)} of {len(verdicts)} other configurations"
     return [*lines, f"{counted} lie within noise of the best (95 %{unknown})"]
 
 

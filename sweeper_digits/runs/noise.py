@@ -101,7 +101,7 @@ def describe_noise(found: list[Record], name: str) -> list[str]:
     unpaired = sum(not gap.images for gap in noise)
     how += [f"{unpaired} of them unpaired, validated on other images"] if unpaired else []
     ways = "; ".join([*how, "another seed may add to it"])
-    lines = [f"{len(noise)} of the {len(others)} others lie within noise of the best (95 %; {ways})"]
+    lines = [f"{len(noise)} of {len(others)} others lie within noise of the best (95 %; {ways})"]
     return lines + _describe_size(best, gap_between(best, others[0], name), name)
 
 
@@ -128,11 +128,13 @@ def _describe_size(best: Record, gap: Gap | None, name: str) -> list[str]:
         f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {needed:,} would do"
     )
     counts = [best.metrics.get(f"{part}_images") for part in ("train", "validation")]
-    if best.settings.get("split") == "holdout" and all(isinstance(count, int) for count in counts):
-        size = math.ceil(100 * needed / sum(counts)) / 100  # type: ignore[arg-type]
-        if size <= 0.5:
-            return [f"{text}: split.validation_size={size:g}"]
-    return [f"{text}, more than this data has to give: their difference may not matter"]
+    every = sum(count for count in counts if isinstance(count, int | float))
+    if needed > every:
+        return [f"{text}, more than there are: their difference may not matter"]
+    size = math.ceil(100 * needed / every) / 100
+    if best.settings.get("split") == "holdout" and size <= 0.5:
+        return [f"{text}: split.validation_size={size:g}"]
+    return [f"{text}: validate on every image, with `confirm --folds 5`"]
 
 
 def _by_image(record: Record, name: str) -> tuple[bytes, np.ndarray] | None:

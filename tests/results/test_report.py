@@ -1,5 +1,6 @@
 """report.html in a real browser, and its text with hostile names."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,6 +9,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from plotly.offline import get_plotlyjs
+
+from sweeper_digits.results import plots
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 Tool = Callable[..., str]
@@ -52,9 +56,9 @@ def test_it_opens_without_errors_and_draws_every_plot(page: Any) -> None:
         "Worst mistakes of the best",
     ):
         assert wanted in titles
-    plots = page.locator(".plot")
-    for index in range(plots.count()):
-        plots.nth(index).scroll_into_view_if_needed()
+    drawn = page.locator(".plot")
+    for index in range(drawn.count()):
+        drawn.nth(index).scroll_into_view_if_needed()
     page.wait_for_function(
         "document.querySelectorAll('.plot svg.main-svg').length >= document.querySelectorAll('.plot').length"
     )
@@ -91,3 +95,51 @@ def test_names_of_folders_are_plain_links_and_plain_text(tool: Tool) -> None:
     assert {unquote(link) for link in links} == set(hostile)
     assert not [link for link in links if set(link) & set(":#?<>")]
     assert "<script>alert" not in text and 'onclick="alert' not in text
+
+
+def test_hostile_settings_and_names_do_nothing_in_the_browser(tool: Tool, browser: Any) -> None:
+    sweep = Path("multirun/first").rename("multirun/<!--<script>\"'&#39;")
+    hostile = ["</script><script>hit=1</script>", "<!--<script>", "<img src=x onerror=hit=1>", "javascript:hit=1"]
+    for number, value in enumerate(hostile):
+        config = sweep / str(number) / ".hydra" / "config.yaml"
+        config.write_text(re.sub(r"^  filters: .*", f"  filters: {json.dumps(value)}", config.read_text(), flags=re.M))
+    tool("compare", str(sweep), "--report", "report.html")
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"file://{Path('report.html').resolve()}")
+    drawn = page.locator(".plot")
+    for index in range(drawn.count()):
+        drawn.nth(index).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "document.querySelectorAll('.plot svg.main-svg').length >= document.querySelectorAll('.plot').length"
+    )
+    assert page.evaluate("typeof hit") == "undefined" and errors == []
+    assert page.locator("#runs tbody tr").count() == 4 and hostile[0] in page.locator("#runs").inner_text()
+    page.close()
+
+
+def test_a_figure_that_fails_costs_that_figure_only(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Encountered zero total variance in all trees.")
+
+    monkeypatch.setattr(plots, "_importances", fail)
+    out = tool("compare", "multirun/first")
+    assert "warning    a figure is missing: RuntimeError: Encountered zero total variance" in out
+    assert "Slices" in Path("multirun/first/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:se@cret@127.0.0.1:1/x", "me:se@cret@nowhere", "mysql://me:cret@h/x"])
+def test_the_report_is_made_without_the_database_and_without_its_password(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    out = tool("compare", "multirun/first")
+    assert "the axes of the report are taken from the runs" in out and "report     multirun/first/report.html" in out
+    with pytest.raises(SystemExit):
+        tool("compare", "--help")
+    text = Path("multirun/first/report.html").read_text(encoding="utf-8")
+    assert not [shown for shown in (out, text, *capsys.readouterr()) if "cret" in shown.replace(get_plotlyjs(), "")]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,3 +71,25 @@ def test_promote_writes_an_experiment_that_composes_the_same(
     assert composed.epochs == best.settings["epochs"] and composed.seed == 0
     with pytest.raises(SystemExit, match=r"mine\.yaml exists; choose another name"):
         tool("compare", "multirun/first", "--no-report", "--promote", "mine")
+
+
+def test_a_run_below_a_path_of_signs_is_repeated_by_its_printed_command(tool: Tool) -> None:
+    odd = Path("a=b, c#d{e $f")
+    odd.mkdir()
+    shutil.copytree("multirun/first/0", odd / "0")
+    for path in (odd, odd.resolve()):
+        out = tool("compare", str(path), "--no-report")
+        (again,) = re.findall(r"^  python train.py (.*from_run=.*) seed=1$", out, re.MULTILINE)
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), "--cfg", "job", *shlex.split(again)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and yaml.safe_load(done.stdout)["model"]["filters"] == 4
+
+
+def test_an_option_that_left_conf_costs_the_command_only(tool: Tool) -> None:
+    for config in Path("multirun/first").glob("*/.hydra/hydra.yaml"):
+        config.write_text(config.read_text().replace("augmentation: light", "augmentation: gone"))
+    out = tool("compare", "multirun/first", "--no-report")
+    assert "not with today's conf/: " in out and "gone" in out and "best       val_loss" in out
