@@ -16,6 +16,7 @@ from sweeper_digits.options import Kaggle
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
 from sweeper_digits.results.scores import format_scores, note_looks
+from sweeper_digits.results.statistics import format_value
 from sweeper_digits.results.submission import read_sample_ids, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
@@ -37,9 +38,8 @@ def main(arguments: argparse.Namespace) -> None:
     chosen = choose_members(runs, arguments.top)
     weights = weigh_members(chosen, arguments.weights)
     for record, weight in zip(chosen, weights, strict=True):
-        loss = record.value("val_loss")
-        shown = "" if loss is None else f"  val_loss {loss:.5f}"
-        print(f"model      {record.run.folder}  weight {weight:.3f}{shown}")
+        loss = format_value(record, "val_loss")
+        print(f"model      {record.run.folder}  weight {weight:.3f}{loss and f'  val_loss {loss}'}")
     members = models_of(chosen, weights)
     if pictures:
         probabilities = average_probabilities(members, read_pictures(pictures), arguments.tta)
