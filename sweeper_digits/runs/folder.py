@@ -97,10 +97,10 @@ class RunFolder:
             raise UserError(f"{self.history}: not readable ({error})") from error
 
     def epochs(self) -> int:
-        """Return how many epochs were trained, over all folds; 0 if a history is damaged."""
+        """Return how many epochs were trained, over all folds; 0 if a history cannot be read."""
         try:
             return sum(len(run.read_history()) for run in (self, *self.folds()))
-        except UserError:
+        except (UserError, OSError):
             return 0
 
     def write_history(self, rows: list[dict[str, float]]) -> None:

@@ -28,3 +28,14 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise RuntimeError
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_history_that_cannot_be_read_counts_no_epoch(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.append_history({"epoch": 1, "loss": 0.5})
+    assert run.epochs() == 1
+    run.history.write_text("epoch,loss\n1,half\n")
+    assert run.epochs() == 0
+    run.history.unlink()
+    run.history.mkdir()
+    assert run.epochs() == 0
