@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.storage import open_storage, sqlite_file
+from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.trials import DONE, counts, trials_of
+from sweeper_digits.sweep.url import check_url, sqlite_file, without_password
 
 TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
 
@@ -58,13 +59,15 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     Raises:
         UserError: No such database or study, or one that cannot be read.
     """
+    check_url(storage, "--storage")
     if (file := sqlite_file(storage)) and not file.exists():
         raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
     try:
         opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))
     except Exception as error:  # of whichever database driver
-        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
+        cause = without_password(str(error).splitlines()[0], storage)
+        raise UserError(f"--storage: the database cannot be read: {cause}") from error
     if name is not None:
         if name not in names:
             raise UserError(f"{name}: no such study in the database{closest(name, names)}; it has {', '.join(names)}")
