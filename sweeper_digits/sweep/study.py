@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
-from sweeper_digits.sweep.frozen import check_same, record_settings
+from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
@@ -124,7 +124,7 @@ def open_study(sweep: Sweep) -> Queue:
     except KeyError as error:
         raise UserError(f"study={name}: it is not in the database any more") from error
     check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
-    _prepare(study, sweep)
+    _prepare(study, sweep, composes_from_here=True)
     return Queue(study, storage)
 
 
@@ -137,7 +137,6 @@ def set_up(sweep: Sweep) -> Queue:
     storage = _opened(sweep.options)
     with study_lock(storage, sweep.options.study_name):
         study = _create(sweep, storage)
-        _prepare(study, sweep)
         queue = Queue(study, storage)
         queue.fill(sweep)
     return queue
@@ -168,7 +167,7 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
 
 
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
-    """Create or load the study in a folder of its own; where the folder is another's, leave no study behind."""
+    """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
     name = sweep.options.study_name
     begun = name in optuna.get_all_study_names(storage)
     if not begun:
@@ -182,6 +181,8 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     )
     if IDENTITY not in study.user_attrs and not trials_of(study):
         study.set_user_attr(IDENTITY, new_identity())
+    check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
+    _prepare(study, sweep, composes_from_here=not copy_of_conf(sweep).exists())
     try:
         claim_folder(sweep.folder, study)
     except UserError:
@@ -214,11 +215,11 @@ def _opened(options: Any) -> RetryingStorage:
     raise AssertionError("unreachable")
 
 
-def _prepare(study: optuna.Study, sweep: Sweep) -> None:
+def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
     tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
-    if not check_same(study, sweep):
+    if not check_same(study, sweep, composes_from_here):
         study.set_user_attr("pruner", _pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.claim import check_claim
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.hopeless import check_values
@@ -112,6 +113,7 @@ def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress) -> None:
     while not queue.is_finished(sweep):
         if interruption_requested.is_set():
             raise KeyboardInterrupt
+        check_claim(sweep.folder, queue.study)
         crew.tend(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat
