@@ -1,6 +1,7 @@
 """Studies and their folders: what is in them, what is stuck, and the repair."""
 
 import argparse
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,15 +9,22 @@ from pathlib import Path
 
 import optuna
 import psutil
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.storage import open_storage, sqlite_file
+from sweeper_digits.runs.folder import FOLD, RunFolder
+from sweeper_digits.runs.process import machine
+from sweeper_digits.sweep.queue import WORKER, Queue
+from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.trials import DONE, counts, trials_of
+from sweeper_digits.sweep.url import check_url, sqlite_file, without_password
 
-TEMPORARY = re.compile(r"\.(?:.+)-(\d+)(?:\.\w+)?")
+# What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
+TEMPORARY = re.compile(
+    r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials)-(.+)-([0-9]+)\.(?:npz|json|keras|yaml|csv)"
+)
+# The folder of a trial.
+TRIAL = re.compile(r"[0-9]+")
 
 
 @dataclass
@@ -58,13 +66,15 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     Raises:
         UserError: No such database or study, or one that cannot be read.
     """
+    check_url(storage, "--storage")
     if (file := sqlite_file(storage)) and not file.exists():
         raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
     try:
         opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))
     except Exception as error:  # of whichever database driver
-        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
+        cause = without_password(str(error).splitlines()[0], storage)
+        raise UserError(f"--storage: the database cannot be read: {cause}") from error
     if name is not None:
         if name not in names:
             raise UserError(f"{name}: no such study in the database{closest(name, names)}; it has {', '.join(names)}")
@@ -80,21 +90,36 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     result = Diagnosis([f"{study.study_name}: {counted}; {folder}: {size / 2**20:,.0f} MiB"])
     for trial in trials:
-        if queue.is_dead(trial):
+        if trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
+            result.lines.append(
+                f"  #{trial.number}: running, and no worker has signed it; the next sweep of it decides"
+            )
+        elif queue.is_dead(trial):
             _stuck(result, queue, folder, trial)
     numbers = {trial.number for trial in trials}
-    present = {int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()}
+    present = {int(entry.name) for entry in folder.glob("*") if TRIAL.fullmatch(entry.name)}
     if lost := sorted(present - numbers):
         result.lines.append(f"  folders without a trial: {_list(lost)}")
     begun = {trial.number for trial in trials if trial.state in DONE}
     if lost := sorted(begun - present):
         result.lines.append(f"  trials without a folder: {_list(lost)}")
-    for file in folder.rglob(".*"):
-        match = TEMPORARY.fullmatch(file.name)
-        if match and file.is_file() and not psutil.pid_exists(int(match[1])):
-            result.lines.append(f"  left by a killed process: {file}")
-            result.repairs.append((f"delete {file}", file.unlink))
+    for file in _left_over(folder):
+        result.lines.append(f"  left by a killed process: {file}")
+        result.repairs.append((f"delete {file}", functools.partial(file.unlink, missing_ok=True)))
     return result
+
+
+def _left_over(folder: Path) -> list[Path]:
+    """Return the temporary files of a sweep and its runs whose writer, a process of this machine, is gone."""
+    runs = [folder, *(entry for entry in folder.glob("*") if TRIAL.fullmatch(entry.name))]
+    runs += [fold for run in runs[1:] for fold in run.glob("fold_*") if FOLD.fullmatch(fold.name)]
+    found = []
+    for run in runs:
+        for file in sorted(run.glob(".*")):
+            match = TEMPORARY.fullmatch(file.name)
+            if match and match[1] == machine() and not psutil.pid_exists(int(match[2])) and file.is_file():
+                found.append(file)
+    return found
 
 
 def _stuck(result: Diagnosis, queue: Queue, folder: Path, trial: FrozenTrial) -> None:

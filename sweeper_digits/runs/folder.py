@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import numpy as np
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import Predictions, check_arrays
+from sweeper_digits.runs.process import machine
 
 FOLD = re.compile(r"fold_([0-9]+)")
 # What metrics.json may hold under these names; every other value is a number or only shown.
@@ -211,8 +211,8 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same suffix; rename it to `path` unless an exception is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The host is named too: in containers that share a folder, processes often have the same id.
-    temporary = path.with_name(f".{path.stem}-{socket.gethostname()}-{os.getpid()}{path.suffix}")
+    # The machine is named too: in containers that share a folder, processes often have the same id.
+    temporary = path.with_name(f".{path.stem}-{machine()}-{os.getpid()}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

@@ -7,6 +7,7 @@ Reading order:
     listed      the points of search.points
     hopeless    values that no run can have
     grammar     the search space as a user types it
+    url         the URL of the database, without its password
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner
     folds       pruning where a trial trains all folds

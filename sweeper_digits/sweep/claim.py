@@ -20,6 +20,11 @@ def new_identity() -> str:
     return uuid.uuid4().hex
 
 
+def has_identity(study: optuna.Study) -> bool:
+    """Return whether a study has an identity; those that an earlier version of this program began have none."""
+    return IDENTITY in study.user_attrs
+
+
 def claim_folder(folder: Path, study: optuna.Study) -> None:
     """Write down that the folder belongs to the study.
 
@@ -36,6 +41,15 @@ def claim_folder(folder: Path, study: optuna.Study) -> None:
             json.dump({"study": study.study_name, "identity": identity}, stream)
     except FileExistsError:
         check_folder(folder, study.study_name, identity, begun=True)
+
+
+def check_claim(folder: Path, study: optuna.Study) -> None:
+    """Raise a UserError if the folder of a sweep that runs was deleted."""
+    if not (folder / OWNER).exists() and has_identity(study):
+        raise UserError(
+            f"{screen.relative(folder)}: this folder was deleted while the sweep ran; its study keeps the values "
+            "of finished trials; delete what is left of the folder, then the same command continues"
+        )
 
 
 def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> None:

@@ -16,6 +16,7 @@ from sweeper_digits.sweep.worker import NUMBER, SUPERVISOR, runs_elsewhere
 
 # A worker that ends without having asked for a trial, this often in a row, ends the sweep.
 MAX_DEAD_STARTS = 3
+STORAGE = "hydra.sweeper.storage="
 
 
 class Crew:
@@ -72,7 +73,10 @@ class Crew:
             environment |= {name: threads for name in names if name not in os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
-        command = [sys.executable, *sys.orig_argv[1:], *self._decided_here(), "--config-path", str(self.conf)]
+        # The URL may hold a password, which the list of processes would show.
+        environment["OPTUNA_STORAGE"] = self.sweep.options.storage
+        given = [argument for argument in sys.orig_argv[1:] if not argument.startswith(STORAGE)]
+        command = [sys.executable, *given, *self._decided_here(), "--config-path", str(self.conf)]
         with self._log(number).open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone.
             self.processes[number] = subprocess.Popen(
@@ -89,6 +93,7 @@ class Crew:
             f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",
             # Relative paths count from where the user stands; no file is written relative to the current folder.
             "hydra.job.chdir=false",
+            STORAGE + "${oc.env:OPTUNA_STORAGE}",
         ]
 
     def _log(self, number: int) -> Path:

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from omegaconf import OmegaConf
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.process import machine
+from sweeper_digits.runs.record import flatten
 from sweeper_digits.schema import INCIDENTAL
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import trials_of
@@ -32,8 +33,13 @@ def record_settings(study: optuna.Study, sweep: Sweep) -> None:
     study.set_user_attr("sweep", _settings(sweep))
 
 
-def check_same(study: optuna.Study, sweep: Sweep) -> bool:
+def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = True) -> bool:
     """Return whether the study was begun before.
+
+    Args:
+        study: The study.
+        sweep: The sweep.
+        composes_from_here: Whether trials are composed from the conf/ of this process, and not from the sweep's copy.
 
     Raises:
         UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
@@ -48,6 +54,13 @@ def check_same(study: optuna.Study, sweep: Sweep) -> bool:
             )
         return False
     ours, theirs = _comparable(_settings(sweep)), _comparable(recorded)
+    own, begun_with = ours.pop("conf/"), theirs.pop("conf/", {})
+    if composes_from_here and ours["fixed overrides"] == theirs.get("fixed overrides"):
+        # The keys that both have: another version of the program has others.
+        ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
+        theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
+    if isinstance(theirs.get("data"), dict) and "sha256" not in theirs["data"]:
+        ours["data"].pop("sha256", None)
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -61,12 +74,17 @@ def check_same(study: optuna.Study, sweep: Sweep) -> bool:
     return True
 
 
+def copy_of_conf(sweep: Sweep) -> Path:
+    """Return the folder of the sweep's own copy of conf/."""
+    return sweep.folder / "conf"
+
+
 def freeze_conf(sweep: Sweep) -> Path:
     """Copy conf/ into the sweep's folder, from where the workers compose, once for the whole sweep."""
     source = Path(next(s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "main"))
-    frozen = sweep.folder / "conf"
+    frozen = copy_of_conf(sweep)
     if not frozen.exists():
-        copy = frozen.with_name(f".conf-{socket.gethostname()}-{os.getpid()}")
+        copy = frozen.with_name(f".conf-{machine()}-{os.getpid()}")
         shutil.rmtree(copy, ignore_errors=True)  # of a container that was killed while it copied
         shutil.copytree(source, copy)
         try:
@@ -108,14 +126,26 @@ def _settings(sweep: Sweep) -> dict[str, Any]:
     path = Path(data["path"]) if isinstance(data, dict) and data.get("path") else None
     if isinstance(data, dict) and path and path.is_file():
         data["bytes"] = path.stat().st_size
+        with path.open("rb") as stream:  # another file may have the same size
+            data["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
     settings = {
         "objective": dict(zip(sweep.objectives, sweep.directions, strict=True)),
         "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
         "data": data,
         "split": OmegaConf.to_container(sweep.config.split),
         "fixed overrides": sorted(sweep.arguments.fixed),
+        "conf/": _composed(sweep),
     }
     return dict(json.loads(json.dumps(settings)))
+
+
+def _composed(sweep: Sweep) -> dict[str, Any]:
+    """Return the values of conf/ that all trials share: two machines may have different ones."""
+    config = OmegaConf.to_container(sweep.config)
+    assert isinstance(config, dict)  # noqa: S101 - it is a config
+    skipped = {*INCIDENTAL, "hydra", "data", "split"}
+    flat = dict(flatten({key: value for key, value in config.items() if key not in skipped}))
+    return {key: value for key, value in flat.items() if not key.endswith("_target_")}
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:

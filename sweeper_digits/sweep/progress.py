@@ -17,6 +17,7 @@ from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
+from sweeper_digits.sweep.url import without_password
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Progress:
         self.show()
         self._clear()
         if self.interrupted:
-            log.info("\nstopped after %d trials; the same command continues:\n  %s", self.done, _command_again())
+            storage = self.sweep.options.storage
+            log.info("\nstopped after %d trials; the same command continues:\n  %s", self.done, _command_again(storage))
 
     def end(self) -> None:
         """Show the result and write it down."""
@@ -198,5 +200,5 @@ def _write_table(study: optuna.Study, sweep: Sweep) -> None:
         table.to_csv(temporary, header=list(titles.values()), index=False)
 
 
-def _command_again() -> str:
-    return shlex.join(["python", *sys.orig_argv[1:]])
+def _command_again(storage: str) -> str:
+    return shlex.join(["python", *(without_password(argument, storage) for argument in sys.orig_argv[1:])])

@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import functools
 import logging
+import math
+import sqlite3
 import threading
 import time
 import warnings
@@ -15,10 +17,12 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import event, text
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.private import BaseHeartbeat, get_storage
+from sweeper_digits.sweep.url import hidden, sqlite_file, without_password
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,10 @@ RETRY_SECONDS = 1.0
 # What SQLAlchemy raises while it is away: the third if it went in the middle of a transaction, the fourth if it was
 # this process that stood still in one, the last where many threads wait for a connection.
 AWAY = (OperationalError, InterfaceError, PendingRollbackError, InternalError, PoolTimeout)
+# Full disk: the code of PostgreSQL, the numbers of MySQL. Waiting does not help.
+HOPELESS = ("53100", 1021, 1114)
+# While the database is away, this often a line says so.
+SAY_SECONDS = 60.0
 # Set by the supervisor's signal handler: a database that is away is then not waited for.
 interruption_requested = threading.Event()
 # Statements that take a lock of this name for a connection, with which it ends; false where another has it.
@@ -42,11 +50,15 @@ TRY_LOCK = {
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
+class StorageError(UserError):
+    """The study's database cannot be used, and waiting does not help; no failure of a trial."""
+
+
 def open_storage(url: str, heartbeat_seconds: int) -> "RetryingStorage":
     """Open an SQL database by its Optuna URL, with heartbeats."""
     if path := sqlite_file(url):
         path.parent.mkdir(parents=True, exist_ok=True)
-        engine: dict[str, Any] = {"connect_args": {"timeout": 60}}  # seconds to wait for another's write
+        engine: dict[str, Any] = {"connect_args": {"timeout": 10}}  # seconds to wait for another's write in silence
     else:
         engine = {"pool_pre_ping": True}
         if url.startswith(("postgresql://", "postgresql+psycopg")):  # drivers on libpq
@@ -63,11 +75,6 @@ def open_storage(url: str, heartbeat_seconds: int) -> "RetryingStorage":
         event.listen(database.engine, "connect", functools.partial(_unlock_after, _silence(heartbeat_seconds)))
         database.engine.dispose()  # the connection that has looked for the tables
     return RetryingStorage(database)
-
-
-def sqlite_file(url: str) -> Path | None:
-    """Return the file of an SQLite URL, or None."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
 @contextlib.contextmanager
@@ -99,6 +106,8 @@ def study_lock(storage: "RetryingStorage", study_name: str) -> Iterator[None]:
         if not taken():
             log.info("waiting    for another process that changes study=%s", study_name)
             while not taken():
+                if interruption_requested.is_set():
+                    raise KeyboardInterrupt
                 time.sleep(0.2)
         yield
 
@@ -167,22 +176,37 @@ def _retried(method: Method) -> Method:
     # Not all of functools.wraps: the attribute that marks a method as abstract would come along.
     @functools.wraps(method, updated=())
     def call(storage: "RetryingStorage", *args: Any, **kwargs: Any) -> Any:
-        began: float | None = None
+        began = said = -math.inf
         while True:
+            storage.check_file()
             try:
                 return getattr(storage.behind, method.__name__)(*args, **kwargs)
-            except (optuna.exceptions.StorageInternalError, *AWAY) as error:
+            except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
                 cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-                if not isinstance(cause, AWAY):
-                    raise
+                now = time.monotonic()
+                began = now if began == -math.inf else began
+                if not _can_heal(cause) or now - began > PATIENCE_SECONDS:
+                    raise StorageError(storage.describe(cause or error)) from error
                 if interruption_requested.is_set():
                     raise KeyboardInterrupt from error
-                began = time.monotonic() if began is None else began
-                if time.monotonic() - began > PATIENCE_SECONDS:
-                    raise
+                if now - said > SAY_SECONDS:
+                    log.info("waiting    for the database: %s", storage.describe(cause or error))
+                    said = now
                 time.sleep(RETRY_SECONDS)
 
     return call  # type: ignore[return-value]
+
+
+def _can_heal(error: BaseException | None) -> bool:
+    """Return whether waiting helps: where a connection is lost, or locked; not where a disk is full."""
+    if not isinstance(error, AWAY):
+        return False
+    origin = getattr(error, "orig", None)
+    if isinstance(origin, sqlite3.Error):
+        return any(word in str(origin) for word in ("locked", "busy"))
+    code = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
+    number = origin.args[0] if isinstance(origin, Exception) and origin.args else None
+    return code not in HOPELESS and number not in HOPELESS
 
 
 class RetryingStorage(BaseStorage, BaseHeartbeat):
@@ -203,6 +227,24 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
 
     def __init__(self, database: RDBStorage) -> None:
         self.database, self.behind = database, get_storage(database)
+        url = database.engine.url
+        self.url = url.render_as_string(hide_password=False)
+        self.file = Path(url.database).resolve() if url.get_backend_name() == "sqlite" and url.database else None
+        self.inode = self.file.stat().st_ino if self.file else None
+
+    def check_file(self) -> None:
+        """Raise a StorageError if an SQLite file was deleted: what is open is then written for nobody."""
+        try:
+            same = self.file is None or self.file.stat().st_ino == self.inode
+        except OSError:
+            same = False
+        if not same:
+            raise StorageError(f"{self.file}: this database was deleted or replaced while it was in use")
+
+    def describe(self, error: BaseException) -> str:
+        """Write an error of the database in one line, without a password."""
+        lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+        return f"hydra.sweeper.storage={hidden(self.url)}: {without_password(lines[0], self.url)}"
 
     create_new_study = _retried(BaseStorage.create_new_study)
     delete_study = _retried(BaseStorage.delete_study)

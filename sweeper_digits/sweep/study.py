@@ -20,12 +20,13 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
-from sweeper_digits.sweep.frozen import check_same, record_settings
+from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import RetryingStorage, open_storage, sqlite_file, study_lock
+from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
 from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.url import check_url, sqlite_file, without_password
 
 OPENING_ATTEMPTS = 4
 # How often a sampler may draw a point that was tried before another value is taken.
@@ -118,14 +119,14 @@ def open_study(sweep: Sweep) -> Queue:
     Raises:
         UserError: The study is gone or of another sweep; the database cannot be opened.
     """
-    storage = _opened(sweep.options)
+    storage = _opened_again(sweep.options)
     name = sweep.options.study_name
     try:
         study = optuna.load_study(study_name=name, storage=storage, pruner=_pruner(_pruner_options(sweep)))
     except KeyError as error:
         raise UserError(f"study={name}: it is not in the database any more") from error
     check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
-    _prepare(study, sweep)
+    _prepare(study, sweep, composes_from_here=True)
     return Queue(study, storage)
 
 
@@ -138,7 +139,6 @@ def set_up(sweep: Sweep) -> Queue:
     storage = _opened(sweep.options)
     with study_lock(storage, sweep.options.study_name):
         study = _create(sweep, storage)
-        _prepare(study, sweep)
         queue = Queue(study, storage)
         queue.fill(sweep)
     return queue
@@ -146,7 +146,7 @@ def set_up(sweep: Sweep) -> Queue:
 
 def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
-    storage = _opened(options)
+    storage = _opened_again(options)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
     study.pruner = _pruner(study.user_attrs["pruner"])
     return Queue(study, storage)
@@ -163,12 +163,13 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
             for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
                 found |= trial.distributions
     except Exception as error:  # of whichever database driver
-        raise UserError(f"--storage: the database cannot be read: {str(error).splitlines()[0]}") from error
+        cause = without_password(str(error).splitlines()[0], storage)
+        raise UserError(f"--storage: the database cannot be read: {cause}") from error
     return found
 
 
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
-    """Create or load the study in a folder of its own; where the folder is another's, leave no study behind."""
+    """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
     name = sweep.options.study_name
     begun = name in optuna.get_all_study_names(storage)
     if not begun:
@@ -182,6 +183,8 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     )
     if IDENTITY not in study.user_attrs and not trials_of(study):
         study.set_user_attr(IDENTITY, new_identity())
+    check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
+    _prepare(study, sweep, composes_from_here=not copy_of_conf(sweep).exists())
     try:
         claim_folder(sweep.folder, study)
     except UserError:
@@ -191,29 +194,34 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     return study
 
 
+def _opened_again(options: Any) -> RetryingStorage:
+    """Open the storage of a study that exists, so that a file that was deleted is not made anew."""
+    check_url(options.storage)
+    if (file := sqlite_file(options.storage)) and not file.exists():
+        raise StorageError(f"{file}: this database was deleted while it was in use")
+    return _opened(options)
+
+
 def _opened(options: Any) -> RetryingStorage:
     """Open the storage; two processes that start together both create the tables, and the slower must look again."""
+    check_url(options.storage)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for attempt in range(OPENING_ATTEMPTS):
         try:
-            return _open(options)
+            return open_storage(options.storage, options.heartbeat_seconds)
         except Exception as error:  # of whichever database driver
             if attempt == OPENING_ATTEMPTS - 1:
-                cause = str(error).splitlines()[0]
+                cause = without_password(str(error).splitlines()[0], options.storage)
                 raise UserError(f"hydra.sweeper.storage: the study cannot be opened: {cause}") from error
             time.sleep(0.5)
     raise AssertionError("unreachable")
 
 
-def _open(options: Any) -> RetryingStorage:
-    return open_storage(options.storage, options.heartbeat_seconds)
-
-
-def _prepare(study: optuna.Study, sweep: Sweep) -> None:
+def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
     tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
-    if not check_same(study, sweep):
+    if not check_same(study, sweep, composes_from_here):
         study.set_user_attr("pruner", _pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

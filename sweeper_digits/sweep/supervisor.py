@@ -1,7 +1,11 @@
 """The process that the user started: starts workers, replaces dead ones, shows progress, sums up."""
 
+import contextlib
 import logging
+import os
+import select
 import signal
+import sys
 import time
 from typing import Any
 
@@ -10,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.claim import check_claim
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.hopeless import check_values
@@ -41,7 +46,7 @@ def supervise(sweep: Sweep) -> None:
     if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
     check_values(sweep)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _interrupt_between_steps()
     queue = set_up(sweep)
     warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
@@ -50,7 +55,6 @@ def supervise(sweep: Sweep) -> None:
     if orphans := queue.reap(max_retries=None):
         log.info("%d trial(s) of workers that are gone are queued again", len(orphans))
     if not queue.is_finished(sweep):
-        _interrupt_between_steps()
         crew = Crew(sweep, conf)
         try:
             _watch(queue, sweep, crew, progress)
@@ -69,17 +73,30 @@ def _interrupt_between_steps() -> None:
     """Let Ctrl-C and SIGTERM end the sweep between two steps of `_watch`; the second one ends it at once.
 
     Raised in the middle of a query, an exception leaves a transaction open, and SQLite locked against this very
-    process, which then cannot write down that its trials were cut off.
+    process, which then cannot write down that its trials were cut off. The end of the terminal (SIGHUP), and of the
+    program that reads the output (SIGPIPE, for example with `| head`), count too.
     """
 
     def request(number: int, frame: object) -> None:
-        if interruption_requested.is_set():
-            raise KeyboardInterrupt
+        if interruption_requested.is_set() and number == signal.SIGINT:
+            os.write(2, b"\nstopped at once; the same command queues the trials that were running again\n")
+            os._exit(130)  # workers end by themselves when their supervisor is gone
         interruption_requested.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    def request_if_unread(number: int, frame: object) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for stream in (sys.stdout, sys.stderr):  # it may also be a connection to the database
+                poll = select.poll()
+                poll.register(stream.fileno(), 0)
+                if any(event & select.POLLERR for _, event in poll.poll(0)):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                    logging.raiseExceptions = False  # or it prints a traceback for this line
+                    interruption_requested.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, request)
+    signal.signal(signal.SIGPIPE, request_if_unread)
 
 
 def _queue_again(queue: Queue) -> None:
@@ -96,6 +113,7 @@ def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress) -> None:
     while not queue.is_finished(sweep):
         if interruption_requested.is_set():
             raise KeyboardInterrupt
+        check_claim(sweep.folder, queue.study)
         crew.tend(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat

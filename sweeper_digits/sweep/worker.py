@@ -22,6 +22,7 @@ from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import start_ray
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.storage import StorageError
 from sweeper_digits.sweep.study import open_study
 from sweeper_digits.sweep.trials import best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
@@ -100,7 +101,11 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
         extra += [f"resume={resumed}"] if resumed else []
         launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
         (done,) = launch() if here else _watched(launch, queue, trial)
+        if isinstance(done._return_value, StorageError):
+            raise done._return_value
         state, values, error = outcome(done, running, len(sweep.objectives))
+    except StorageError:  # the next supervisor of the sweep fails the trial and queues it again
+        raise
     except Exception as raised:  # by the sampler or while composing; elsewhere, by the scheduler: not our own failure
         log.exception("trial %d", trial.number)
         state, values, error = TrialState.FAIL, None, f"{type(raised).__name__}: {raised}"

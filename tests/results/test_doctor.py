@@ -21,7 +21,17 @@ def test_doctor_finds_and_repairs(tool: Tool) -> None:
     shutil.copytree(SWEEP / "0", SWEEP / "4")  # has finished, but was never told
     shutil.copytree(SWEEP / "0", SWEEP / "77")
     shutil.rmtree(SWEEP / "1")
-    (SWEEP / "2" / ".metrics-999999.json").write_text("{")
+    left = SWEEP / "2" / f".metrics-{process.machine()}-999999.json"
+    others = [
+        SWEEP / ".plan-99999.md",
+        SWEEP / "2" / f".plan-{process.machine()}-999999.json",
+        SWEEP / "2" / ".metrics-0a1b2c3d-1-999999.json",  # of another machine
+        SWEEP / "2" / f".metrics-{process.machine()}-{os.getpid()}.json",
+        SWEEP / "notes" / left.name,
+    ]
+    for file in (left, *others):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{")
     out = tool("doctor", "first")
     for line in (
         "first: 4 complete, 2 running",
@@ -35,5 +45,5 @@ def test_doctor_finds_and_repairs(tool: Tool) -> None:
     tool("doctor", "first", "--fix")
     states = [trial.state.name for trial in optuna.load_study(study_name="first", storage=study._storage).trials]
     assert states == ["COMPLETE"] * 5 + ["FAIL", "WAITING"]
-    assert not (SWEEP / "2" / ".metrics-999999.json").exists()
+    assert not left.exists() and all(file.exists() for file in others)
     assert "nothing to repair" in tool("doctor", "first")

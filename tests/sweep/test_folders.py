@@ -1,12 +1,15 @@
 """The folder of a sweep: it belongs to one study, and its trials are where the sweep says. The trials sleep."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.sweep.conftest import Sweeps
+from tests.conftest import ROOT
+from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for
 
 COMPLETE = TrialState.COMPLETE
 TWO_SEEDS = ("seed=1,2", "epochs=1")
@@ -81,3 +84,45 @@ def test_relative_paths_count_from_where_the_user_stands(sweeps: Sweeps) -> None
     (sweeps.folder / "points.yaml").write_text("[{seed: 1}]")
     sweeps.ok("search.points=points.yaml", "epochs=1", "hydra.job.chdir=true")
     assert sweeps.states() == {COMPLETE: 1}
+
+
+def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> None:
+    sweeps.trials_last(100)
+    folder = sweeps.folder / "multirun/sweep"
+    with sweeps.start(LEARNING_RATE, *STEADY) as process:
+        wait_for(sweeps.checkpoints)
+        folder.rename(sweeps.folder / "away")
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and error.count("\n") == 1
+    assert error.startswith("error: multirun/sweep: this folder was deleted while the sweep ran")
+    sweeps.trials_last(0)
+    shutil.rmtree(folder, ignore_errors=True)
+    sweeps.ok(LEARNING_RATE, *STEADY, "hydra.sweeper.n_trials=1")
+    assert sweeps.states()[COMPLETE] == 1
+
+
+def test_data_of_the_same_size_is_other_data(in_process: Callable[..., Sweeps], tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"one")
+    command = (*TWO_SEEDS, "data=npz", f"data.path={tmp_path}/a.npz")
+    in_process(*command)
+    (tmp_path / "a.npz").write_bytes(b"two")
+    assert "data: was sha256=" in refused(in_process, *command)
+
+
+def test_what_does_not_change_a_trial_may_change(in_process: Callable[..., Sweeps]) -> None:
+    in_process(*TWO_SEEDS, "hydra.sweeper.n_trials=1")
+    sweeps = in_process(*TWO_SEEDS, "export=[onnx]", "search.points=[{seed: 2}]", "hydra.sweeper.n_trials=2")
+    assert sweeps.states() == {COMPLETE: 2}
+
+
+def test_another_conf_of_another_machine_is_seen(sweeps: Sweeps) -> None:
+    checkout = sweeps.folder / "checkout"
+    for name in ("conf", "sweeper_digits"):
+        shutil.copytree(ROOT / name, checkout / name)
+    sweeps.ok(*TWO_SEEDS)
+    (sweeps.folder / "multirun/sweep").rename(sweeps.folder / "away")  # that machine does not share the folder
+    file = checkout / "conf/model/batchnorm.yaml"
+    file.write_text(file.read_text().replace("dropout:", "dropout: 0.123 #", 1))
+    sweeps.environment["PYTHONPATH"] = str(checkout)
+    done = sweeps.run(*TWO_SEEDS)
+    assert done.returncode == 1 and "conf/: was model.dropout=" in done.stderr, done.stdout + done.stderr

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.storage import open_storage, study_lock
+from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 from sweeper_digits.sweep.study import SeededSampler
 from sweeper_digits.sweep.trials import is_own_failure, trials_of
 from sweeper_digits.training.reporting import RunningTrial
@@ -64,7 +64,7 @@ sys.path.insert(0, {root!r})
 from types import SimpleNamespace
 import optuna
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.storage import open_storage, study_lock
+from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 storage = open_storage("sqlite:///queue.db", 60)
 study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.samplers.RandomSampler())
@@ -176,7 +176,10 @@ def test_a_set_up_that_is_killed_leaves_no_lock(
     assert "waiting    for another process that changes study=queue" in caplog.text
 
 
-def test_a_database_that_is_away_is_waited_for(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_is_waited_for(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(storage_module, "RETRY_SECONDS", 0.01)
     queue.study.enqueue_trial({"x": 1})
     answers, read = [], queue.storage.database.get_trial
@@ -189,9 +192,10 @@ def test_a_database_that_is_away_is_waited_for(queue: Queue, monkeypatch: pytest
 
     monkeypatch.setattr(queue.storage.database, "get_trial", away_twice)
     assert queue.read(0).number == 0 and len(answers) == 3
+    assert caplog.text.count("waiting    for the database: hydra.sweeper.storage=sqlite:///") == 1
     monkeypatch.setattr(storage_module, "PATIENCE_SECONDS", 0)
     answers.clear()
-    with pytest.raises(optuna.exceptions.StorageInternalError):
+    with pytest.raises(StorageError, match=r"hydra\.sweeper\.storage=sqlite:"):
         queue.read(0)
     storage_module.interruption_requested.set()
     try:

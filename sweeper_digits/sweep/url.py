@@ -1,0 +1,76 @@
+"""The URL of a study's database: checked before it is used, and never shown with its password."""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.schema import DEFAULT_STORAGE
+
+# Databases that Optuna's tables and this package's locks are for.
+DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+def check_url(url: Any, key: str = "hydra.sweeper.storage") -> None:
+    """Raise a UserError unless a database of this URL can be shared by processes.
+
+    Args:
+        url: As a user gave it.
+        key: Where it was given, for the message.
+    """
+    if not isinstance(url, str) or not url.strip():
+        raise UserError(f"{key} is empty: unset OPTUNA_STORAGE, or give a URL, for example {DEFAULT_STORAGE}")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise UserError(
+            f"{key}={hidden(url)}: not the URL of a database; for an SQLite file type sqlite:///FILE, for example "
+            f"{DEFAULT_STORAGE}"
+        ) from error
+    kind = parsed.get_backend_name()
+    if kind not in DATABASES:
+        raise UserError(f"{key}={hidden(url)}: {kind} is not supported; choose from {', '.join(DATABASES)}")
+    if kind == "sqlite" and (not parsed.database or ":memory:" in url or parsed.query.get("mode") == "memory"):
+        raise UserError(
+            f"{key}={hidden(url)}: a database in memory cannot be shared by processes; name a file, for example "
+            f"{DEFAULT_STORAGE}"
+        )
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of an SQLite URL, or None."""
+    parsed = _parsed(url)
+    return Path(parsed.database) if parsed and parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def hidden(url: str) -> str:
+    """Return a URL with stars for its password."""
+    parsed = _parsed(url)
+    if parsed is None:
+        return re.sub(r"//.*@", "//***@", url)
+    secret = {name: "hidden" for name in parsed.query if "pass" in name.lower()}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def without_password(text: str, url: str) -> str:
+    """Return a text, for example of a driver's error, in which the URL and its password are hidden."""
+    text = text.replace(url, hidden(url))
+    parsed = _parsed(url)
+    if parsed is None:
+        return text
+    secrets = [parsed.password, *(value for name, value in parsed.query.items() if "pass" in name.lower())]
+    for secret in map(str, filter(None, secrets)):
+        for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
+            text = text.replace(form, "***")
+    return text
+
+
+def _parsed(url: str) -> URL | None:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        return None

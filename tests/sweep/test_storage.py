@@ -1,0 +1,98 @@
+"""The database of a sweep: its URL, its password, and what is waited for. The trials sleep."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.storage import StorageError, _can_heal, open_storage
+from sweeper_digits.sweep.url import check_url, hidden, without_password
+from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "hydra.sweeper.storage is empty: unset OPTUNA_STORAGE"),
+        ("study.db", "study.db: not the URL of a database; for an SQLite file type sqlite:///FILE"),
+        ("/home/me/study.db", "not the URL of a database"),
+        ("./journal.log", "not the URL of a database"),
+        ("redis://:geheim@host", r"redis is not supported; choose from sqlite, postgresql"),
+        ("mssql+pyodbc://me:geheim@host/x", "mssql is not supported"),
+        ("postgresql//me:geheim@host", "not the URL of a database"),
+        ("sqlite://", "a database in memory cannot be shared"),
+        ("sqlite:///:memory:", "a database in memory cannot be shared"),
+        ("sqlite:///file::memory:?uri=true", "a database in memory cannot be shared"),
+        ("sqlite:///file:x?mode=memory&uri=true", "a database in memory cannot be shared"),
+    ],
+)
+def test_urls_that_cannot_work_are_one_line(url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        check_url(url)
+    assert "geheim" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_they_are_refused_before_anything_is_made(in_process: Callable[..., Sweeps], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="in memory cannot be shared"):
+        in_process("seed=1,2", "hydra.sweeper.storage='sqlite:///:memory:'", worker=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_password_is_in_no_text() -> None:
+    url = "postgresql+psycopg://me:ge%40heim@host/x?sslpassword=auch"
+    assert hidden(url) == "postgresql+psycopg://me:***@host/x?sslpassword=hidden"
+    text = without_password(f"cannot reach {url}: ge@heim, ge%40heim and auch are wrong", url)
+    assert not any(secret in text for secret in ("heim", "auch "))
+
+
+def test_workers_do_not_show_the_url(sweeps: Sweeps) -> None:
+    sweeps.trials_last(100)
+    with sweeps.start(LEARNING_RATE, *STEADY, "hydra.sweeper.storage=sqlite:///multirun/geheim.db") as process:
+        (worker,) = workers_of(process, 1)
+        assert "geheim" not in " ".join(worker.cmdline())
+        wait_for(sweeps.checkpoints)
+        process.kill()
+    written = [path for path in sweeps.folder.rglob("*") if path.is_file() and b"geheim" in path.read_bytes()]
+    assert not written, written
+
+
+@pytest.mark.parametrize(
+    ("error", "heals"),
+    [
+        (OperationalError("", {}, sqlite3.OperationalError("database is locked")), True),
+        (OperationalError("", {}, OSError("server closed the connection unexpectedly")), True),
+        (OperationalError("", {}, sqlite3.OperationalError("database or disk is full")), False),
+        (OperationalError("", {}, sqlite3.OperationalError("attempt to write a readonly database")), False),
+        (OperationalError("", {}, sqlite3.OperationalError("no such table: trials")), False),
+        (OperationalError("", {}, Exception(1114, "The table is full")), False),
+        (ProgrammingError("", {}, Exception("relation does not exist")), False),
+    ],
+)
+def test_only_what_can_heal_is_waited_for(error: Exception, heals: bool) -> None:
+    assert _can_heal(error) is heals
+
+
+def test_a_missing_table_is_one_line_at_once(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/x.db", 60)
+    with storage.database.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE trials")
+        connection.exec_driver_sql("DROP TABLE studies")
+    with pytest.raises(StorageError, match=r"x\.db: no such table: studies"):
+        storage.get_all_studies()
+
+
+def test_a_database_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> None:
+    sweeps.trials_last(100)
+    with sweeps.start(LEARNING_RATE, *STEADY) as process:
+        wait_for(sweeps.checkpoints)
+        (sweeps.folder / "multirun/optuna.db").unlink()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert (
+        error
+        == f"error: {sweeps.folder}/multirun/optuna.db: this database was deleted or replaced while it was in use\n"
+    )
+    assert not (sweeps.folder / "multirun/optuna.db").exists()
