@@ -63,10 +63,9 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
     history.begin_with(_rows(source, first_epoch) if source else [])
     validation = _validation(prepared)
-    if trial:
-        trial.restore([row[metric] for row in history.rows], config.epochs)
     callbacks = [*([validation] if validation else []), history, best, checkpoint]
     if trial:
+        trial.restore([row[metric] for row in history.rows], config.epochs)
         callbacks.append(Report(trial, config.epochs, metric))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
