@@ -42,7 +42,7 @@ def is_gone(signed: str) -> bool:
         return False
     try:
         return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE or _started(int(pid)) != started
-    except (psutil.NoSuchProcess, FileNotFoundError):
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):  # the last: it ends while it is read
         return True
 
 

@@ -12,7 +12,7 @@ from sweeper_digits.runs import process
 from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.worker import NUMBER, SUPERVISOR, runs_elsewhere
+from sweeper_digits.sweep.worker import DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
 
 # A worker that ends without having asked for a trial, this often in a row, ends the sweep.
 MAX_DEAD_STARTS = 3
@@ -43,6 +43,11 @@ class Crew:
             status = worker.poll()
             if status is None:
                 continue
+            if status in DISK_ERRORS:
+                raise UserError(
+                    f"{screen.relative(self.sweep.folder)}: {os.strerror(status)}; what is written is whole; once that "
+                    "is mended, the same command continues"
+                )
             queue.reap(self.sweep.options.max_retries)
             if status != 0 and not queue.has_answered(self.signatures[number]):
                 self.dead_starts += 1

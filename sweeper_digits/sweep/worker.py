@@ -1,6 +1,7 @@
 """A worker process: asks for trials, runs each in Hydra's way, tells how it ended."""
 
 import contextlib
+import errno
 import functools
 import logging
 import math
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 NUMBER = "SWEEPER_DIGITS_WORKER"
 # Set by the supervisor: its process id. Once the imports are done, it may be dead and this process another's child.
 SUPERVISOR = "SWEEPER_DIGITS_SUPERVISOR"
+# Errors of a disk that a person must mend, and the exit status of a worker that meets one.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Between looks at whether a job elsewhere is still the trial's.
 LOOK_SECONDS = 3.0
 # Samplers and Hydra's composing are not made for several threads.
@@ -103,6 +106,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
         (done,) = launch() if here else _watched(launch, queue, trial)
         if isinstance(done._return_value, StorageError):
             raise done._return_value
+        _end_without_disk(queue, trial, done._return_value)
         state, values, error = outcome(done, running, len(sweep.objectives))
     except StorageError:  # the next supervisor of the sweep fails the trial and queues it again
         raise
@@ -124,6 +128,15 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
             trial.set_user_attr("error", error)
             _write_failure(sweep.folder / str(trial.number), error)
         queue.study.tell(trial, values, state=state, skip_if_finished=True)
+
+
+def _end_without_disk(queue: Queue, trial: optuna.Trial, result: object) -> None:
+    """End this worker if a trial could not write: no failure of its own, and the next one could not either."""
+    status = next((code for code in DISK_ERRORS if os.strerror(code) in str(result)), None)
+    if isinstance(result, OSError) and status:
+        log.error("trial %d: %s", trial.number, result)
+        queue.fail_and_requeue(queue.read(trial.number), str(result), max_retries=None)
+        raise SystemExit(status)
 
 
 def _watched(launch: Callable[[], Sequence[JobReturn]], queue: Queue, trial: optuna.Trial) -> Sequence[JobReturn]:
