@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from sweeper_digits import screen
 from sweeper_digits.schema import DEFAULT_STORAGE
@@ -33,9 +34,7 @@ def _do(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m sweeper_digits", description="Work with runs and sweeps that exist."
-    )
+    parser = _Parser(prog="python -m sweeper_digits", description="Work with runs and sweeps that exist.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="compare|confirm|predict|doctor")
     for name, add_arguments, text in (
         ("compare", _compare, "A table of runs, report.html, and the command that repeats the best."),
@@ -107,6 +106,14 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help=f"Optuna's (default: $OPTUNA_STORAGE, or {DEFAULT_STORAGE})")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and exit status 1, as everywhere in this program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit."""
+        sys.exit(f"error: {message}; {self.prog} --help lists what there is")
 
 
 def _positive(text: str) -> int:

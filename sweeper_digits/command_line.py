@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.schema import Config
+from sweeper_digits.schema import INCIDENTAL, Config
 
 # Beside the package, as in a checkout.
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -46,7 +46,9 @@ def _with_past_run(arguments: list[str]) -> list[str]:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "resume" and value not in ("", "null"):
-            return [o for o in _saved_overrides(value) if not o.startswith("resume=")] + arguments
+            saved = [override for override in _saved_overrides(value) if not override.startswith("resume=")]
+            _check_unchanged(value, saved, arguments)
+            return saved + arguments
         if key == "from_run" and value not in ("", "null"):
             from sweeper_digits.runs import recipe
 
@@ -90,10 +92,22 @@ def _saved_overrides(folder: str) -> list[str]:
     return overrides
 
 
+def _check_unchanged(folder: str, saved: list[str], arguments: list[str]) -> None:
+    """Refuse another setting for a run that goes on: its numbers would be those of no uninterrupted run."""
+    for argument in arguments:
+        key = argument.lstrip("+~").partition("=")[0]
+        changes = key.split(".")[0] in KEYS.difference(INCIDENTAL) and key != "data.path"  # which may have moved
+        if changes and argument not in saved:
+            raise UserError(
+                f"resume={folder}: this run was begun without {argument} and goes on as it was begun; leave it out, "
+                f"or begin another run with from_run={folder}"
+            )
+
+
 def _with_name_as_typed(argument: str) -> str:
     """Quote a name that Hydra would read as a number or a word: of `study=1e3` it would make 1000.0."""
     key, _, value = argument.partition("=")
-    if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value):
+    if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value, re.ASCII):
         return argument
     return (
         argument if isinstance(OverridesParser.create().parse_override(argument).value(), str) else f"{key}='{value}'"

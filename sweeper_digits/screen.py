@@ -1,9 +1,11 @@
 """What a person sees: one-line errors, quiet imports, and how times, numbers and paths are written."""
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.options import OPTIONS
 
 # Read once: `command_line.start` sets the variable for Hydra's sake.
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -32,8 +35,11 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show, for example ± in ASCII
+    # Of a reader that is gone, `train.py | head -1`, logging would print a traceback for each line.
+    logging.raiseExceptions = SHOW_TRACEBACK
     try:
         do()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `compare | head`: the reader has seen enough
@@ -70,10 +76,12 @@ def quiet_import() -> Iterator[None]:
     The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
 
     Raises:
-        UserError: KERAS_BACKEND names no backend of Keras that trains here, or Keras cannot read its own settings.
+        UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.
     """
     if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") not in KERAS_BACKENDS:
         raise UserError(f"KERAS_BACKEND={backend}: no such backend; choose from {', '.join(KERAS_BACKENDS)}")
+    if importlib.util.find_spec(backend) is None:
+        raise UserError(f"KERAS_BACKEND={backend}: the package {backend} is not installed; pip install {backend}")
     os.environ["KERAS_BACKEND"] = backend
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
@@ -121,6 +129,21 @@ def one_line(error: Exception) -> str:
         )
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OverrideParseException):
+        return _unparsed(str(error.override))
     lines = [str(error)] + ([str(error.__cause__)] if error.__cause__ and not isinstance(error, UserError) else [])
+    if found := re.search(r"'(\w+)\.(\w+)'.*Key '\2' (?:is )?not in '(\w+)'", " ".join(lines), re.DOTALL):
+        group, key, kind = found.groups()
+        having = [name for name, option in OPTIONS.get(group, {}).items() if key in vars(option)["__annotations__"]]
+        if having:
+            return f"{group}.{key}: {kind}, the chosen {group}, has no such key; choose {group}={'|'.join(having)}"
     parts = [part.strip().rstrip(".") for line in lines for part in line.splitlines() if part.strip()]
     return "; ".join(dict.fromkeys(part for part in parts if not part.startswith(HYDRA_NOISE)))
+
+
+def _unparsed(override: str) -> str:
+    """Write that an override is not in Hydra's grammar, and what to type instead."""
+    key, _, value = override.partition("=")
+    if value.startswith("choice("):
+        return f"{override}: not in Hydra's grammar; list the values instead, for example {key}={value[7:-1]}"
+    return f"{override}: not in Hydra's grammar; a text of other characters is quoted twice: '{key}=\"{value}\"'"

@@ -219,6 +219,8 @@ def _command_of(best: Record, compose: recipe.Compose) -> str:
 
 
 def _promote(experiment: str, name: str, replace: bool) -> Path:
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise UserError(f"--promote {name}: it names an option; use letters, digits and '_'")
     file = command_line.CONF / "experiment" / f"{name}.yaml"
     if file.exists() and not replace:
         raise UserError(f"--promote {name}: {file} exists; choose another name, or add --force")

@@ -1,6 +1,7 @@
 """What the files of a run may hold. Whatever else they hold is damage, and makes the run unreadable."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_metrics(metrics: dict[str, Any]) -> None:
-    """Raise a UserError unless every metric that is compared is a number; one that is not finite may stand there."""
-    if (state := metrics.get("state", "finished")) not in STATES:
+    """Raise a UserError unless every metric that is compared is a number, and a finite one if the run has finished."""
+    if (state := metrics.get("state")) not in STATES:
         raise UserError(f"metrics.json: state={state!r}; expected one of {', '.join(STATES)}")
     for part in (metrics, *metrics.get("folds", [])):
         for name in (*MEASURED, *(f"{name}_se" for name in OBJECTIVES)):
             value = part.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 raise UserError(f"metrics.json: {name}={value!r}; expected a number")
+            if state == "finished" and isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"metrics.json: {name}={value}; a finished run has a finite number")
             if isinstance(value, int) and abs(value) > 2**53:
                 raise UserError(f"metrics.json: {name} has {len(str(value))} digits")
 

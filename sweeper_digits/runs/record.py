@@ -127,9 +127,11 @@ def read_metrics_alone(folder: Path) -> Record:
     run = RunFolder(folder)
     try:
         check_file(run.metrics)
-        metrics = run.read_metrics() or {}
+        metrics = run.read_metrics()
+        if metrics is None:
+            return Record(run, "unfinished")
         check_metrics(metrics)
-        return Record(run, metrics.get("state", "unfinished"), metrics=metrics)
+        return Record(run, metrics["state"], metrics=metrics)
     except Exception as error:  # as above
         return Record(run, "unreadable", note=_one_line(error))
 
@@ -138,10 +140,11 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     choices = load_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
     given = load_yaml(run.folder / ".hydra" / "overrides.yaml") or []
     metrics = run.read_metrics()
-    check_metrics(metrics or {})
+    if metrics is not None:
+        check_metrics(metrics)
     record = Record(
         run,
-        "unfinished" if metrics is None else metrics.get("state", "finished"),
+        "unfinished" if metrics is None else metrics["state"],
         settings=dict(flatten(config)) | {group: choices[group] for group in GROUPS if group in choices},
         overrides={text.lstrip("+~").split("=")[0] for text in map(str, given)},
         metrics=metrics or {},

@@ -97,7 +97,8 @@ class Progress:
         elif best:
             self._show_best(best)
             log.info("command    %s", command_of_trial(best[0]))
-            log.info("model      %s", screen.relative(self.sweep.folder / str(best[0].number) / "model.keras"))
+            model = self.sweep.folder / str(best[0].number) / "model.keras"
+            log.info("model      %s%s", screen.relative(model), "" if model.exists() else " (it is not there any more)")
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
         if self.sweep.options.storage.startswith("sqlite"):
             log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)

@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -49,8 +50,15 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
     Raises:
         UserError: Bad input, a folder with another run, or a loss that became NaN.
     """
+    here = RunFolder(folder)
     with claimed(folder, config.resume, in_sweep):
-        return _run(config, RunFolder(folder), in_sweep)
+        try:
+            return _run(config, here, in_sweep)
+        except KeyboardInterrupt:
+            if here.checkpoint.exists() and not in_sweep:
+                command = shlex.join(["python", "train.py", f"resume={relative(here.folder)}"])
+                log.info("\nstopped; this command continues:\n  %s", command)
+            raise
 
 
 def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float] | None:

@@ -71,6 +71,9 @@ def test_promote_writes_an_experiment_that_composes_the_same(
     assert composed.epochs == best.settings["epochs"] and composed.seed == 0
     with pytest.raises(SystemExit, match=r"mine\.yaml exists; choose another name"):
         tool("compare", "multirun/first", "--no-report", "--promote", "mine")
+    for name in ("../../evil", "a b,c"):
+        with pytest.raises(SystemExit, match="it names an option"):
+            tool("compare", "multirun/first", "--no-report", f"--promote={name}")
 
 
 def test_a_run_below_a_path_of_signs_is_repeated_by_its_printed_command(tool: Tool) -> None:

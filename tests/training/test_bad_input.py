@@ -1,5 +1,7 @@
 """What a run refuses, and how it fails: with one line."""
 
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +26,11 @@ Train = Callable[..., RunFolder]
         (["epochs=0"], r"epochs=0: must be in \[1, inf\)"),
         (["data=kaggle", "data.path=???"], r"data\.path: a value is needed"),
         (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
+        (["data=mnist_5k", "data.path=foo"], r"data\.path: Mnist5k, the chosen data, .* choose data=kaggle\|idx\|npz"),
+        (["optimizer=adamw", "optimizer.rho=1"], r"optimizer\.rho: AdamW, .* choose optimizer=rmsprop$"),
+        (["data=npz", "data.path=ü.npz"], r"not in Hydra's grammar; .*: 'data\.path=\"ü\.npz\"'"),
+        (["patience=choice(null,3)"], r"list the values instead, for example patience=null,3"),
+        (["study=käse"], r"study=käse: not in Hydra's grammar"),
         (["model.dropuot=1"], r"dropuot.*Did you mean.*dropout"),
         (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
         (["optimizer._target_=os.system"], r"os\.system"),
@@ -96,3 +103,21 @@ finally:
         assert done.returncode == 0, done.stderr
         assert "learning_rate" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_is_gone_ends_a_run_in_silence(tmp_path: Path, tiny: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(ROOT / "train.py"), *tiny, "epochs=1"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writing)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
+def test_a_backend_that_is_not_installed_is_one_line(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = command(KERAS_BACKEND="torch")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: KERAS_BACKEND=torch: the package torch is not installed; pip install torch\n"

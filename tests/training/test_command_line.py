@@ -33,7 +33,16 @@ def save(folder: Path, text: str) -> None:
 def test_a_run_is_resumed_with_its_own_overrides_first(started: Callable[..., list[str]], tmp_path: Path) -> None:
     own = ["data=npz", "data.path='a b,c=d.npz'", "experiment=best", "++model.filters=4", "data.path=${oc.env:HOME}/x"]
     save(tmp_path / "old", yaml.safe_dump([*own, "resume=older"]))
-    assert started("resume=old", "epochs=3") == [*own, "resume=old", "epochs=3"]
+    moved = ["resume=old", "device=cpu", "data.path=elsewhere.npz", "hydra.run.dir=new"]
+    assert started(*moved) == [*own, *moved]
+
+
+def test_a_resumed_run_keeps_its_settings(started: Callable[..., list[str]], tmp_path: Path) -> None:
+    save(tmp_path / "old", "[epochs=3]")
+    assert started("resume=old", "epochs=3") == ["epochs=3", "resume=old", "epochs=3"]
+    for other in ("epochs=9", "model=small", "+optimizer.momentum=0.5"):
+        with pytest.raises(SystemExit, match=r"this run was begun without .*begin another run with from_run=old"):
+            started("resume=old", other)
 
 
 @pytest.mark.parametrize(
