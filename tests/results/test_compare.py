@@ -106,7 +106,7 @@ def test_broken_folders_are_shown_as_what_they_are(tool: Tool) -> None:
         (["compare", "multirun", "--group-by", "optimiser"], r"no run has this setting \(did you mean 'optimizer'"),
         (["doctor", "second"], "second: no such study in the database"),
         (["doctor", "--storage", "sqlite:///none.db"], "no such file; start a sweep"),
-        (["doctor", "--storage", "nonsense"], "--storage: the database cannot be read"),
+        (["doctor", "--storage", "nonsense"], "--storage=nonsense: not the URL of a database"),
         (["compare", "multirun", "--csv", "--promote", "mine"], "leave --promote and --report out"),
     ],
 )

@@ -12,6 +12,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep import study, worker
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, epochs_of, wait_for, workers_of
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -25,6 +26,7 @@ def trained(
 
     def call(*overrides: str) -> Sweeps:
         monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
+        monkeypatch.setattr(worker, "open_study", study.set_up)  # as a supervisor does
         train("--multirun", *overrides)
         return training_sweeps
 
