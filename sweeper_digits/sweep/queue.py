@@ -62,9 +62,11 @@ class Queue:
 
         A point that failed would fail again: it is tried again only with hydra.sweeper.retry_failed=true.
         """
-        alive = [trial for trial in trials_of(self.study) if trial.state != TrialState.FAIL]
+        trials = trials_of(self.study)
+        alive = [trial for trial in trials if trial.state != TrialState.FAIL]
+        alive += owed(trials, sweep.options.max_retries)  # `reap` queues these again
         if not sweep.options.retry_failed:
-            alive += failures(trials_of(self.study), sweep.options.max_retries)
+            alive += failures(trials, sweep.options.max_retries)
         if listed := sweep.runs_listed():
             known = [trial.user_attrs.get("point") for trial in alive]
             for point in (point for point in listed if point not in known):

@@ -237,6 +237,30 @@ def test_a_grid_is_not_finished_between_failing_and_queueing_again(
     assert queue.study.trials[1].system_attrs["retry_history"] == [0]
 
 
+def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by kills at random instants: the supervisor dies there, and the next one sets the sweep up again."""
+    sweep: Any = SimpleNamespace(
+        options=SimpleNamespace(n_trials=1, max_retries=2, retry_failed=False),
+        config=SimpleNamespace(search=SimpleNamespace(points=None)),
+        distributions={"x": optuna.distributions.CategoricalDistribution([1])},
+        groups=[],
+        active=lambda point: {"x"},
+        is_enumerated=True,
+        runs_listed=list,
+    )
+    trial = begun(queue)
+    with monkeypatch.context() as killed:
+        killed.setattr(Queue, "_queue_again", lambda queue, trial: None)
+        assert queue.fail_and_requeue(trial, "its worker died", 2)
+    queue.fill(sweep)
+    queue.reap(max_retries=2)
+    assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, WAITING]
+    queue.fill(sweep)
+    assert len(queue.study.trials) == 2
+
+
 def test_a_trial_that_two_supervisors_find_dead_is_queued_once(queue: Queue) -> None:
     trial = begun(queue)
     queue.fail_and_requeue(trial, "its worker died", 2)
