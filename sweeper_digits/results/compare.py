@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     compose = recipe.composer(command_line.CONF)
     command = _command_of(best, compose)
     _show_best(groups, objective)
-    print(f"\nthe best again:\n  {command}")
+    print("\nthe best again, and with another seed:\n" + textwrap.indent(command, "  "))
     if arguments.promote:
         file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
@@ -213,7 +214,7 @@ def _command_of(best: Record, compose: recipe.Compose) -> str:
     """Return the commands that repeat a run, one a line, or why there are none."""
     again = f"from_run={recipe.override_text(os.path.relpath(best.run.folder))}"
     try:
-        return f"{recipe.command_of(best, compose)}\n  {shlex.join(['python', 'train.py', again, 'seed=1'])}"
+        return f"{recipe.command_of(best, compose)}\n{shlex.join(['python', 'train.py', again, 'seed=1'])}"
     except (UserError, HydraException) as error:  # of a run that is older than today's conf/
         return f"not with today's conf/: {str(error).splitlines()[0]}"
 
