@@ -5,7 +5,6 @@ This module parses the command line; each verb is the `main` of its module in `r
 
 import argparse
 import importlib
-import io
 import os
 import sys
 from pathlib import Path
@@ -17,9 +16,6 @@ from sweeper_digits.schema import DEFAULT_STORAGE
 
 def main() -> None:
     """Parse the command line and do it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of folders need not be text
     arguments = _parser().parse_args()
     if "storage" in arguments and arguments.storage is None:
         # Not the parser's default: --help prints defaults, and the URL may hold a password.

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.schema import INCIDENTAL, Config
+from sweeper_digits.schema import INCIDENTAL, Config, override_key
 
 # Beside the package, as in a checkout.
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -95,7 +95,7 @@ def _saved_overrides(folder: str) -> list[str]:
 def _check_unchanged(folder: str, saved: list[str], arguments: list[str]) -> None:
     """Refuse another setting for a run that goes on: its numbers would be those of no uninterrupted run."""
     for argument in arguments:
-        key = argument.lstrip("+~").partition("=")[0]
+        key = override_key(argument)
         changes = key.split(".")[0] in KEYS.difference(INCIDENTAL) and key != "data.path"  # which may have moved
         if changes and argument not in saved:
             raise UserError(

@@ -99,6 +99,16 @@ class Config:
                 )
 
 
+def override_key(override: str) -> str:
+    """Return the key that an override sets, adds or deletes: of `+seed=1` it is `seed`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def is_study_sweeper(sweeper: Any) -> bool:
+    """Return whether hydra.sweeper is this program's."""
+    return str(sweeper.get("_target_")).endswith("StudySweeper")
+
+
 def check_objectives(names: list[str]) -> None:
     """Raise a UserError unless these can be optimized together."""
     for name in names:

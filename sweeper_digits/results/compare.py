@@ -58,13 +58,14 @@ def main(arguments: argparse.Namespace) -> None:
     best = groups[0].runs[0]
     compose = recipe.composer(command_line.CONF)
     command = _command_of(best, compose)
-    _show_best(groups, objective)
+    verdicts = describe_winner(groups, objective)
+    _show_best(groups[0], verdicts, objective)
     print("\nthe best again, and with another seed:\n" + textwrap.indent(command, "  "))
     if arguments.promote:
         file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
     if not arguments.no_report:
-        _report(arguments, found, command)
+        _report(arguments, found, command, verdicts)
 
 
 def build_table(found: list[Record]) -> pd.DataFrame:
@@ -199,11 +200,8 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _show_best(groups: list[Configuration], objective: str) -> None:
-    first = groups[0]
-    print()
-    for line in describe_winner(groups, objective):
-        print(line)
+def _show_best(first: Configuration, verdicts: list[str], objective: str) -> None:
+    print("\n".join(["", *verdicts]))
     if first.covers:
         print(f"best       {objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})")
     else:
@@ -229,7 +227,7 @@ def _promote(experiment: str, name: str, replace: bool) -> Path:
     return file
 
 
-def _report(arguments: argparse.Namespace, found: list[Record], command: str) -> None:
+def _report(arguments: argparse.Namespace, found: list[Record], command: str, verdicts: list[str]) -> None:
     from sweeper_digits.results.report import write_report  # with Optuna and Plotly, which take seconds
     from sweeper_digits.sweep.study import known_distributions
 
@@ -244,5 +242,5 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str) ->
         reason = "--storage: the database cannot be read" if "@" in arguments.storage else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
         known = {}
-    write_report(path, found, command, known)
+    write_report(path, found, command, verdicts, known)
     print(f"\nreport     {path}")

@@ -14,17 +14,16 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.folder import FOLD, RunFolder
 from sweeper_digits.runs.process import machine
+from sweeper_digits.sweep.claim import TRIAL
 from sweeper_digits.sweep.queue import WORKER, Queue
 from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.trials import DONE, counts, trials_of
-from sweeper_digits.sweep.url import check_url, sqlite_file, without_password
+from sweeper_digits.sweep.url import check_url, first_line, sqlite_file
 
 # What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
 TEMPORARY = re.compile(
     r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials)-(.+)-([0-9]+)\.(?:npz|json|keras|yaml|csv)"
 )
-# The folder of a trial.
-TRIAL = re.compile(r"[0-9]+")
 
 
 @dataclass
@@ -73,7 +72,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
         opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))
     except Exception as error:  # of whichever database driver
-        cause = without_password(str(error).splitlines()[0], storage)
+        cause = first_line(error, storage)
         raise UserError(f"--storage: the database cannot be read: {cause}") from error
     if name is not None:
         if name not in names:

@@ -20,7 +20,7 @@ from sweeper_digits.data.digits import SIDE
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors
 from sweeper_digits.results.plots import as_study, draw_plots
-from sweeper_digits.results.statistics import describe_winner, format_value, group_repetitions
+from sweeper_digits.results.statistics import format_value, group_repetitions
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
@@ -28,13 +28,16 @@ from sweeper_digits.screen import printable
 from sweeper_digits.sweep.trials import trials_of
 
 
-def write_report(path: Path, found: list[Record], command: str, known: dict[str, BaseDistribution]) -> None:
+def write_report(
+    path: Path, found: list[Record], command: str, verdicts: list[str], known: dict[str, BaseDistribution]
+) -> None:
     """Write the report of these runs.
 
     Args:
         path: Of the HTML file.
         found: The runs, of which one has finished.
         command: Repeats the best run.
+        verdicts: How the best compares with the others, as `describe_winner` says it.
         known: Distributions of the parameters, where a study has them; the others are inferred.
     """
     objectives = objectives_of(found)
@@ -57,7 +60,7 @@ def write_report(path: Path, found: list[Record], command: str, known: dict[str,
         values=[(name, format_value(best, name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
         one_error=ONE_ERROR,
         command=command,
-        verdicts=describe_winner(groups, objectives[0]),
+        verdicts=verdicts,
         repeated=groups[:10] if any(len(group.samples) > 1 for group in groups) else [],
         looks=len({when for record in found for when in record.looks}),
         plots=draw_plots(study, found, objectives, saved),

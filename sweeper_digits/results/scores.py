@@ -8,7 +8,7 @@ from sklearn.metrics import classification_report
 
 from sweeper_digits.data.digits import CLASSES
 from sweeper_digits.results.images import Looked
-from sweeper_digits.runs.predictions import LEAST, accuracy, confusion_matrix, log_loss
+from sweeper_digits.runs.predictions import accuracy, confusion_matrix, error_of_mean, log_loss, logarithms
 from sweeper_digits.runs.record import Record
 
 
@@ -24,7 +24,7 @@ def format_scores(probabilities: np.ndarray, labels: np.ndarray, caveat: str = "
     """
     predicted = probabilities.argmax(axis=1)
     right = predicted == labels
-    losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.exp(LEAST)))
+    losses = -logarithms(probabilities)[np.arange(len(labels)), labels]
     report = classification_report(labels, predicted, labels=range(CLASSES), digits=4, zero_division=np.nan)
     matrix = pd.DataFrame(confusion_matrix(probabilities, labels)).rename_axis(index="true", columns="predicted")
     return "\n".join(
@@ -66,4 +66,4 @@ def note_looks(chosen: list[Record], looked: Looked, probabilities: np.ndarray) 
 
 
 def _error(values: np.ndarray) -> str:
-    return f" ± {values.std(ddof=1) / len(values) ** 0.5:.5f}" if len(values) > 1 else ""
+    return f" ± {error_of_mean(values):.5f}" if len(values) > 1 else ""

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.schema import is_study_sweeper
 from sweeper_digits.screen import one_line, relative
 
 # What a user can do about a folder that is taken.
@@ -109,7 +110,7 @@ class OwnFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
-        if str(config.hydra.sweeper.get("_target_")).endswith("StudySweeper"):
+        if is_study_sweeper(config.hydra.sweeper):
             return
         folder = Path(config.hydra.sweep.dir).resolve()
         with _exit_in_one_line():

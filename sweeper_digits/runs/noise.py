@@ -4,7 +4,9 @@ A validation loss is a mean over images that were drawn at random; other images 
 those of the drawing. They do not cover the seed of a training: another seed moves the values further.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -12,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.predictions import error_of_mean
 from sweeper_digits.runs.record import Record, best_first
 
 # Half the width of a 95 % interval, in standard errors. Validation parts are large enough for the normal distribution.
@@ -20,6 +23,8 @@ WIDTH = NormalDist().inv_cdf(0.975)
 PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
 # Objectives that are means over the validation images.
 OVER_IMAGES = ("val_loss", "val_accuracy")
+# What identifies the validation images, and a value of each.
+ByImage = tuple[bytes, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,6 @@ class Gap:
         return abs(self.mean) <= WIDTH * self.error
 
 
-def error_of_mean(values: np.ndarray) -> float:
-    """Return the standard error of the mean of values, float (n,); NaN of one value."""
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-
-
 def standard_error(record: Record, name: str) -> float | None:
     """Return the standard error over images of val_loss or val_accuracy; None for another metric or if not known.
 
@@ -62,9 +62,12 @@ def standard_error(record: Record, name: str) -> float | None:
 
 def gap_between(first: Record, second: Record, name: str) -> Gap | None:
     """Return the difference of two runs: paired over images if both were validated on the same; None if not known."""
-    if name not in OVER_IMAGES:
-        return None
-    ours, theirs = _by_image(first, name), _by_image(second, name)
+    return _gap(first, lambda: _by_image(first, name), second, name) if name in OVER_IMAGES else None
+
+
+def _gap(first: Record, read_first: Callable[[], ByImage | None], second: Record, name: str) -> Gap | None:
+    """Return what `gap_between` does; `read_first` reads the predictions of the first run, or has them."""
+    ours, theirs = read_first(), _by_image(second, name)
     if ours and theirs and ours[0] == theirs[0]:
         return paired_gap(ours[1], theirs[1])
     values = first.value(name), second.value(name)
@@ -94,7 +97,8 @@ def describe_noise(found: list[Record], name: str) -> list[str]:
     if len(ranked) < 2:
         return []
     best, *others = ranked
-    gaps = [gap for other in others if (gap := _gap_unless_clear(best, other, name))]
+    read_best = functools.cache(lambda: _by_image(best, name))  # once for all others, and only if one is near
+    gaps = [gap for other in others if not _is_clear(best, other, name) and (gap := _gap(best, read_best, other, name))]
     noise = [gap for gap in gaps if gap.is_noise]
     images = max((gap.images for gap in gaps), default=0)
     how = [f"paired over the same {images:,} validation images"] if images else []
@@ -102,20 +106,18 @@ def describe_noise(found: list[Record], name: str) -> list[str]:
     how += [f"{unpaired} of them unpaired, validated on other images"] if unpaired else []
     ways = "; ".join([*how, "another seed may add to it"])
     lines = [f"{len(noise)} of {len(others)} others lie within noise of the best (95 %; {ways})"]
-    return lines + _describe_size(best, gap_between(best, others[0], name), name)
+    return lines + _describe_size(best, _gap(best, read_best, others[0], name), name)
 
 
-def _gap_unless_clear(best: Record, other: Record, name: str) -> Gap | None:
-    """Return the difference; None where the saved errors show that no pairing could make it noise, and no file is read.
+def _is_clear(best: Record, other: Record, name: str) -> bool:
+    """Return whether the saved errors show that no pairing could make the difference noise; no file is read.
 
     The standard error of a difference is at most the sum of both errors.
     """
     values = [record.value(name) for record in (best, other)]
     errors = [record.metrics.get(f"{name}_se") for record in (best, other)]
     known = [number for number in values + errors if isinstance(number, int | float) and math.isfinite(number)]
-    if len(known) == 4 and abs(known[0] - known[1]) > WIDTH * (known[2] + known[3]):
-        return None
-    return gap_between(best, other, name)
+    return len(known) == 4 and abs(known[0] - known[1]) > WIDTH * (known[2] + known[3])
 
 
 def _describe_size(best: Record, gap: Gap | None, name: str) -> list[str]:
@@ -137,7 +139,7 @@ def _describe_size(best: Record, gap: Gap | None, name: str) -> list[str]:
     return [f"{text}: validate on every image, with `confirm --folds 5`"]
 
 
-def _by_image(record: Record, name: str) -> tuple[bytes, np.ndarray] | None:
+def _by_image(record: Record, name: str) -> ByImage | None:
     """Return what identifies the validation images, and each one's cross entropy or 1.0 if it was labelled rightly.
 
     Folds come in another order than one validation part of the same images, so they are sorted.

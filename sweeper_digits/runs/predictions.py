@@ -70,11 +70,15 @@ class Predictions:
         Other validation images of the same kind would give other means: two thirds of them within one standard error
         of the true mean. Another seed or other training images are not in it. Of fewer than two images: nothing.
         """
-        right = self.log_probabilities.argmax(axis=1) == self.labels
-        if (number := len(self.labels)) < 2:
+        if len(self.labels) < 2:
             return {}
-        values = {"val_loss_se": self.losses, "val_accuracy_se": right.astype(np.float64)}
-        return {name: float(np.std(value, ddof=1) / np.sqrt(number)) for name, value in values.items()}
+        right = self.log_probabilities.argmax(axis=1) == self.labels
+        return {"val_loss_se": error_of_mean(self.losses), "val_accuracy_se": error_of_mean(right)}
+
+
+def error_of_mean(values: np.ndarray) -> float:
+    """Return the standard error of the mean of values, float or bool (n,); NaN of one value."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def pooled_standard_error(means: Sequence[float], errors: Sequence[float], counts: Sequence[int]) -> float:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
-from sweeper_digits.schema import INCIDENTAL
+from sweeper_digits.schema import INCIDENTAL, override_key
 
 # What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
@@ -91,7 +91,7 @@ def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]
     that say which images are locked away stay.
     """
     given = list(given)
-    keys = {override.lstrip("+~").partition("=")[0] for override in given}
+    keys = set(map(override_key, given))
     kept = {
         name: value
         for name, value in recipe.items()

@@ -16,7 +16,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.options import OPTIONS, Augmentation, Model
 from sweeper_digits.runs.damage import check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES
+from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES, override_key
 from sweeper_digits.screen import printable
 
 # Keys in which repetitions of one configuration differ.
@@ -146,7 +146,7 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
         run,
         "unfinished" if metrics is None else metrics["state"],
         settings=dict(flatten(config)) | {group: choices[group] for group in GROUPS if group in choices},
-        overrides={text.lstrip("+~").split("=")[0] for text in map(str, given)},
+        overrides={override_key(str(override)) for override in given},
         metrics=metrics or {},
         history=[row for part in (run, *run.folds()) for row in part.read_history()],
         looks=[row["when"] for row in run.read_tests()],

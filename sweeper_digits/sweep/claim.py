@@ -1,6 +1,7 @@
 """To which study a sweep's folder belongs: to one, so that the trials of two studies are never mixed."""
 
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sweeper_digits.errors import UserError
 IDENTITY = "identity"
 # The file in a sweep's folder that holds the name and the identity of its study.
 OWNER = ".study.json"
+# The name of a trial's folder.
+TRIAL = re.compile(r"[0-9]+")
 
 
 def new_identity() -> str:
@@ -80,7 +83,7 @@ def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> 
 
 def has_trials(folder: Path) -> bool:
     """Return whether a sweep's folder has the folder of a trial."""
-    return folder.is_dir() and any(entry.name.isdecimal() and entry.name.isascii() for entry in folder.iterdir())
+    return folder.is_dir() and any(TRIAL.fullmatch(entry.name) for entry in folder.iterdir())
 
 
 def _read_owner(file: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
-from sweeper_digits.schema import INCIDENTAL
+from sweeper_digits.schema import INCIDENTAL, override_key
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import trials_of
 
@@ -155,8 +155,7 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
         for part, value in settings.items()
     }
     fixed = kept.get("fixed overrides", [])
-    keys = {override: override.lstrip("+~").partition("=")[0].split(".")[0] for override in fixed}
-    return kept | {"fixed overrides": [override for override in fixed if keys[override] not in INCIDENTAL]}
+    return kept | {"fixed overrides": [one for one in fixed if override_key(one).split(".")[0] not in INCIDENTAL]}
 
 
 def _short(value: Any, other: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from sweeper_digits.schema import is_study_sweeper
 from sweeper_digits.training import reporting
 
 if TYPE_CHECKING:  # a single run does without Optuna
@@ -26,8 +27,7 @@ def attached() -> Iterator[None]:
         optuna.TrialPruned: At the end of a trial that was pruned, for the worker to see.
     """
     hydra = HydraConfig.get()
-    ours = str(hydra.sweeper.get("_target_")).endswith("StudySweeper")
-    if reporting.current_trial() is not None or hydra.mode != RunMode.MULTIRUN or not ours:
+    if reporting.current_trial() is not None or hydra.mode != RunMode.MULTIRUN or not is_study_sweeper(hydra.sweeper):
         yield
         return
     import optuna

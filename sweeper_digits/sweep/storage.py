@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.private import BaseHeartbeat, get_storage
-from sweeper_digits.sweep.url import hidden, sqlite_file, without_password
+from sweeper_digits.sweep.url import first_line, hidden, sqlite_file
 
 log = logging.getLogger(__name__)
 
@@ -243,8 +243,9 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
 
     def describe(self, error: BaseException) -> str:
         """Write an error of the database in one line, without a password."""
-        lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
-        return f"hydra.sweeper.storage={hidden(self.url)}: {without_password(lines[0], self.url)}"
+        return (
+            f"hydra.sweeper.storage={hidden(self.url)}: {first_line(getattr(error, 'orig', None) or error, self.url)}"
+        )
 
     create_new_study = _retried(BaseStorage.create_new_study)
     delete_study = _retried(BaseStorage.delete_study)

@@ -26,7 +26,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
 from sweeper_digits.sweep.trials import trials_of
-from sweeper_digits.sweep.url import check_url, sqlite_file, without_password
+from sweeper_digits.sweep.url import check_url, first_line, sqlite_file
 
 OPENING_ATTEMPTS = 4
 # How often a sampler may draw a point that was tried before another value is taken.
@@ -119,7 +119,7 @@ def open_study(sweep: Sweep) -> Queue:
     Raises:
         UserError: The study is gone or of another sweep; the database cannot be opened.
     """
-    storage = _opened_again(sweep.options)
+    storage = _opened(sweep.options, begun=True)
     name = sweep.options.study_name
     try:
         study = optuna.load_study(study_name=name, storage=storage, pruner=_pruner(_pruner_options(sweep)))
@@ -136,7 +136,7 @@ def set_up(sweep: Sweep) -> Queue:
     Raises:
         UserError: The study or the folder belongs to another sweep; the database cannot be opened.
     """
-    storage = _opened(sweep.options)
+    storage = _opened(sweep.options, begun=False)
     with study_lock(storage, sweep.options.study_name):
         study = _create(sweep, storage)
         queue = Queue(study, storage)
@@ -146,7 +146,7 @@ def set_up(sweep: Sweep) -> Queue:
 
 def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
-    storage = _opened_again(options)
+    storage = _opened(options, begun=True)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
     study.pruner = _pruner(study.user_attrs["pruner"])
     return Queue(study, storage)
@@ -163,7 +163,7 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
             for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
                 found |= trial.distributions
     except Exception as error:  # of whichever database driver
-        cause = without_password(str(error).splitlines()[0], storage)
+        cause = first_line(error, storage)
         raise UserError(f"--storage: the database cannot be read: {cause}") from error
     return found
 
@@ -194,24 +194,23 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     return study
 
 
-def _opened_again(options: Any) -> RetryingStorage:
-    """Open the storage of a study that exists, so that a file that was deleted is not made anew."""
+def _opened(options: Any, begun: bool) -> RetryingStorage:
+    """Open the storage; two processes that start together both create the tables, and the slower must look again.
+
+    Args:
+        options: hydra.sweeper.
+        begun: Whether it has the study already; a file that was deleted since is then not made anew.
+    """
     check_url(options.storage)
-    if (file := sqlite_file(options.storage)) and not file.exists():
+    if begun and (file := sqlite_file(options.storage)) and not file.exists():
         raise StorageError(f"{file}: this database was deleted while it was in use")
-    return _opened(options)
-
-
-def _opened(options: Any) -> RetryingStorage:
-    """Open the storage; two processes that start together both create the tables, and the slower must look again."""
-    check_url(options.storage)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for attempt in range(OPENING_ATTEMPTS):
         try:
             return open_storage(options.storage, options.heartbeat_seconds)
         except Exception as error:  # of whichever database driver
             if attempt == OPENING_ATTEMPTS - 1:
-                cause = without_password(str(error).splitlines()[0], options.storage)
+                cause = first_line(error, options.storage)
                 raise UserError(f"hydra.sweeper.storage: the study cannot be opened: {cause}") from error
             time.sleep(0.5)
     raise AssertionError("unreachable")

@@ -69,6 +69,12 @@ def without_password(text: str, url: str) -> str:
     return text
 
 
+def first_line(error: BaseException, url: str) -> str:
+    """Return the first line of what a driver says, without the URL's password; the error's type if it says nothing."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return without_password(lines[0], url)
+
+
 def _parsed(url: str) -> URL | None:
     try:
         return make_url(url)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.noise import describe_noise, error_of_mean, gap_between, paired_gap, standard_error
-from sweeper_digits.runs.predictions import LEAST, Predictions
+from sweeper_digits.runs.noise import describe_noise, gap_between, paired_gap, standard_error
+from sweeper_digits.runs.predictions import LEAST, Predictions, error_of_mean
 from sweeper_digits.runs.record import Record
 
 IMAGES = 1000
