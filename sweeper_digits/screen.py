@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def one_line(error: Exception) -> str:
     lines = [str(error)] + ([str(error.__cause__)] if error.__cause__ and not isinstance(error, UserError) else [])
     if found := re.search(r"'(\w+)\.(\w+)'.*Key '\2' (?:is )?not in '(\w+)'", " ".join(lines), re.DOTALL):
         group, key, kind = found.groups()
-        having = [name for name, option in OPTIONS.get(group, {}).items() if key in vars(option)["__annotations__"]]
+        options: dict[str, Any] = OPTIONS.get(group, {})
+        having = [name for name, option in options.items() if key in {field.name for field in fields(option)}]
         if having:
             return f"{group}.{key}: {kind}, the chosen {group}, has no such key; choose {group}={'|'.join(having)}"
     parts = [part.strip().rstrip(".") for line in lines for part in line.splitlines() if part.strip()]

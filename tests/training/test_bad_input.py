@@ -28,6 +28,7 @@ Train = Callable[..., RunFolder]
         (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
         (["data=mnist_5k", "data.path=foo"], r"data\.path: Mnist5k, the chosen data, .* choose data=kaggle\|idx\|npz"),
         (["optimizer=adamw", "optimizer.rho=1"], r"optimizer\.rho: AdamW, .* choose optimizer=rmsprop$"),
+        (["optimizer=sgd", "optimizer.beta_1=0.5"], r"optimizer\.beta_1: SGD, .* choose optimizer=adam\|adamw\|nadam$"),
         (["data=npz", "data.path=ü.npz"], r"not in Hydra's grammar; .*: 'data\.path=\"ü\.npz\"'"),
         (["patience=choice(null,3)"], r"list the values instead, for example patience=null,3"),
         (["study=käse"], r"study=käse: not in Hydra's grammar"),
