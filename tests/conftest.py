@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from sweeper_digits.data.digits import Digits, load_mnist_5k
+from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -24,15 +24,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
-def digits() -> Digits:
+def digits() -> Dataset:
     """300 real digits, 30 of each class."""
     everything = load_mnist_5k()
     chosen = np.concatenate([np.flatnonzero(everything.labels == label)[:30] for label in range(10)])
-    return Digits(everything.images[chosen], everything.labels[chosen], "300 digits")
+    return Dataset(everything.images[chosen], everything.labels[chosen], "300 digits")
 
 
 @pytest.fixture(scope="session")
-def npz(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def npz(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 300 digits as a file for data=npz."""
     path = tmp_path_factory.mktemp("data") / "digits.npz"
     np.savez(path, images=digits.images, labels=digits.labels)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -32,7 +32,7 @@ def test_every_benchmark_is_listed() -> None:
 
 
 @pytest.fixture
-def kaggle(digits: Digits, tmp_path: Path) -> Path:
+def kaggle(digits: Dataset, tmp_path: Path) -> Path:
     """The 300 digits in a folder with Kaggle's file names."""
     folder = tmp_path / "kaggle"
     folder.mkdir()

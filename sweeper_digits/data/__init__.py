@@ -1,7 +1,8 @@
-"""From a file to arrays. This room imports neither Keras nor Optuna; only `digits.load_keras` does, when it is called.
+"""From a file to arrays. This room imports neither Keras nor Optuna; only `dataset.load_keras` does, when it is called.
 
 Reading order:
-    digits    the data set: images and labels, their checks, and the bundled and downloaded sets
+    dataset   images with labels and the names of their classes; the bundled and downloaded sets
+    checks    pixels and labels of any form, brought into one
     tables    CSV files and Kaggle's zip
     idx       MNIST's own files
     arrays    NumPy archives

@@ -1,16 +1,16 @@
-"""Digits in a NumPy archive."""
+"""Dataset in a NumPy archive."""
 
 import zipfile
 import zlib
 
 import numpy as np
 
-from sweeper_digits.data.digits import Digits, as_digits, existing_path
+from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.limits import check_archive
 from sweeper_digits.errors import UserError
 
 
-def load_npz(path: str) -> Digits:
+def load_npz(path: str) -> Dataset:
     """Load a NumPy archive with arrays `images` (n, 28, 28) or (n, 28, 28, 1) and `labels` (n,).
 
     Raises:
@@ -27,4 +27,4 @@ def load_npz(path: str) -> Digits:
         raise UserError(f"{file}: not a readable .npz file ({error})") from error
     if missing := {"images", "labels"} - set(arrays):
         raise UserError(f"{file}: no array {sorted(missing)[0]!r}; it has {', '.join(arrays) or 'none'}")
-    return as_digits(arrays["images"], arrays["labels"], str(file))
+    return as_dataset(arrays["images"], arrays["labels"], str(file))

@@ -1,4 +1,4 @@
-"""Digits in IDX, the format of MNIST's own files."""
+"""Dataset in IDX, the format of MNIST's own files."""
 
 import gzip
 import math
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.digits import Digits, as_digits, existing_path
+from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.limits import read_bounded
 from sweeper_digits.errors import UserError
 
 
-def load_idx(path: str) -> Digits:
+def load_idx(path: str) -> Dataset:
     """Load a folder with MNIST's own files train-images-idx3-ubyte and train-labels-idx1-ubyte.
 
     The files may be compressed (.gz). Some tools unpack them to names with a dot before `idx`; those are read too.
@@ -27,7 +27,7 @@ def load_idx(path: str) -> Digits:
     folder = existing_path(path)
     images = _read_idx(_idx_file(folder, "train-images-idx3-ubyte"), dimensions=3)
     labels = _read_idx(_idx_file(folder, "train-labels-idx1-ubyte"), dimensions=1)
-    return as_digits(images, labels, str(folder))
+    return as_dataset(images, labels, str(folder))
 
 
 def _idx_file(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Digits in CSV tables: Kaggle's zip, a folder with its files, or one file."""
+"""Dataset in CSV tables: Kaggle's zip, a folder with its files, or one file."""
 
 import io
 import zipfile
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sweeper_digits.data.digits import PIXELS, Digits, as_digits, existing_path
+from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.limits import check_archive, read_member
 from sweeper_digits.errors import UserError
 
 
-def load_kaggle(path: str, part: str = "train") -> Digits:
+def load_kaggle(path: str, part: str = "train") -> Dataset:
     """Load train.csv or test.csv of Kaggle's Digit Recognizer.
 
     Args:
@@ -32,10 +32,8 @@ def load_kaggle(path: str, part: str = "train") -> Digits:
     if labelled and "label" not in table.columns:
         raise UserError(f"{name}: no column 'label' in the header; Kaggle's train.csv begins label,pixel0")
     pixels = table.drop(columns="label") if labelled else table
-    if pixels.shape[1] != PIXELS:
-        raise UserError(f"{name}: {pixels.shape[1]} pixel columns; a 28x28 image has {PIXELS}")
     labels = table["label"].to_numpy() if labelled else None
-    return as_digits(pixels.to_numpy(), labels, name)
+    return as_dataset(pixels.to_numpy(), labels, name)
 
 
 def read_kaggle_file(path: Path, member: str) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeper_digits.data.digits import Digits, load
+from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.split import Parts, split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Split
@@ -17,7 +17,7 @@ class Looked:
     """Images to be predicted, and what the runs did with images that are equal to them, pixel for pixel.
 
     Attributes:
-        digits: The images, with labels where there are any.
+        dataset: The images, with labels where there are any.
         part: `test`, `validation` or `all`.
         used: bool (models, n), which model predicts which image.
         known: Whether the runs' own data is at hand; without it the next three are all False.
@@ -26,7 +26,7 @@ class Looked:
         locked: bool (runs, n), images that the run locked away for testing.
     """
 
-    digits: Digits
+    dataset: Dataset
     part: str
     used: np.ndarray
     known: bool
@@ -37,7 +37,7 @@ class Looked:
     def describe(self) -> str:
         """Return what is predicted, and by how many models."""
         counts = self.used.sum(axis=0)
-        text = f"{self.digits.source}: {len(counts):,} images ({self.part})"
+        text = f"{self.dataset.source}: {len(counts):,} images ({self.part})"
         if self.used.all():
             return text
         least, most = counts.min(), counts.max()
@@ -89,22 +89,22 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
         used = np.stack([~np.isin(places, one.train) for one in parts])
         if len(places) == 0:
             raise UserError("--part validation: this run has none (split=all); use --data or --part all")
-    return look(Digits(own.images[places], own.labels[places], own.source), part, chosen, members, used)
+    return look(Dataset(own.images[places], own.labels[places], own.source), part, chosen, members, used)
 
 
 def look(
-    digits: Digits, part: str, chosen: list[Record], members: list[Member], used: np.ndarray | None = None
+    dataset: Dataset, part: str, chosen: list[Record], members: list[Member], used: np.ndarray | None = None
 ) -> Looked:
     """Say of each image what the runs did with it.
 
     Args:
-        digits: The images.
+        dataset: The images.
         part: Their name.
         chosen: The runs.
         members: Their models.
         used: bool (models, n), which model predicts which image; None: each predicts all.
     """
-    number = len(digits.images)
+    number = len(dataset.images)
     used = np.ones((len(members), number), bool) if used is None else used
     nothing = np.zeros(number, bool)
     try:
@@ -112,13 +112,13 @@ def look(
     except (UserError, OSError):
         own = None
     if own is None or own.labels is None:
-        return Looked(digits, part, used, False, nothing, nothing, np.zeros((len(chosen), number), bool))
-    ours, theirs = _number_images(digits.images, own.images)
+        return Looked(dataset, part, used, False, nothing, nothing, np.zeros((len(chosen), number), bool))
+    ours, theirs = _number_images(dataset.images, own.images)
     parts = [_parts(member.split, own.labels) for member in members]
     trained = [np.isin(ours, theirs[one.train]) for one in parts]
     locked = [split_test(saved_option(record, "split"), own.labels)[1] for record in chosen]
     return Looked(
-        digits=digits,
+        dataset=dataset,
         part=part,
         used=used,
         known=True,

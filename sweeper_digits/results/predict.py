@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from sweeper_digits import command_line
-from sweeper_digits.data.digits import CLASSES, load
+from sweeper_digits.data.dataset import CLASSES, load
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
@@ -56,15 +56,15 @@ def main(arguments: argparse.Namespace) -> None:
     known = f"{looked.trained.sum():,} of them occur in the training data"
     print(f"           {known if looked.known else UNKNOWN}")
     started = time.perf_counter()
-    digits = looked.digits
-    probabilities = average_probabilities(members, digits.images, arguments.tta, looked.used)
+    dataset = looked.dataset
+    probabilities = average_probabilities(members, dataset.images, arguments.tta, looked.used)
     seconds = time.perf_counter() - started
-    print(f"predicted  in {seconds:.1f} s, {len(digits.images) / seconds:,.0f} images/s\n")
+    print(f"predicted  in {seconds:.1f} s, {len(dataset.images) / seconds:,.0f} images/s\n")
     note_looks(chosen, looked, probabilities)  # first: no look without its note
-    if digits.labels is not None:
+    if dataset.labels is not None:
         caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
-        print(format_scores(probabilities, digits.labels, caveat))
-    if out := arguments.out or (Path("submission.csv") if digits.labels is None else None):
+        print(format_scores(probabilities, dataset.labels, caveat))
+    if out := arguments.out or (Path("submission.csv") if dataset.labels is None else None):
         write_predictions(out, probabilities, sample)
         print(f"written    {out}")
 

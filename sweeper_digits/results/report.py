@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits.data.digits import SIDE
+from sweeper_digits.data.dataset import SIDE
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors
 from sweeper_digits.results.plots import as_study, draw_plots

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.data.dataset import CLASSES
 from sweeper_digits.results.images import Looked
 from sweeper_digits.runs.predictions import accuracy, confusion_matrix, error_of_mean, log_loss, logarithms
 from sweeper_digits.runs.record import Record
@@ -57,7 +57,7 @@ def note_looks(chosen: list[Record], looked: Looked, probabilities: np.ndarray) 
             "accuracy": "",
             "log_loss": "",
         }
-        if (labels := looked.digits.labels) is not None:
+        if (labels := looked.dataset.labels) is not None:
             row["accuracy"] = round(accuracy(probabilities[locked], labels[locked]), 6)
             row["log_loss"] = round(log_loss(probabilities[locked], labels[locked]), 6)
         record.run.append_test(row)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.data.dataset import CLASSES
 from sweeper_digits.data.limits import check_archive
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.digits import CLASSES, SIDE
+from sweeper_digits.data.dataset import CLASSES, SIDE
 
 # A probability below exp(LEAST) counts as exp(LEAST): one certain mistake must not be infinitely bad.
 LEAST = -30.0

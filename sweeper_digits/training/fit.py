@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from sweeper_digits.data.digits import CLASSES
+from sweeper_digits.data.dataset import CLASSES
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import BY_EPOCH, Config

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts
 from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.predictions import Predictions, by_class
@@ -37,7 +37,7 @@ def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any
     metrics |= {"best_epoch": fitted.best_epoch + 1, "epochs": len(fitted.history)}
     if fitted.pruned:
         return {"state": "pruned"} | metrics
-    model, digits, parts = prepared.model, prepared.digits, prepared.parts
+    model, dataset, parts = prepared.model, prepared.dataset, prepared.parts
     with replacing(folder.model) as temporary:
         model.save(temporary)
     metrics |= {
@@ -47,12 +47,12 @@ def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any
         "images_per_second": _speed(fitted.history),
     }
     if len(parts.validation):
-        labels, images = prepared.feed.labels[parts.validation], digits.images[parts.validation]
+        labels, images = prepared.feed.labels[parts.validation], dataset.images[parts.validation]
         predictions = Predictions.of(parts.validation, labels, fitted.probabilities, images)
         metrics |= predictions.standard_errors() | by_class(fitted.probabilities, labels)
         folder.write_validation(predictions)
     if "milliseconds_per_image" in prepared.config.objective:
-        metrics["milliseconds_per_image"] = _prediction_time(model, digits.images)
+        metrics["milliseconds_per_image"] = _prediction_time(model, dataset.images)
     return metrics
 
 
@@ -74,10 +74,10 @@ def _prediction_time(model: keras.Model, images: np.ndarray) -> float:
     return round(1000 * min(times) / len(images), 6)
 
 
-def draw(config: Config, digits: Digits, parts: Parts, folder: RunFolder) -> None:
+def draw(config: Config, dataset: Dataset, parts: Parts, folder: RunFolder) -> None:
     """Draw a training's pictures from what it has written; one that fails costs a warning, not the run."""
     try:
-        pictures = _pictures(config, digits, parts, folder)
+        pictures = _pictures(config, dataset, parts, folder)
     except Exception as error:  # matplotlib may be unable to start
         log.warning("figures    none: %s: %s", type(error).__name__, error)
         return
@@ -88,22 +88,22 @@ def draw(config: Config, digits: Digits, parts: Parts, folder: RunFolder) -> Non
             log.warning("figures    no %s.png: %s: %s", name, type(error).__name__, error)
 
 
-def _pictures(config: Config, digits: Digits, parts: Parts, folder: RunFolder) -> dict[str, Callable[[Path], None]]:
+def _pictures(config: Config, dataset: Dataset, parts: Parts, folder: RunFolder) -> dict[str, Callable[[Path], None]]:
     """Return what draws each picture into a file."""
     from sweeper_digits.training import figures  # imports matplotlib: not for runs without pictures
 
-    assert digits.labels is not None  # noqa: S101 - the parts were drawn by label
+    assert dataset.labels is not None  # noqa: S101 - the parts were drawn by label
     metrics = folder.read_metrics() or {}
-    samples = digits.images[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
+    samples = dataset.images[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
     augmented = RandomWarp(**vars(config.augmentation), seed=config.seed)(samples, training=True)
     pictures: dict[str, Callable[[Path], None]] = {
         "learning_curves": partial(figures.draw_learning_curves, folder.read_history(), metrics["best_epoch"] - 1),
-        "labels": partial(figures.draw_labels, digits.labels[parts.train], digits.labels[parts.validation]),
+        "labels": partial(figures.draw_labels, dataset.labels[parts.train], dataset.labels[parts.validation]),
         "augmentation": partial(figures.draw_augmentation, samples, keras.ops.convert_to_numpy(augmented)),
     }
     if len(parts.validation):
         found = folder.read_validation()
-        matrix, shown = np.array(metrics["confusion_matrix"]), digits.images[found.images]
+        matrix, shown = np.array(metrics["confusion_matrix"]), dataset.images[found.images]
         pictures["confusion_matrix"] = partial(figures.draw_confusion_matrix, matrix)
         pictures["mistakes"] = partial(figures.draw_mistakes, shown, found.labels, found.probabilities)
     return pictures

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts
 from sweeper_digits.schema import Config
 from sweeper_digits.training.augmentation import RandomWarp
@@ -23,8 +23,8 @@ class Prepared:
 
     Attributes:
         config: The run.
-        digits: All images, labelled.
-        parts: Which of the digits train and which validate.
+        dataset: All images, labelled.
+        parts: Which of the dataset train and which validate.
         model: What is saved: from pixels, uint8 (n, 28, 28, 1), to probabilities, float32 (n, 10).
         augmentation: What changes the training images.
         trainee: What is trained, compiled: from indices, int32 (n,), to logits, float32 (n, 10). It shares its
@@ -34,7 +34,7 @@ class Prepared:
     """
 
     config: Config
-    digits: Digits
+    dataset: Dataset
     parts: Parts
     model: keras.Model
     augmentation: RandomWarp
@@ -43,21 +43,21 @@ class Prepared:
     started: float
 
 
-def prepare(config: Config, digits: Digits, parts: Parts) -> Prepared:
+def prepare(config: Config, dataset: Dataset, parts: Parts) -> Prepared:
     """Build and compile what a run trains, from the run's seed, in Keras' present dtype policy."""
-    assert digits.labels is not None  # noqa: S101 - the parts were drawn by label
+    assert dataset.labels is not None  # noqa: S101 - the parts were drawn by label
     started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
     model = build_cnn(**vars(config.model))
     augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
     indices = keras.Input((), dtype="int32")
-    pixels = augmentation(PixelsByIndex(digits.images)(indices))
+    pixels = augmentation(PixelsByIndex(dataset.images)(indices))
     trainee = keras.Model(indices, from_float(model, "logits")(pixels))
-    feed = Feed.of(parts.train, digits.labels, config.batch_size, config.seed)
+    feed = Feed.of(parts.train, dataset.labels, config.batch_size, config.seed)
     optimizer = build_optimizer(config.optimizer, config.schedule, feed.steps, config.epochs)
     _compile(trainee, optimizer, feed.steps_per_execution)
     log.info("model      %s parameters", f"{model.count_params():,}")
-    return Prepared(config, digits, parts, model, augmentation, trainee, feed, started)
+    return Prepared(config, dataset, parts, model, augmentation, trainee, feed, started)
 
 
 def _compile(trainee: keras.Model, optimizer: keras.optimizers.Optimizer, steps_per_execution: int) -> None:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 import sweeper_digits
-from sweeper_digits.data.digits import Digits, load
+from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
@@ -69,41 +69,41 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     check_packages(config.export)
-    digits = load(config.data)
-    if digits.labels is None:
-        raise UserError(f"{digits.source}: training needs labels")
-    parts = list(splits(config.split, digits.labels))
-    _show_plan(config, digits, parts, f"{describe_device(device)}, {precision}")
+    dataset = load(config.data)
+    if dataset.labels is None:
+        raise UserError(f"{dataset.source}: training needs labels")
+    parts = list(splits(config.split, dataset.labels))
+    _show_plan(config, dataset, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
-        measured = _train_parts(config, digits, parts, here, source)
+        measured = _train_parts(config, dataset, parts, here, source)
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
     seconds = round(time.perf_counter() - started, 3)
-    metrics = _about(config, digits, objective, seconds, precision, device) | measured
+    metrics = _about(config, dataset, objective, seconds, precision, device) | measured
     try:
         if finished:
             _show(metrics)
             for trained in here.models() if config.export else []:
-                export(config, trained, digits.images[:COMPARED])
+                export(config, trained, dataset.images[:COMPARED])
     finally:  # a failed export costs no result
         here.write_metrics(metrics)
     for part, trained in zip(parts, here.models(), strict=True) if finished and config.figures else ():
-        draw(config, digits, part, trained)
+        draw(config, dataset, part, trained)
     if finished:
         log.info("%-13s %s", "folder", relative(here.folder))
     return objective
 
 
 def train(
-    config: Config, digits: Digits, parts: Parts, folder: RunFolder, source: RunFolder | None = None
+    config: Config, dataset: Dataset, parts: Parts, folder: RunFolder, source: RunFolder | None = None
 ) -> dict[str, Any]:
     """Train one model on one split and write all its files but metrics.json and the pictures.
 
     Args:
         config: The run.
-        digits: Labelled.
-        parts: Which of the digits train and which validate.
+        dataset: Labelled.
+        parts: Which of the dataset train and which validate.
         folder: Where to write.
         source: The run whose checkpoint is continued, if any.
 
@@ -114,7 +114,7 @@ def train(
         UserError: The loss became NaN; history.csv stays.
     """
     forget_models()
-    prepared = prepare(config, digits, parts)
+    prepared = prepare(config, dataset, parts)
     fitted = fit(prepared, folder, source)
     metrics = keep(prepared, fitted, folder)
     if "state" not in metrics:
@@ -131,13 +131,13 @@ def _source(config: Config, in_sweep: bool) -> RunFolder | None:
 
 
 def _train_parts(
-    config: Config, digits: Digits, parts: list[Parts], here: RunFolder, source: RunFolder | None
+    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
     """Train on one split or on each fold; a trial that diverges returns a `state`."""
     try:
         if len(parts) == 1:
-            return train(config, digits, parts[0], here, source)
-        return _train_folds(config, digits, parts, here, source)
+            return train(config, dataset, parts[0], here, source)
+        return _train_folds(config, dataset, parts, here, source)
     except Diverged as error:
         if (trial := reporting.current_trial()) is None:
             raise
@@ -146,7 +146,7 @@ def _train_parts(
 
 
 def _train_folds(
-    config: Config, digits: Digits, parts: list[Parts], here: RunFolder, source: RunFolder | None
+    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
     """Train each fold and return what `_over_folds` makes of their metrics."""
     folds = []
@@ -156,7 +156,7 @@ def _train_folds(
     for number, part in enumerate(parts):
         log.info("\nfold %d of %d", number + 1, len(parts))
         fold = here.fold(number)
-        metrics = _train_fold(config, digits, part, fold, source.fold(number) if source else None)
+        metrics = _train_fold(config, dataset, part, fold, source.fold(number) if source else None)
         fold.write_metrics({"state": "finished"} | metrics)
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[metric])):
@@ -182,7 +182,7 @@ def _over_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _train_fold(
-    config: Config, digits: Digits, parts: Parts, fold: RunFolder, source: RunFolder | None
+    config: Config, dataset: Dataset, parts: Parts, fold: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     done = source.read_metrics() if source and source.model.exists() else None
@@ -193,7 +193,7 @@ def _train_fold(
         if source.folder.resolve() != fold.folder.resolve():
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
-    return train(config, digits, parts, fold, source if source and source.checkpoint.exists() else None)
+    return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None)
 
 
 def _objective(config: Config, metrics: dict[str, Any]) -> Any:
@@ -202,14 +202,14 @@ def _objective(config: Config, metrics: dict[str, Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _show_plan(config: Config, digits: Digits, parts: list[Parts], hardware: str) -> None:
+def _show_plan(config: Config, dataset: Dataset, parts: list[Parts], hardware: str) -> None:
     train, validation = parts[0]
     text = f"{len(train):,} for training, {len(validation):,} for validation"
-    if (locked := len(digits.images) - len(train) - len(validation)) > 0:
+    if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
         text += f", {locked:,} locked away for testing"
     if config.from_run:
         log.info("as         %s", config.from_run)
-    log.info("data       %s: %s images of 28x28", digits.source, f"{len(digits.images):,}")
+    log.info("data       %s: %s images of 28x28", dataset.source, f"{len(dataset.images):,}")
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
     backend = keras.backend.backend()
     version = importlib.metadata.version(backend)
@@ -234,7 +234,7 @@ def _show(metrics: dict[str, Any]) -> None:
 
 
 def _about(
-    config: Config, digits: Digits, objective: Any, seconds: float, precision: str, device: str
+    config: Config, dataset: Dataset, objective: Any, seconds: float, precision: str, device: str
 ) -> dict[str, Any]:
     """Return what metrics.json says about the run as a whole."""
     return {
@@ -245,7 +245,7 @@ def _about(
         "precision": precision,
         "device": device,
         "seed": config.seed,
-        "data": digits.source,
+        "data": dataset.source,
         "versions": _versions(),
         "git_commit": _git_commit(),
     }

@@ -33,9 +33,9 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((6, 28, 27), np.uint8), r"images of shape \(28, 27, 1\)"),
+        (np.zeros((6, 28, 5), np.uint8), "images of 28x5 pixels; sides of 8 to 128"),
         (np.full((6, 28, 28), 256), "0 to 255"),
-        (np.full((6, 28, 28), 0.5), "0 to 255"),
+        (np.full((6, 28, 28), 1.5), "not whole"),
         (np.full((6, 28, 28), "7"), "pixels of type <U1"),
         (IMAGES[:5], "5 images but labels of shape"),
     ],

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
 
 
-def test_pictures_are_brought_into_mnists_form(digits: Digits, tmp_path: Path) -> None:
+def test_pictures_are_brought_into_mnists_form(digits: Dataset, tmp_path: Path) -> None:
     # A digit drawn large and black on white, off centre; and MNIST's own image, which stays as it is.
     big = Image.new("L", (300, 200), "white")
     ImageDraw.Draw(big).rectangle((30, 20, 50, 180), fill="black")

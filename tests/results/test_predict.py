@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import split_test
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import accuracy
@@ -20,7 +20,7 @@ Tool = Callable[..., str]
 SWEEP = "multirun/first"
 
 
-def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Digits) -> None:
+def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Dataset) -> None:
     out = tool("predict", SWEEP, "--top", "2")
     assert "60 images (test)" in out and "0 of them occur in the training data" in out
     first, second = best_first(find_runs([SWEEP]), "val_loss")[:2]
@@ -39,7 +39,7 @@ def line_of(out: str, name: str) -> str:
     return line
 
 
-def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Digits) -> None:
+def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Dataset) -> None:
     (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
     trained = 300 - 60 - len(best.run.read_validation().labels)
     out = tool("predict", SWEEP, "--part", "all")
@@ -53,7 +53,7 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Digits
     assert "in sample" not in tool("predict", SWEEP, "--top", "2", "--weights", "greedy")
 
 
-def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Digits) -> None:
+def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Dataset) -> None:
     (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
     _, locked = split_test(saved_option(best, "split"), digits.labels)
     chosen = np.append(locked[:5], np.flatnonzero(~np.isin(np.arange(300), locked))[::9])
@@ -109,7 +109,7 @@ def test_a_run_is_used_after_its_option_has_left_conf(tool: Tool, monkeypatch: p
     assert "60 images (test)" in tool("predict", SWEEP, "--tta", "1")
 
 
-def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, digits: Digits) -> None:
+def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, digits: Dataset) -> None:
     run = train("split=kfold", "split.folds=2", "epochs=1", folder="folds")
     tool("predict", "folds", "--part", "all", "--out", "all.npz")
     both = [keras.saving.load_model(fold.model).predict(digits.images, verbose=0) for fold in run.folds()]
@@ -119,7 +119,7 @@ def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, 
     assert all(accuracy(saved.probabilities[[w]], saved.labels[[w]]) == 0 for w in saved.worst)
 
 
-def test_pictures_are_labelled(tool: Tool, digits: Digits) -> None:
+def test_pictures_are_labelled(tool: Tool, digits: Dataset) -> None:
     Image.fromarray(digits.images[0, ..., 0]).save("0.png")
     out = tool("predict", SWEEP, "0.png")
     assert re.search(r"^0\.png  \d  [\d.]+%$", out, re.MULTILINE)

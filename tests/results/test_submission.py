@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
 
 
 @pytest.fixture
-def kaggle(digits: Digits, tmp_path: Path) -> Path:
+def kaggle(digits: Dataset, tmp_path: Path) -> Path:
     """Kaggle's zip with the 300 digits to label."""
     header = ",".join(f"pixel{i}" for i in range(784))
     rows = [",".join(map(str, image.ravel())) for image in digits.images]

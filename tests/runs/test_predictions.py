@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.runs.predictions import Predictions, log_loss, pooled_standard_error
 from sweeper_digits.runs.record import find_runs
 
@@ -29,7 +29,7 @@ def test_log_probabilities_keep_their_precision() -> None:
     assert saved.losses[saved.worst[0]] == saved.losses[wrong].max()
 
 
-def test_saved_validation_predictions_are_those_of_the_model(tool: Tool, digits: Digits) -> None:
+def test_saved_validation_predictions_are_those_of_the_model(tool: Tool, digits: Dataset) -> None:
     for record in find_runs([SWEEP]):
         if record.run.models():
             saved = record.run.read_validation()

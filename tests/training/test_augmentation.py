@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.training.augmentation import RandomWarp
 
 NONE: dict[str, Any] = {
@@ -35,7 +35,7 @@ def scipy_affine(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
     )
 
 
-def test_same_as_scipy_on_the_same_parameters(digits: Digits) -> None:
+def test_same_as_scipy_on_the_same_parameters(digits: Dataset) -> None:
     images = digits.images[::10]
     layer = RandomWarp(**ALL, seed=1)
     transforms = keras.ops.convert_to_numpy(layer.matrices(images.shape))
@@ -47,7 +47,7 @@ def test_same_as_scipy_on_the_same_parameters(digits: Digits) -> None:
     np.testing.assert_allclose(apply(images, seed=1, **(ALL | {"elastic_pixels": 1e-6})), out, atol=0.02)
 
 
-def test_elastic_reads_each_pixel_at_its_displaced_place(digits: Digits) -> None:
+def test_elastic_reads_each_pixel_at_its_displaced_place(digits: Dataset) -> None:
     images = digits.images[::10]
     displaced = RandomWarp(**(NONE | {"elastic_pixels": 1.4}), seed=1)
     displaced.matrices(images.shape)  # draws nothing where nothing is affine
@@ -102,7 +102,7 @@ def test_parameters_fill_their_ranges() -> None:
     assert 0.98 < slope.max() <= 1.0001
 
 
-def test_without_options_and_outside_training_nothing_changes(digits: Digits) -> None:
+def test_without_options_and_outside_training_nothing_changes(digits: Dataset) -> None:
     np.testing.assert_array_equal(apply(digits.images), digits.images)
     np.testing.assert_array_equal(apply(digits.images, training=False, **BENT), digits.images)
     for options in (ALL, BENT):
@@ -112,14 +112,14 @@ def test_without_options_and_outside_training_nothing_changes(digits: Digits) ->
 
 
 @pytest.mark.parametrize("options", [ALL, BENT])
-def test_values_stay_pixels(digits: Digits, options: dict[str, Any]) -> None:
+def test_values_stay_pixels(digits: Dataset, options: dict[str, Any]) -> None:
     out = apply(digits.images, **options)
     assert out.dtype == np.float32 and out.shape == digits.images.shape
     assert out.min() >= 0 and out.max() <= 255.001
 
 
 @pytest.mark.parametrize("options", [ALL, BENT])
-def test_each_image_and_each_call_differs_and_the_seed_repeats(digits: Digits, options: dict[str, Any]) -> None:
+def test_each_image_and_each_call_differs_and_the_seed_repeats(digits: Dataset, options: dict[str, Any]) -> None:
     same = np.repeat(digits.images[:1], 8, axis=0)
     layer = RandomWarp(**options, seed=7)
     first, second = (keras.ops.convert_to_numpy(layer(same, training=True)) for _ in range(2))

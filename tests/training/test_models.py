@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.training.models import ByteDropout, build_cnn, from_float
 
 NOTEBOOK: dict[str, Any] = {
@@ -44,7 +44,7 @@ def test_parameter_counts(changes: dict[str, Any], parameters: int) -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("dense_units", [0, 8])
-def test_pixels_become_probabilities(digits: Digits, activation: str, residual: bool, dense_units: int) -> None:
+def test_pixels_become_probabilities(digits: Dataset, activation: str, residual: bool, dense_units: int) -> None:
     changes = {"activation": activation, "residual": residual, "dense_units": dense_units, "filters": 4, "stages": 4}
     model = build_cnn(**(NOTEBOOK | changes))
     probabilities = model.predict(digits.images[:7], verbose=0)
@@ -52,7 +52,7 @@ def test_pixels_become_probabilities(digits: Digits, activation: str, residual: 
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_activation_after_pooling_is_the_notebooks_order(digits: Digits) -> None:
+def test_activation_after_pooling_is_the_notebooks_order(digits: Dataset) -> None:
     """For the notebook's net written out by hand, with the same weights."""
     keras.utils.set_random_seed(0)
     ours = build_cnn(**NOTEBOOK)
@@ -89,7 +89,7 @@ def test_byte_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     assert np.array_equal(dropout(ones, training=False), ones)
 
 
-def test_what_is_trained_shares_weights_with_what_is_saved(digits: Digits) -> None:
+def test_what_is_trained_shares_weights_with_what_is_saved(digits: Dataset) -> None:
     model = build_cnn(**(NOTEBOOK | {"filters": 4, "normalization": True}))
     trained = from_float(model, "probabilities")
     assert all(a is b for a, b in zip(trained.trainable_variables, model.trainable_variables, strict=True))
@@ -97,7 +97,7 @@ def test_what_is_trained_shares_weights_with_what_is_saved(digits: Digits) -> No
     np.testing.assert_array_equal(trained(pixels.astype("float32")), model(pixels))
 
 
-def test_saved_model_loads_in_plain_keras_on_raw_pixels(digits: Digits, tmp_path: Path) -> None:
+def test_saved_model_loads_in_plain_keras_on_raw_pixels(digits: Dataset, tmp_path: Path) -> None:
     model = build_cnn(**(NOTEBOOK | {"filters": 4, "normalization": True}))
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", digits.images[:5])

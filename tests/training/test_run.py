@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 import sweeper_digits.training
 from sweeper_digits import schema
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import callbacks
@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> tuple[RunFolde
     return RunFolder(folder / "run"), done
 
 
-def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object], digits: Digits) -> None:
+def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object], digits: Dataset) -> None:
     run, _ = whole
     metrics, history = run.read_metrics(), run.read_history()
     assert [row["epoch"] for row in history] == list(range(1, 13))
@@ -66,7 +66,7 @@ def test_metrics_name_the_commit_of_the_code(whole: tuple[RunFolder, object]) ->
     assert commit in (head.stdout.strip(), f"{head.stdout.strip()}+changes") if head.returncode == 0 else commit is None
 
 
-def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object], digits: Digits) -> None:
+def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object], digits: Dataset) -> None:
     from sweeper_digits.options import Holdout
 
     run, _ = whole
@@ -109,7 +109,7 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subproces
     assert lines[-1].split() == ["folder", "run"]
 
 
-def test_each_step_can_be_called_alone(digits: Digits, tmp_path: Path) -> None:
+def test_each_step_can_be_called_alone(digits: Dataset, tmp_path: Path) -> None:
     config = configured("model=small", "model.filters=4", "epochs=2", "batch_size=32", "figures=false")
     prepared = prepare(config, digits, next(splits(config.split, digits.labels)))
     folder = RunFolder(tmp_path)
@@ -120,7 +120,7 @@ def test_each_step_can_be_called_alone(digits: Digits, tmp_path: Path) -> None:
     assert folder.model.exists() and not folder.metrics.exists()
 
 
-def test_few_images_are_drawn_too(train: Train, digits: Digits, tmp_path: Path) -> None:
+def test_few_images_are_drawn_too(train: Train, digits: Dataset, tmp_path: Path) -> None:
     chosen = np.r_[0:4, 30:34]
     np.savez(tmp_path / "few.npz", images=digits.images[chosen], labels=digits.labels[chosen])
     run = train(f"data.path={tmp_path / 'few.npz'}", "split.validation_size=0.25", "figures=true", "epochs=1")
@@ -180,7 +180,7 @@ def test_a_process_forgets_the_models_that_it_trained(train: Callable[..., RunFo
 
 
 @pytest.mark.parametrize(("option", "operation"), [("strong", "ImageProjectiveTransformV3"), ("elastic", "Floor")])
-def test_every_operation_of_a_step_runs_on_a_gpu(digits: Digits, option: str, operation: str) -> None:
+def test_every_operation_of_a_step_runs_on_a_gpu(digits: Dataset, option: str, operation: str) -> None:
     """By TensorFlow's list of its GPU kernels, which its package for CPUs has too.
 
     One that has none is placed on the CPU without a word: of uint8 images, each step would have copied all of them.
@@ -213,7 +213,7 @@ def test_other_backends_train_models_that_tensorflow_loads(
     command: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
     tiny: list[str],
-    digits: Digits,
+    digits: Dataset,
     backend: str,
 ) -> None:
     pytest.importorskip(backend, reason=f"{backend} is not installed")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.data.digits import Digits
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.runs.folder import RunFolder
 from tests.conftest import ROOT
 
@@ -33,7 +33,7 @@ def test_kerass_own_settings_do_not_count(command: Command, tmp_path: Path, tiny
     assert losses[0] == losses[1]
 
 
-def test_a_run_on_a_screen_of_ascii(tmp_path: Path, tiny: list[str], digits: Digits) -> None:
+def test_a_run_on_a_screen_of_ascii(tmp_path: Path, tiny: list[str], digits: Dataset) -> None:
     np.savez(tmp_path / "zähl.npz", images=digits.images, labels=digits.labels)
     arguments = [*tiny, "data.path='zähl.npz'", "hydra.run.dir='rün'", "epochs=1"]
     done = subprocess.run(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweeper_digits.data.digits import load_keras, load_mnist_5k
+from sweeper_digits.data.dataset import load_keras, load_mnist_5k
 from sweeper_digits.errors import UserError
 
 

