@@ -105,6 +105,11 @@ def minutes(seconds: float) -> str:
     return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write how many there are: `1 epoch`, `2,000 epochs`; the plural is the noun with an s unless it is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def brief(value: Any) -> str:
     """Write a setting in four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
