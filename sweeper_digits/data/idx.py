@@ -13,6 +13,9 @@ from sweeper_digits.data.digits import Digits, as_digits, existing_path
 from sweeper_digits.data.limits import read_bounded
 from sweeper_digits.errors import UserError
 
+# MNIST's own files.
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
 
 def load_idx(path: str) -> Digits:
     """Load a folder with MNIST's own files train-images-idx3-ubyte and train-labels-idx1-ubyte.
@@ -25,14 +28,18 @@ def load_idx(path: str) -> Digits:
     Source: the file format section of http://yann.lecun.com/exdb/mnist/
     """
     folder = existing_path(path)
-    images = _read_idx(_idx_file(folder, "train-images-idx3-ubyte"), dimensions=3)
-    labels = _read_idx(_idx_file(folder, "train-labels-idx1-ubyte"), dimensions=1)
+    images = _read_idx(_idx_file(folder, IMAGES), dimensions=3)
+    labels = _read_idx(_idx_file(folder, LABELS), dimensions=1)
     return as_digits(images, labels, str(folder))
 
 
+def idx_names(name: str) -> list[str]:
+    """Return the names under which one of MNIST's files is looked for, in this order."""
+    return [f"{stem}{suffix}" for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+
+
 def _idx_file(folder: Path, name: str) -> Path:
-    names = [f"{stem}{suffix}" for stem in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
-    for candidate in names:
+    for candidate in idx_names(name):
         if (folder / candidate).is_file():
             return folder / candidate
     raise UserError(f"{folder}: no {name} (or {name}.gz) in this folder")

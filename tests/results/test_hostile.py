@@ -201,8 +201,8 @@ def test_doctor_survives_every_damage(tool: Callable[..., str]) -> None:
     study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
     gone = process.signature().replace(f":{os.getpid()}:", ":999999:")
     damages = {name: damage for name, (damage, _) in UNREADABLE.items()} | ODD
-    values = {"objective": [["a"], None, "0.1", {}, float("nan"), [0.1, 0.2]]}
-    damages |= {f"objective {value}": metrics(objective=value) for value in values["objective"]}
+    objectives: list[object] = [["a"], None, "0.1", {}, float("nan"), [0.1, 0.2]]
+    damages |= {f"objective {value}": metrics(objective=value) for value in objectives}
     for damage in damages.values():
         trial = study.ask()
         trial.set_user_attr("worker", gone)
@@ -231,7 +231,8 @@ def test_doctor_survives_names_of_studies(tool: Callable[..., str], name: str) -
 
 def test_doctor_survives_values_of_another_program(tool: Callable[..., str]) -> None:
     study = optuna.create_study(study_name="other", storage="sqlite:///multirun/optuna.db")
-    for value in (3, "::::", "a:" + "9" * 100 + f":{process.machine()}:1", [{}]):
+    values: list[object] = [3, "::::", "a:" + "9" * 100 + f":{process.machine()}:1", [{}]]
+    for value in values:
         study.ask().set_user_attr("worker", value)
     out = tool("doctor")
     assert "other: 4 running" in out and "first: 4 complete" in out

@@ -9,11 +9,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep.private import share_folder_of_jobs
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for, workers_of
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -108,6 +111,24 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
     assert len(trials[2].intermediate_values) < 6 == len(trials[0].intermediate_values)
     assert len({trial.user_attrs["worker"] for trial in trials}) == 1  # one light process keeps all of them in flight
     assert trials[1].datetime_start < trials[0].datetime_complete
+
+
+def test_a_local_job_may_start_faster_than_its_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_launcher("submitit", "slurm")
+    from submitit.local import local
+
+    begin = local.LocalJob.__init__
+
+    def begin_late(self: Any, **options: Any) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            options["process"].wait(5)  # it has started, and without a folder it dies
+        begin(self, **options)
+
+    monkeypatch.setattr(local.LocalJob, "__init__", begin_late)
+    launcher = SimpleNamespace(_EXECUTOR="local", params={"submitit_folder": f"{tmp_path}/.submitit/%j"})
+    share_folder_of_jobs(launcher)
+    executor = local.LocalExecutor(launcher.params["submitit_folder"])
+    assert executor.submit(int, "3").result() == 3
 
 
 def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Sweeps) -> None:
