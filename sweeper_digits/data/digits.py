@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import TARGETS
+from sweeper_digits.screen import counted
 
 CLASSES = 10
 SIDE = 28
@@ -118,12 +119,14 @@ def as_digits(images: np.ndarray, labels: np.ndarray | None, source: str) -> Dig
 
 def _checked_labels(labels: np.ndarray, images: int, source: str) -> np.ndarray:
     if labels.shape != (images,):
-        raise UserError(f"{source}: {images} images but labels of shape {labels.shape}")
+        raise UserError(f"{source}: {counted(images, 'image')} but labels of shape {labels.shape}")
     bad = np.flatnonzero(~np.isin(labels, np.arange(CLASSES)))
     if len(bad):
         raise UserError(f"{source}: label {labels[bad[0]]} at image {bad[0]}; labels are 0 to {CLASSES - 1}")
     if len(np.unique(labels)) < 2:
-        raise UserError(f"{source}: all {len(labels)} images have label {labels[0]}; two classes are needed")
+        raise UserError(
+            f"{source}: every label is {labels[0]}, of {counted(len(labels), 'image')}; two classes are needed"
+        )
     return labels.astype(np.int32)
 
 

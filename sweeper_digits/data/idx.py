@@ -12,6 +12,7 @@ import numpy as np
 from sweeper_digits.data.digits import Digits, as_digits, existing_path
 from sweeper_digits.data.limits import read_bounded
 from sweeper_digits.errors import UserError
+from sweeper_digits.screen import counted
 
 # MNIST's own files.
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -59,7 +60,7 @@ def _read_idx(file: Path, dimensions: int) -> np.ndarray:
         raise UserError(f"{file}: not readable ({error}); is the file whole?") from error
     magic = bytes([0, 0, 8, dimensions])  # 8 = unsigned byte
     if raw[:4] != magic:
-        raise UserError(f"{file}: not an IDX file of unsigned bytes with {dimensions} dimensions")
+        raise UserError(f"{file}: not an IDX file of unsigned bytes with {counted(dimensions, 'dimension')}")
     header = 4 + 4 * dimensions
     shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4))
     if len(raw) - header != math.prod(shape):

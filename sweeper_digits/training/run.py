@@ -25,7 +25,7 @@ from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config
-from sweeper_digits.screen import relative
+from sweeper_digits.screen import counted, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
 from sweeper_digits.training.export import COMPARED, check_packages, export
@@ -223,7 +223,7 @@ def _show_plan(config: Config, digits: Digits, parts: list[Parts], hardware: str
         text += f", {locked:,} locked away for testing"
     if config.from_run:
         log.info("as         %s", config.from_run)
-    log.info("data       %s: %s images of 28x28", digits.source, f"{len(digits.images):,}")
+    log.info("data       %s: %s of 28x28", digits.source, counted(len(digits.images), "image"))
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
     backend = keras.backend.backend()
     version = importlib.metadata.version(backend)

@@ -124,7 +124,22 @@ def stray_folders(folder: Path) -> None:
         (folder / f"fold_{name}").mkdir()
 
 
+def validation(**changed: object) -> Damage:
+    """Change a saved array, on which the labels alone throw no light."""
+
+    def damage(folder: Path) -> None:
+        with np.load(folder / "validation.npz") as archive:
+            arrays = {name: archive[name] * change for name, change in changed.items()}
+            arrays = dict(archive) | arrays
+        np.savez(folder / "validation.npz", **arrays)
+
+    return damage
+
+
 ODD: dict[str, Damage] = {
+    # Of the predictions, `compare` reads the labels alone for each run; what needs the rest goes on without it.
+    "a prediction not a number": validation(log_probabilities=np.float16("nan")),
+    "a mistake of no image": validation(worst=10_000),
     "no value": metrics(val_loss=None),
     "a list for a setting": config(r"^  filters: .*", "  filters: [1, 2]"),
     "a date for a setting": config(r"^  filters: .*", "  filters: 2026-01-01"),
@@ -190,6 +205,10 @@ def test_compare_prints_what_a_terminal_can_show(
 
 
 def test_a_run_with_a_damaged_model_is_one_line(runs: Path, tool: Callable[..., str]) -> None:
+    for folder in Path("multirun/first").glob("[0-9]"):
+        ODD["a prediction not a number"](folder)
+    with pytest.raises(SystemExit, match=r"error: .*validation\.npz: no readable validation predictions"):
+        tool("predict", "multirun/first", "--top", "2", "--weights", "greedy", "--part", "validation")
     best = RunFolder("multirun/first/0")
     best.model.write_bytes(b"PK")
     with pytest.raises(SystemExit, match=r"error: .*model\.keras: no readable model"):

@@ -154,7 +154,7 @@ def test_workers_are_dealt_over_the_gpus(sweeps: Sweeps) -> None:
     arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3")
     done = sweeps.run(*arguments, "hydra.sweeper.workers_per_gpu=1")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=3: 2 GPU(s) take 2 workers")
+    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=3: 2 GPUs can have 2 workers")
     with sweeps.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
         workers = workers_of(process, 3)
         given = [worker_environment(worker) for worker in workers]
