@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,8 @@ from sweeper_digits.options import OPTIONS
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+# The module of Keras that reads ~/.keras/keras.json when it is imported.
+KERAS_SETTINGS_READER = str(Path("keras", "src", "backend", "config.py"))
 
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
@@ -91,7 +94,13 @@ def quiet_import() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if any(frame.filename.endswith(KERAS_SETTINGS_READER) for frame in frames):
+                cause = " ".join(str(error).split())
+                raise UserError(
+                    f"{_keras_settings()}: Keras cannot use these settings ({cause}); correct or delete the file"
+                ) from error
             captured.seek(0)
             os.write(screen, captured.read())
             raise
@@ -100,9 +109,21 @@ def quiet_import() -> Iterator[None]:
             os.close(screen)
 
 
+def _keras_settings() -> Path:
+    """Return the file of Keras' own settings, by Keras' own rule."""
+    home = Path("~").expanduser()
+    folder = os.environ.get("KERAS_HOME", (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras")
+    return Path(folder).expanduser() / "keras.json"
+
+
 def minutes(seconds: float) -> str:
     """Write a duration as minutes:seconds."""
     return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write how many there are: `1 epoch`, `2,000 epochs`; the plural is the noun with an s unless it is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def brief(value: Any) -> str:

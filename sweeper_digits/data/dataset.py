@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from sweeper_digits.data.checks import as_labels, as_pixels
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import TARGETS
+from sweeper_digits.screen import counted
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -50,7 +51,7 @@ class Dataset:
     def describe(self) -> str:
         """Return how many images there are, of which shape and how many classes."""
         height, width, channels = self.image_shape
-        text = f"{len(self.images):,} images of {height}x{width}{' in colour' if channels == 3 else ''}"
+        text = f"{counted(len(self.images), 'image')} of {height}x{width}{' in colour' if channels == 3 else ''}"
         return text + (f", {len(self.classes)} classes" if self.classes else "")
 
     def part(self, places: np.ndarray) -> "Dataset":

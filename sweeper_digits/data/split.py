@@ -8,6 +8,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import All, Holdout, KFold, Split
+from sweeper_digits.screen import counted
 
 
 class Parts(NamedTuple):
@@ -57,7 +58,7 @@ def _stratified(
     try:
         kept, taken = train_test_split(indices, test_size=size, stratify=labels[indices], random_state=seed)
     except ValueError as error:  # a part smaller than the number of classes
-        raise UserError(f"{key}={size:g}: {len(indices)} images cannot be split so ({error})") from error
+        raise UserError(f"{key}={size:g}: {counted(len(indices), 'image')} cannot be split so ({error})") from error
     return np.sort(kept), np.sort(taken)
 
 
@@ -65,4 +66,6 @@ def _check_classes(labels: np.ndarray, least: int, key: str) -> None:
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < least:
         label, count = classes[counts.argmin()], counts.min()
-        raise UserError(f"{key}: class {label} has {count} example(s); a stratified split needs at least {least}")
+        raise UserError(
+            f"{key}: class {label} has {counted(int(count), 'example')}; a stratified split needs at least {least}"
+        )

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 
 from sweeper_digits import command_line, screen
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.statistics import (
     Configuration,
     describe_winner,
@@ -45,11 +46,13 @@ def main(arguments: argparse.Namespace) -> None:
         return
     if arguments.group_by:
         print(as_text(group_by_setting(found, arguments.group_by)))
+        _warn(found)
         return
     table = as_text(frame)
     print(table)
     if "±" in table:
         print(f"\n± is {ONE_ERROR}")
+    _warn(found)
     objective = objectives_of(found)[0]
     groups = group_repetitions(found, objective)
     if not groups:
@@ -66,6 +69,11 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
     if not arguments.no_report:
         _report(arguments, found, command, verdicts)
+
+
+def _warn(found: list[Record]) -> None:
+    for line in describe_mixture(found):
+        print(f"\nwarning    {line}")
 
 
 def build_table(found: list[Record]) -> pd.DataFrame:

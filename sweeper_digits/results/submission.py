@@ -12,6 +12,7 @@ from sweeper_digits.data.tables import read_kaggle_file
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.screen import counted
 
 
 def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray | None, classes: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray 
         raise UserError(f"--out {path}: the suffix must be .csv (labels) or .npz (probabilities)")
     ids = np.arange(1, len(labels) + 1) if sample is None else sample
     if len(ids) != len(labels):
-        raise UserError(f"{path}: sample_submission.csv has {len(ids)} rows, the predictions {len(labels)}")
+        raise UserError(f"{path}: sample_submission.csv has {counted(len(ids), 'row')}, the predictions {len(labels)}")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["ImageId", "Label"])

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -90,6 +90,14 @@ def check_free(run: RunFolder, otherwise: str) -> None:
         raise UserError(f"{shown}: it holds a run that was cut off; {otherwise}, or delete it")
 
 
+def refuse_resume(folder: str) -> NoReturn:
+    """Raise a UserError that says that a sweep does not take `resume=FOLDER`."""
+    raise UserError(
+        f"resume={folder}: it continues one run, and a sweep goes on by the same command as before; leave -m out, or "
+        f"begin a sweep at the settings of this run with from_run={folder}"
+    )
+
+
 class OwnFolder(Callback):
     """Give each run a folder of its own, before Hydra writes its configuration and the log there.
 
@@ -110,6 +118,9 @@ class OwnFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
+        if config.resume:
+            with _exit_in_one_line():
+                refuse_resume(config.resume)
         if is_study_sweeper(config.hydra.sweeper):
             return
         folder = Path(config.hydra.sweep.dir).resolve()

@@ -23,6 +23,7 @@ from sweeper_digits.options import All
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
+from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import relative
 from sweeper_digits.training import reporting
@@ -187,15 +188,28 @@ def _train_fold(
     config: Config, dataset: Dataset, parts: Parts, fold: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
-    done = source.read_metrics() if source and source.model.exists() else None
-    if source and done and done["state"] == "finished":
+    try:
+        done = _finished(source) if source else None
+        values = [row[epoch_metric(config)] for row in source.read_history()] if source and done else []
+    except UserError as error:
+        reporting.start_over(error)
+        source = done = None
+    if source and done:
         log.info("already finished: val_loss %.4f", done["val_loss"])
         if trial := reporting.current_trial():
-            trial.restore([row[epoch_metric(config)] for row in source.read_history()], config.epochs)
+            trial.restore(values, config.epochs)
         if source.folder.resolve() != fold.folder.resolve():
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
     return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None)
+
+
+def _finished(source: RunFolder) -> dict[str, Any] | None:
+    """Return the metrics of a fold that has finished, or None; raise a UserError if they are damaged."""
+    record = read_metrics_alone(source.folder)
+    if record.state == "unreadable":
+        raise UserError(f"resume={source.folder}: {record.note}")
+    return record.metrics if record.finished and source.model.exists() else None
 
 
 def _objective(config: Config, metrics: dict[str, Any]) -> Any:

@@ -62,6 +62,6 @@ def test_wrong_sample_leaves_the_earlier_submission(tool: Tool, kaggle: Path) ->
     with zipfile.ZipFile(kaggle, "w") as archive:
         archive.writestr("test.csv", table)
         archive.writestr("sample_submission.csv", "ImageId,Label\n1,0\n")
-    with pytest.raises(SystemExit, match="has 1 rows, the predictions 300"):
+    with pytest.raises(SystemExit, match="has 1 row, the predictions 300"):
         tool("predict", SWEEP, "--data", str(kaggle))
     assert Path("submission.csv").read_text() == "mine"

@@ -109,6 +109,22 @@ def test_data_of_the_same_size_is_other_data(in_process: Callable[..., Sweeps], 
     assert "data: was sha256=" in refused(in_process, *command)
 
 
+@pytest.mark.parametrize(
+    ("option", "read", "other"),
+    [("idx", "train-labels.idx1-ubyte", "notes.txt"), ("kaggle", "train.csv", "test.csv")],
+)
+def test_a_changed_file_of_a_folder_is_other_data(
+    in_process: Callable[..., Sweeps], tmp_path: Path, option: str, read: str, other: str
+) -> None:
+    (tmp_path / read).write_bytes(b"one")
+    command = (*TWO_SEEDS, f"data={option}", f"data.path={tmp_path}")
+    in_process(*command)
+    (tmp_path / other).write_bytes(b"not read by a run")
+    in_process(*command)
+    (tmp_path / read).write_bytes(b"two")
+    assert "data: was sha256=" in refused(in_process, *command)
+
+
 def test_what_does_not_change_a_trial_may_change(in_process: Callable[..., Sweeps]) -> None:
     in_process(*TWO_SEEDS, "hydra.sweeper.n_trials=1")
     sweeps = in_process(*TWO_SEEDS, "export=[onnx]", "search.points=[{seed: 2}]", "hydra.sweeper.n_trials=2")
