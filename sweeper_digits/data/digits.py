@@ -119,6 +119,8 @@ def as_digits(images: np.ndarray, labels: np.ndarray | None, source: str) -> Dig
 def _checked_labels(labels: np.ndarray, images: int, source: str) -> np.ndarray:
     if labels.shape != (images,):
         raise UserError(f"{source}: {images} images but labels of shape {labels.shape}")
+    if labels.dtype.kind not in "buif":
+        raise UserError(f"{source}: labels of type {labels.dtype}; whole numbers from 0 to {CLASSES - 1} are expected")
     bad = np.flatnonzero(~np.isin(labels, np.arange(CLASSES)))
     if len(bad):
         raise UserError(f"{source}: label {labels[bad[0]]} at image {bad[0]}; labels are 0 to {CLASSES - 1}")
@@ -131,9 +133,11 @@ def existing_path(path: str) -> Path:
     """Return the path, `~` expanded.
 
     Raises:
-        UserError: Nothing is there.
+        UserError: Nothing is there, or a pipe or a device, which may never end.
     """
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"data.path={path}: no such file or folder")
+    if not (found.is_file() or found.is_dir()):
+        raise UserError(f"data.path={path}: not a file or folder; write the data into a file first")
     return found

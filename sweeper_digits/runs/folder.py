@@ -216,5 +216,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):  # nobody knows its name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import optuna
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.damage import check_file
 
 # User attribute of a study: what no other study has, not even one of the same name in a database that was made anew.
 IDENTITY = "identity"
@@ -87,6 +88,7 @@ def has_trials(folder: Path) -> bool:
 
 
 def _read_owner(file: Path) -> dict[str, str]:
+    check_file(file)
     try:
         owner = json.loads(file.read_text(encoding="utf-8"))
         return {"study": str(owner["study"]), "identity": str(owner["identity"])}

@@ -28,6 +28,11 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise RuntimeError
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught, replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert caught.value.filename == str(path)  # not the temporary file's, which is gone
 
 
 def test_a_history_that_cannot_be_read_counts_no_epoch(tmp_path: Path) -> None:
