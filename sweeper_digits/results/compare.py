@@ -238,7 +238,7 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str, ve
     folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
     path = arguments.report or Path(folder) / "report.html"
     if path.is_dir():
-        raise UserError(f"{path}: a folder; name a file with --report, for example --report {path / 'runs.html'}")
+        raise UserError(f"{path}: a folder; name a file, for example --report {path.parent / 'runs.html'}")
     names = {record.run.folder.resolve().parent.name for record in found}
     try:
         known = known_distributions(arguments.storage, names)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from sweeper_digits import command_line
-from sweeper_digits.data.digits import CLASSES, load
+from sweeper_digits.data.digits import CLASSES, SIDE, load
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
@@ -143,10 +143,15 @@ def _augmentation(member: Member, tta: int) -> RandomWarp | None:
 
 
 def _load_model(run: RunFolder) -> keras.Model:
+    if not run.model.is_file():  # a pipe would be waited on for ever
+        raise UserError(f"{run.model}: not a file")
     try:
-        return keras.saving.load_model(run.model, compile=False)
+        model = keras.saving.load_model(run.model, compile=False)
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
         raise UserError(f"{run.model}: no readable model ({str(error).splitlines()[0]})") from error
+    if (shapes := (model.input_shape, model.output_shape)) != ((None, SIDE, SIDE, 1), (None, CLASSES)):
+        raise UserError(f"{run.model}: a model from {shapes[0]} to {shapes[1]}; not one of this program")
+    return model
 
 
 def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomWarp | None, copies: int) -> np.ndarray:

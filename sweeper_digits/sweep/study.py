@@ -247,10 +247,7 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
         raise UserError(f"hydra.sweeper.sampler.seed={options.seed}: must be an integer, or null")
     if options.get("seed") is not None and name != "QMCSampler":
         options.seed = (options.seed * 1_000_003 + number) % 2**32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        allowed = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
-        sampler: BaseSampler = instantiate(options, _execution_whitelist_=allowed)
+    sampler: BaseSampler = _made("sampler", options, ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*"))
     return sampler
 
 
@@ -274,7 +271,15 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
 
 
 def _pruner(options: dict[str, Any]) -> BasePruner:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner: BasePruner = instantiate(options, _execution_whitelist_=("optuna.pruners.*", FOLD_PRUNER))
+    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER))
     return pruner
+
+
+def _made(what: str, options: Any, allowed: tuple[str, ...]) -> Any:
+    """Make a sampler or a pruner; raise a UserError for values that Optuna does not take."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return instantiate(options, _execution_whitelist_=allowed)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"hydra.sweeper.{what}: a value that Optuna does not take ({error})") from error

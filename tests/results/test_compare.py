@@ -105,7 +105,10 @@ def test_broken_folders_are_shown_as_what_they_are(tool: Tool) -> None:
         (["compare", "multirun", "--filter", "seed > 5", "--no-report"], "no run is left"),
         (["compare", "multirun", "--filter", "1"], "--filter '1': not true or false of each run; for example"),
         (["compare", "multirun", "--filter", "rank"], "--filter 'rank': not true or false of each run"),
-        (["compare", "multirun", "--report", "multirun"], "multirun: a folder; name a file with --report"),
+        (
+            ["compare", "multirun", "--report", "multirun"],
+            "multirun: a folder; name a file, for example --report runs.html",
+        ),
         (["compare", "multirun", "--group-by", "optimiser"], r"no run has this setting \(did you mean 'optimizer'"),
         (["doctor", "second"], "second: no such study in the database"),
         (["doctor", "--storage", "sqlite:///none.db"], "no such file; start a sweep"),

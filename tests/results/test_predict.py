@@ -1,5 +1,6 @@
 """Predictions of a real sweep: scores, averages, pictures."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -140,6 +141,21 @@ def spoil(name: str) -> None:
             model.unlink()
     if name == "picture":
         Path("7.png").write_bytes(b"no picture")
+
+
+def test_what_is_no_model_of_this_program_and_no_file_is_one_line(tool: Tool) -> None:
+    models = list(Path(SWEEP).glob("*/model.keras"))
+    for model in models:
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)]).save(model)
+    with pytest.raises(SystemExit, match=r"model\.keras: a model from \(None, 5\) to \(None, 3\); not one of this"):
+        tool("predict", SWEEP)
+    for path in (*models, Path("7.png")):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)  # which would be waited on
+    with pytest.raises(SystemExit, match=r"model\.keras: not a file"):
+        tool("predict", SWEEP)
+    with pytest.raises(SystemExit, match=r"7\.png: not a file"):
+        tool("predict", SWEEP, "7.png")
 
 
 @pytest.mark.parametrize(
