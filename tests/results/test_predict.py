@@ -52,6 +52,13 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Digits
     out = tool("predict", SWEEP, "--top", "2", "--weights", "greedy", "--part", "validation")
     assert "in sample: the weights were chosen on 36 of them" in line_of(out, "accuracy")
     assert "in sample" not in tool("predict", SWEEP, "--top", "2", "--weights", "greedy")
+    # Without the run's own data nobody knows.
+    np.savez("some.npz", images=digits.images[:20], labels=digits.labels[:20] + np.arange(20) % 2)
+    for config in Path(SWEEP).glob("*/.hydra/config.yaml"):
+        config.write_text(config.read_text().replace("digits.npz", "gone.npz"))
+    out = tool("predict", SWEEP, "--data", "some.npz")
+    for name in ("accuracy", "log loss"):
+        assert "not known how many of them were trained on" in line_of(out, name)
 
 
 def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Digits) -> None:
