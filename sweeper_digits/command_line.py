@@ -36,6 +36,7 @@ def start(main: Callable[[], object]) -> None:
 
     def run() -> None:
         _check_text()
+        _check_options(sys.argv[1:])
         sys.argv[1:] = [_with_name_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
         try:
             main()
@@ -79,6 +80,17 @@ def _check_text() -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Refuse a number, null or a truth where an option of a config group is named: Hydra raises a ValueError."""
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if equals and re.fullmatch(r"\w+(/\w+)*", key) and (CONF / key).is_dir():
+            chosen = OverridesParser.create().parse_override(argument).value()
+            if chosen is None or isinstance(chosen, int | float):
+                options = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+                raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
 
 
 def _saved_overrides(folder: str) -> list[str]:

@@ -53,6 +53,10 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
         if SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
+    except ValueError as error:
+        if SHOW_TRACEBACK or not isinstance(error.__cause__, OSError):
+            raise
+        sys.exit(f"error: {one_line(error.__cause__)}")  # logging's, of a log that cannot be written
 
 
 @contextlib.contextmanager
@@ -64,7 +68,7 @@ def job_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
@@ -149,6 +153,8 @@ def one_line(error: Exception) -> str:
             f"{group}={name}: no such option{closest(name, error.options)}; "
             f"choose from {', '.join(sorted(error.options))}"
         )
+    if isinstance(error, FileExistsError) and error.filename:
+        return f"{error.filename}: a file is where a folder is needed; move it away"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OverrideParseException):
@@ -166,7 +172,9 @@ def one_line(error: Exception) -> str:
 
 def _unparsed(override: str) -> str:
     """Write that an override is not in Hydra's grammar, and what to type instead."""
-    key, _, value = override.partition("=")
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: an override has the form KEY=VALUE, for example epochs=10"
     if value.startswith("choice("):
-        return f"{override}: not in Hydra's grammar; list the values instead, for example {key}={value[7:-1]}"
+        return f"{override}: not in Hydra's grammar; list the values instead, for example {key}={value[7:-1] or '1,2'}"
     return f"{override}: not in Hydra's grammar; a text of other characters is quoted twice: '{key}=\"{value}\"'"

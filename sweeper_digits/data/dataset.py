@@ -164,9 +164,11 @@ def existing_path(path: str) -> Path:
     """Return the path, `~` expanded.
 
     Raises:
-        UserError: Nothing is there.
+        UserError: Nothing is there, or a pipe or a device, which may never end.
     """
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"data.path={path}: no such file or folder")
+    if not (found.is_file() or found.is_dir()):
+        raise UserError(f"data.path={path}: not a file or folder; write the data into a file first")
     return found

@@ -130,7 +130,10 @@ def filter_runs(found: list[Record], expression: str) -> list[Record]:
     names = sorted(frame.columns, key=len, reverse=True)
     quoted = re.sub("|".join(rf"(?<![\w.]){re.escape(n)}(?![\w.])" for n in names), r"`\g<0>`", expression)
     try:
-        left = set(frame.query(quoted, engine="python")["folder"])
+        kept = frame.eval(quoted, engine="python")
+        if not (isinstance(kept, pd.Series) and pd.api.types.is_bool_dtype(kept)):
+            raise ValueError("not true or false of each run; for example \"optimizer == 'adamw'\"")
+        left = set(frame["folder"][kept])
     except Exception as error:  # pandas raises many kinds
         known = ", ".join(frame.columns)
         raise UserError(f"--filter {expression!r}: {str(error).splitlines()[0]}; columns: {known}") from error
@@ -242,6 +245,8 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str, ve
     paths = arguments.paths
     folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
     path = arguments.report or Path(folder) / "report.html"
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; name a file, for example --report {path.parent / 'runs.html'}")
     names = {record.run.folder.resolve().parent.name for record in found}
     try:
         known = known_distributions(arguments.storage, names)

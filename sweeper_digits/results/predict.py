@@ -145,12 +145,14 @@ def _augmentation(member: Member, tta: int) -> RandomWarp | None:
 def _load_model(member: Member, images: np.ndarray) -> keras.Model:
     """Return the member's model, which takes these images and gives a probability for each of its run's classes."""
     file = member.run.model
+    if not file.is_file():  # a pipe would be waited on for ever
+        raise UserError(f"{file}: not a file")
     try:
         model = keras.saving.load_model(file, compile=False)
-        taken, given = tuple(model.input_shape[1:]), model.output_shape[-1]
+        (_, *taken), (_, given) = model.input_shape, model.output_shape
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
         raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
-    if taken != images.shape[1:]:
+    if tuple(taken) != images.shape[1:]:
         found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], taken))
         raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}")
     if given != len(member.record.classes):

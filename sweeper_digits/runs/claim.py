@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
@@ -38,7 +40,7 @@ def claimed(folder: str | Path, resumed: str | Path | None = None, in_sweep: boo
     Raises:
         UserError: The folder has files of another run, or another process runs in it.
     """
-    path = Path(folder).resolve()
+    path = Path(os.path.realpath(folder))  # Path.resolve raises for a loop
     if path in _claimed:
         yield
         return
@@ -123,7 +125,7 @@ class OwnFolder(Callback):
                 refuse_resume(config.resume)
         if is_study_sweeper(config.hydra.sweeper):
             return
-        folder = Path(config.hydra.sweep.dir).resolve()
+        folder = Path(os.path.realpath(config.hydra.sweep.dir))
         with _exit_in_one_line():
             self.kept.enter_context(locked(folder))
             for hydra in folder.rglob(".hydra"):
@@ -138,5 +140,5 @@ class OwnFolder(Callback):
 def _exit_in_one_line() -> Iterator[None]:
     try:
         yield
-    except (UserError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error)}")

@@ -1,5 +1,6 @@
 """Predictions of a real sweep: scores, averages, pictures."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -51,6 +52,13 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Datase
     out = tool("predict", SWEEP, "--top", "2", "--weights", "greedy", "--part", "validation")
     assert "in sample: the weights were chosen on 36 of them" in line_of(out, "accuracy")
     assert "in sample" not in tool("predict", SWEEP, "--top", "2", "--weights", "greedy")
+    # Without the run's own data nobody knows.
+    np.savez("some.npz", images=digits.images[:20], labels=digits.labels[:20] + np.arange(20) % 2)
+    for config in Path(SWEEP).glob("*/.hydra/config.yaml"):
+        config.write_text(config.read_text().replace("digits.npz", "gone.npz"))
+    out = tool("predict", SWEEP, "--data", "some.npz")
+    for name in ("accuracy", "log loss"):
+        assert "not known how many of them were trained on" in line_of(out, name)
 
 
 def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Dataset) -> None:
@@ -140,6 +148,21 @@ def spoil(name: str) -> None:
             model.unlink()
     if name == "picture":
         Path("7.png").write_bytes(b"no picture")
+
+
+def test_what_is_no_model_of_this_program_and_no_file_is_one_line(tool: Tool) -> None:
+    models = list(Path(SWEEP).glob("*/model.keras"))
+    for model in models:
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)]).save(model)
+    with pytest.raises(SystemExit, match=r"model\.keras: a model from \(None, 5\) to \(None, 3\); not one of this"):
+        tool("predict", SWEEP)
+    for path in (*models, Path("7.png")):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)  # which would be waited on
+    with pytest.raises(SystemExit, match=r"model\.keras: not a file"):
+        tool("predict", SWEEP)
+    with pytest.raises(SystemExit, match=r"7\.png: not a file"):
+        tool("predict", SWEEP, "7.png")
 
 
 @pytest.mark.parametrize(

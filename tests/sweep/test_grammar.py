@@ -185,10 +185,15 @@ def test_points_that_a_condition_leaves_out_are_not_counted(make_sweep: MakeSwee
     assert finite.has_at_most(sweep, 6) and not finite.has_at_most(sweep, 5)
 
 
+def test_an_interval_without_length_is_one_point(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("optimizer.learning_rate=interval(0.1,0.1)", "seed=1,2")
+    assert sweep.is_enumerated and len(list(finite.points(sweep))) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["epochs=0,3"], r"epochs=0: must be in \[1, inf\)"),
+        (["epochs=0,3"], r"epochs=0: must be in \[1, 1000000000\]"),
         (["epochs=range(0,3)"], r"epochs=0: must be in"),
         (["model.dropout=interval(0,1.5)"], r"model\.dropout=1\.5: must be in"),
         (["precision=float32,float8"], r"precision=float8: Invalid value 'float8'"),

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep import crew
 from sweeper_digits.sweep.private import share_folder_of_jobs
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for, workers_of
 
@@ -146,6 +147,12 @@ def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Swe
     lost, again = sweeps.trials()[:2]
     assert lost.state == FAIL and again.params == lost.params
     assert sweeps.trial_folder(1).read_metrics()["resumed"][0] == str(sweeps.trial_folder(0).folder)
+
+
+def test_the_cores_are_those_that_a_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert crew._cores() == 2
 
 
 def test_workers_are_dealt_over_the_gpus(sweeps: Sweeps) -> None:

@@ -84,5 +84,7 @@ def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {tmp_path}/ran; false")
     monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text(f'[core]\n\tfsmonitor = "touch {tmp_path}/ran; false"\n')
     assert _git_commit.__wrapped__() == expected
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == [".gitconfig"]
