@@ -111,6 +111,8 @@ def _as_integers_or_text(labels: np.ndarray, source: str) -> np.ndarray:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "bui":
         labels = np.array([str(label).strip() for label in labels.tolist()])
-        if (labels == "").any():
-            raise UserError(f"{source}: no label at image {int(np.argmax(labels == ''))}")
+        bad = [place for place, label in enumerate(labels) if not (label and label.isprintable())]
+        if bad:
+            found = str(labels[bad[0]])
+            raise UserError(f"{source}: label {found!r} at image {bad[0]}; names or numbers are expected")
     return labels

@@ -20,9 +20,6 @@ from sweeper_digits.options import TARGETS
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
-CLASSES = 10
-SIDE = 28
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -49,6 +46,12 @@ class Dataset:
         """Return height, width, channels."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
+
+    def describe(self) -> str:
+        """Return how many images there are, of which shape and how many classes."""
+        height, width, channels = self.image_shape
+        text = f"{len(self.images):,} images of {height}x{width}{' in colour' if channels == 3 else ''}"
+        return text + (f", {len(self.classes)} classes" if self.classes else "")
 
     def part(self, places: np.ndarray) -> "Dataset":
         """Return the images at these places, int (m,), with all classes."""

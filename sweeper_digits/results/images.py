@@ -89,7 +89,7 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
         used = np.stack([~np.isin(places, one.train) for one in parts])
         if len(places) == 0:
             raise UserError("--part validation: this run has none (split=all); use --data or --part all")
-    return look(Dataset(own.images[places], own.labels[places], own.source), part, chosen, members, used)
+    return look(own.part(places), part, chosen, members, used)
 
 
 def look(
@@ -143,6 +143,6 @@ def _parts(split: Split, labels: np.ndarray) -> Parts:
 
 
 def _number_images(*arrays: np.ndarray) -> list[np.ndarray]:
-    """Return int (n,) for each uint8 (n, 28, 28, 1), with equal numbers for equal images."""
+    """Return int (n,) for each uint8 (n, height, width, channels), with equal numbers for equal images."""
     numbers: dict[bytes, int] = {}
     return [np.array([numbers.setdefault(image.tobytes(), len(numbers)) for image in images]) for images in arrays]

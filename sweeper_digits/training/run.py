@@ -103,7 +103,7 @@ def train(
     Args:
         config: The run.
         dataset: Labelled.
-        parts: Which of the dataset train and which validate.
+        parts: Which of the images train and which validate.
         folder: Where to write.
         source: The run whose checkpoint is continued, if any.
 
@@ -209,7 +209,9 @@ def _show_plan(config: Config, dataset: Dataset, parts: list[Parts], hardware: s
         text += f", {locked:,} locked away for testing"
     if config.from_run:
         log.info("as         %s", config.from_run)
-    log.info("data       %s: %s images of 28x28", dataset.source, f"{len(dataset.images):,}")
+    log.info("data       %s: %s", dataset.source, dataset.describe())
+    for note in dataset.notes:
+        log.info("           %s", note)
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
     backend = keras.backend.backend()
     version = importlib.metadata.version(backend)
@@ -246,6 +248,8 @@ def _about(
         "device": device,
         "seed": config.seed,
         "data": dataset.source,
+        "image_shape": dataset.image_shape,
+        "classes": dataset.classes,
         "versions": _versions(),
         "git_commit": _git_commit(),
     }
