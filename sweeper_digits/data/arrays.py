@@ -5,6 +5,7 @@ import math
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.limits import check_size
-from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, name_and_part, words_of
+from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, is_emnist, name_and_part, words_of
 from sweeper_digits.errors import UserError
 
 IMAGES = {
@@ -48,6 +49,7 @@ class Named:
         shape: Of the array.
         kind: `dtype.kind` of the array.
         read: Reads it.
+        note: What was changed in it.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Named:
     shape: tuple[int, ...]
     kind: str
     read: Callable[[], np.ndarray]
+    note: str = ""
 
     @property
     def words(self) -> list[str]:
@@ -86,13 +89,12 @@ class Named:
         return len(self.shape) == 1 or (len(self.shape) == 2 and not self.is_images)
 
 
-def find_arrays(members: Sequence[Member], list_arrays: Callable[[Member], list[Named]]) -> list[Piece]:
-    """Return a piece for each array of images of some files.
+def find_arrays(arrays: Sequence[Named]) -> list[Piece]:
+    """Return a piece for each array of images.
 
     Labels are in the same file; where each file has one array, they are in another file of the same folder.
     """
-    arrays = [array for member in members for array in list_arrays(member)]
-    counts = {file: sum(array.file == file for array in arrays) for file in {array.file for array in arrays}}
+    counts = Counter(array.file for array in arrays)
     groups: dict[str, list[Named]] = {}
     for array in arrays:
         alone = counts[array.file] == 1
@@ -160,7 +162,8 @@ def _pieces(arrays: Sequence[Named]) -> list[Piece]:
         folder, _ = name_and_part(one.file)
         name = "/".join(part for part in (folder, "-".join(one.key)) if part and not part.startswith("arr"))
         files = tuple(dict.fromkeys(array.file for array in (one, own) if array is not None))
-        pieces.append(Piece(name, part, files, one.where, partial(_read, one, own)))
+        transposed = is_emnist(one.file) and one.file.lower().endswith(".mat")
+        pieces.append(Piece(name, part, files, one.where, partial(_read, one, own), transposed))
     return pieces
 
 
@@ -175,7 +178,8 @@ def _labels_of(images: Named, labels: Sequence[Named]) -> Named | None:
 
 
 def _read(images: Named, labels: Named | None, wish: Wish) -> Found:
-    return Found(images.read(), None if labels is None else labels.read())
+    notes = tuple(array.note for array in (images, labels) if array is not None and array.note)
+    return Found(images.read(), None if labels is None else labels.read(), notes=notes)
 
 
 def _apart(word: str) -> list[str]:

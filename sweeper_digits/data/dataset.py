@@ -138,6 +138,7 @@ def as_dataset(
     names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     notes: Sequence[str] = (),
+    size: int | None = None,
 ) -> Dataset:
     """Check the arrays that a source gave, and return them as a `Dataset`.
 
@@ -148,11 +149,12 @@ def as_dataset(
         names: What to call the labels 0, 1, 2, ...; None: the labels themselves.
         ids: What names each image, or None.
         notes: What the source has to say already.
+        size: Side in pixels that the images are brought to, or None.
 
     Raises:
         UserError: Another shape, type or value; the message names the first bad one.
     """
-    pixels, changes = as_pixels(images, source)
+    pixels, changes = as_pixels(images, source, size)
     if labels is None:
         return Dataset(pixels, None, source, (), None if ids is None else tuple(ids), (*notes, *changes))
     places, classes = as_labels(labels, len(pixels), source)

@@ -2,18 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from sweeper_digits.data.arrays import describe, find_arrays, list_npz
+from sweeper_digits.data.arrays import Named, describe, find_arrays, list_npz
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.folders import find_folders
+from sweeper_digits.data.hdf5 import list_hdf5
 from sweeper_digits.data.idx import find_idx
 from sweeper_digits.data.kinds import REFUSED
+from sweeper_digits.data.matlab import list_mat
+from sweeper_digits.data.parquet import find_parquet
 from sweeper_digits.data.pieces import Found, Piece, Wish, choose
 from sweeper_digits.data.tables import find_tables
 from sweeper_digits.errors import UserError
@@ -56,7 +59,7 @@ def load_npz(path: str, part: str = "train") -> Dataset:
         UserError: An unreadable or too large file, a missing array, or wrong shapes, types or values.
     """
     members = list_members(existing_path(path))
-    return _load(path, part, Wish(), None, _some(_find_npz(members), path, members))
+    return _load(path, part, Wish(), None, _some(_find_arrays(members), path, members))
 
 
 def find_pieces(path: Path) -> list[Piece]:
@@ -75,17 +78,16 @@ def default_part(path: Path, member: str | None = None) -> str:
     return "test" if "test" in parts and not (path.is_file() and len(parts) == 1) else "all"
 
 
-def _find_npz(members: Sequence[Member]) -> list[Piece]:
-    return find_arrays([member for member in members if member.kind in ("npz", "npy")], list_npz)
+def _list_arrays(members: Sequence[Member]) -> list[Named]:
+    return [array for member in members if member.kind in ARRAYS for array in ARRAYS[member.kind](member)]
 
 
-# The formats, each with the function that finds its pieces.
-FINDERS: tuple[Callable[[Sequence[Member]], list[Piece]], ...] = (
-    find_tables,
-    find_idx,
-    _find_npz,
-    find_folders,
-)
+def _find_arrays(members: Sequence[Member]) -> list[Piece]:
+    return find_arrays(_list_arrays(members))
+
+
+ARRAYS = {"npz": list_npz, "npy": list_npz, "mat": list_mat, "hdf5": list_hdf5}
+FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
 
 
 def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence[Piece]) -> Dataset:
@@ -94,13 +96,13 @@ def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence
     source = chosen[0].where if len(chosen) == 1 else path
     if len(found) == 1:
         (one,) = found
-        return as_dataset(one.images, one.labels, source, names=one.names, ids=one.ids, notes=one.notes)
+        return as_dataset(one.images, one.labels, source, names=one.names, ids=one.ids, notes=one.notes, size=wish.size)
     unlabelled = [piece.part for piece, one in zip(chosen, found, strict=True) if one.labels is None]
     if 0 < len(unlabelled) < len(found):
         raise UserError(f"{path}: its {unlabelled[0]} part has no labels, others have; leave out data.part=all")
-    if len(shapes := {one.images.shape[1:] for one in found}) > 1:
+    parts = [as_dataset(one.images, None, source, ids=one.ids, notes=one.notes, size=wish.size) for one in found]
+    if len(shapes := {one.image_shape for one in parts}) > 1:
         raise UserError(f"{path}: its parts have images of shapes {' and '.join(map(str, shapes))}; add data.size=28")
-    parts = [as_dataset(one.images, None, source, ids=one.ids, notes=one.notes) for one in found]
     return as_dataset(
         np.concatenate([one.images for one in parts]),
         None if unlabelled else np.concatenate([one.labels for one in found]),
@@ -137,7 +139,7 @@ def _some(pieces: list[Piece], path: str, members: Sequence[Member]) -> list[Pie
     for member in members:
         if (kind := member.kind) in REFUSED:
             raise UserError(f"{member.where}: {REFUSED[kind]}")
-    if arrays := [array for member in members if member.kind in ("npz", "npy") for array in list_npz(member)]:
+    if arrays := _list_arrays(members):
         raise UserError(f"{path}: no array of images, (n, height, width) numbers: {describe(arrays)}")
     names = ", ".join(member.name for member in members[:5]) + (" ..." if len(members) > 5 else "")
     if len(members) == 1:

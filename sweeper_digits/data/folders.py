@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -55,13 +56,21 @@ def _part_of(folder: str) -> str | None:
 
 
 def _read(members: Sequence[Member], labels: list[str] | None, every: Sequence[Member], wish: Wish) -> Found:
-    """Read pictures.
+    found = read_pictures(members, every, wish)
+    ids = tuple(PurePosixPath(member.name).name for member in members)
+    return replace(found, labels=None if labels is None else np.array(labels), ids=ids)
+
+
+def read_pictures(members: Sequence[Member], every: Sequence[Member], wish: Wish) -> Found:
+    """Read pictures, and bring them to one size.
 
     Args:
         members: The pictures.
-        labels: Of each, or None.
         every: Pictures that decide the size, where the user does not: the training part's.
         wish: What the user says of the size.
+
+    Raises:
+        UserError: One that is not readable, or a size that no model takes.
     """
     chosen = every[:: max(1, len(every) // SAMPLE)]
     sizes = Counter(_open(member).size for member in chosen)
@@ -82,8 +91,7 @@ def _read(members: Sequence[Member], labels: list[str] | None, every: Sequence[M
         notes.append(f"{resized:,} of {len(members):,} pictures were brought to {size[0]}x{size[1]} pixels")
     if (images[..., 0] == images[..., 1]).all() and (images[..., 0] == images[..., 2]).all():
         images = images[..., :1]
-    ids = tuple(PurePosixPath(member.name).name for member in members)
-    return Found(images, None if labels is None else np.array(labels), ids, notes=tuple(notes))
+    return Found(images, None, notes=tuple(notes))
 
 
 def _open(member: Member) -> Image.Image:
