@@ -75,6 +75,8 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
         return _without_names(columns, rows, wished, where)
     plain = {c: names[c].strip().lower() for c in columns}
     label = _label_by_name(plain, wished, where)
+    if wished is not None:  # other columns of labels are left out
+        columns = [c for c in columns if c == label or plain[c] not in LABELS]
     ids = [c for c in columns if c != label and (plain[c] in IDS or not plain[c] or plain[c].startswith("unnamed:"))]
     pixels = [c for c in columns if c != label and c not in ids]
     notes: tuple[str, ...] = ()

@@ -13,11 +13,11 @@ from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.folders import find_folders
 from sweeper_digits.data.hdf5 import list_hdf5
-from sweeper_digits.data.idx import find_idx
+from sweeper_digits.data.idx import find_idx, read_mapping
 from sweeper_digits.data.kinds import REFUSED
 from sweeper_digits.data.matlab import list_mat
 from sweeper_digits.data.parquet import find_parquet
-from sweeper_digits.data.pieces import Found, Piece, Wish, choose
+from sweeper_digits.data.pieces import Found, Piece, Wish, choose, name_and_part
 from sweeper_digits.data.tables import find_tables
 from sweeper_digits.errors import UserError
 
@@ -92,7 +92,7 @@ FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
 
 def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence[Piece]) -> Dataset:
     chosen = choose(pieces, path, part, member, alone=existing_path(path).is_file())
-    found = [_upright(piece, piece.read(wish)) for piece in chosen]
+    found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
     source = chosen[0].where if len(chosen) == 1 else path
     if len(found) == 1:
         (one,) = found
@@ -113,16 +113,21 @@ def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence
     )
 
 
-def _upright(piece: Piece, found: Found) -> Found:
-    """Return EMNIST's images upright: its files hold them with rows and columns exchanged."""
-    if not piece.transposed:
-        return found
+def _as_emnist(piece: Piece, found: Found, path: str) -> Found:
+    """Return EMNIST's images upright, with the letters' names if its mapping is there.
+
+    Its files hold images with rows and columns exchanged.
+    """
     images = found.images
     if images.ndim == 2:
         side = math.isqrt(images.shape[1])
         images = images.reshape(-1, side, side)
     note = "EMNIST's files hold its images with rows and columns exchanged; they were turned"
-    return replace(found, images=images.swapaxes(1, 2), notes=(*found.notes, note))
+    found = replace(found, images=images.swapaxes(1, 2), notes=(*found.notes, note))
+    for member in list_members(existing_path(path)):
+        if name_and_part(member.name)[0] == f"{piece.name}-mapping" and member.kind == "text":
+            return replace(found, names=read_mapping(member.read().decode("ascii", errors="replace")))
+    return found
 
 
 def _some(pieces: list[Piece], path: str, members: Sequence[Member]) -> list[Piece]:

@@ -1,5 +1,6 @@
 """Pictures in folders, or in a zip: a folder for each class, or none for pictures that are to be labelled."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,7 +98,7 @@ def read_pictures(members: Sequence[Member], every: Sequence[Member], wish: Wish
 def _open(member: Member) -> Image.Image:
     """Return a picture whose pixels are not unpacked yet."""
     try:
-        picture = Image.open(member.opens(), formats=FORMATS)
+        picture = Image.open(io.BytesIO(member.read()), formats=FORMATS)
     except UNREADABLE as error:
         kind = kind_of(member.head)
         reason = REFUSED.get(kind, "not a picture of a format that is read")

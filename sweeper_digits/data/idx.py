@@ -60,6 +60,12 @@ def read_idx(raw: bytes, where: str) -> np.ndarray:
     return np.frombuffer(raw, kind, offset=header).reshape(shape).astype(kind.newbyteorder("="), copy=False)
 
 
+def read_mapping(text: str) -> list[str]:
+    """Return what EMNIST's labels 0, 1, 2, ... mean, of lines such as `10 65`: the label, and an ASCII code."""
+    codes = {int(label): int(code) for label, code, *_ in (line.split() for line in text.splitlines() if line.strip())}
+    return [chr(codes[label]) if label in codes else str(label) for label in range(max(codes) + 1)]
+
+
 def _half(member: Member) -> _Half:
     path = PurePosixPath(member.name)
     if path.stem == path.parent.name or path.name == path.parent.name:  # unpacked by a tool into a folder of its name
