@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from sweeper_digits.data.checks import SIDES
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.limits import check_size
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, is_emnist, name_and_part, words_of
@@ -78,10 +79,13 @@ class Named:
 
     @property
     def is_images(self) -> bool:
-        """Return whether it has the shape of images and no name of labels."""
-        if self.kind not in "buif" or LABELS & set(self.words):
-            return len(self.shape) > 2 and self.kind in "buif"
-        return len(self.shape) > 2 or (len(self.shape) == 2 and self.shape[1] >= 64)
+        """Return whether it has the shape of images: sides of at least 8, or the name of images."""
+        if self.kind not in "buif":
+            return False
+        if len(self.shape) == 2:
+            return self.shape[1] >= 64 and not LABELS & set(self.words)
+        large = sum(side >= SIDES[0] for side in self.shape[1:]) >= 2
+        return len(self.shape) > 2 and (large or bool(IMAGES & set(self.words)))
 
     @property
     def is_labels(self) -> bool:

@@ -86,7 +86,7 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
             label = odd[0]
             pixels.remove(label)
             notes = (f"column {names[label]!r} was taken for the label; data.label=NAME names another",)
-    if not is_image(len(pixels)):
+    if not is_image(len(pixels)) or 0 < len(_odd(plain, pixels)) < len(pixels) / 10:
         raise UserError(f"{where}: {_refusal(names, plain, pixels, label)}")
     return Roles(_in_order(plain, pixels), label, ids[0] if ids else None, notes=notes)
 
@@ -97,7 +97,10 @@ def _label_by_name(plain: dict[int, str], wished: str | None, where: str) -> int
     if wished is not None:
         found = [c for c, name in plain.items() if name == wished.strip().lower()]
         if not found:
-            raise UserError(f"{where}: data.label={wished}: no such column{closest(wished, plain.values())}")
+            shown = ", ".join(list(plain.values())[:6])
+            raise UserError(
+                f"{where}: data.label={wished}: no such column{closest(wished, plain.values())}; it has {shown}, ..."
+            )
         return found[0]
     found = [c for c, name in plain.items() if name in LABELS]
     if len(found) > 1:
@@ -142,7 +145,7 @@ def _refusal(names: Sequence[str], plain: dict[int, str], pixels: list[int], lab
     if odd and len(odd) < len(pixels) / 2:
         shown = ", ".join(repr(name) for name in odd[:5]) + (" ..." if len(odd) > 5 else "")
         found = f"{len(pixels) - len(odd)} pixel columns, and {shown}"
-    return f"{found}; expected a square number of pixels and a label column; data.label=NAME names the label"
+    return f"{found}; expected a square number of pixels, and a label that data.label=NAME can name"
 
 
 def _in_order(plain: dict[int, str], pixels: list[int]) -> list[int]:

@@ -12,13 +12,14 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from sweeper_digits.data.kinds import HEAD, PICTURE_SUFFIXES, kind_of
+from sweeper_digits.data.kinds import HEAD, PICTURE_SUFFIXES, kind_of, refusal
 from sweeper_digits.data.limits import check_archive, read_bounded
 from sweeper_digits.errors import UserError
 
 GZIP = b"\x1f\x8b"
 MOST_FILES = 1_000_000
-DEFLATE64 = 9
+DEFLATE64 = 9  # a way to pack the members of a zip
+UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,11 @@ def list_members(path: Path) -> list[Member]:
     infos = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
     for info in infos:
         if info.flag_bits & 1:
-            raise UserError(f"{path}: an encrypted zip; unpack it with its password, then data.path=FOLDER")
-        if info.compress_type == DEFLATE64:
-            raise UserError(f"{path}: packed with Deflate64, which Python does not unpack; 7z x it, then its folder")
+            raise UserError(refusal("encrypted", str(path)))
+        if (method := info.compress_type) not in UNPACKED:
+            raise UserError(refusal("Deflate64" if method == DEFLATE64 else "packed", str(path)))
+        if info.filename == "[Content_Types].xml":
+            raise UserError(refusal("office", str(path)))
     names = sorted(info.filename for info in infos)
     return [Member(name, f"{path}/{name}", partial(archive.open, name)) for name in names]
 
@@ -136,4 +139,4 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in name.split("/"))

@@ -1,7 +1,6 @@
 """`data=file`: any file, folder or zip with labelled images, read for what is in it, not for what it is called."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.folders import find_folders
 from sweeper_digits.data.hdf5 import list_hdf5
 from sweeper_digits.data.idx import find_idx, read_mapping
-from sweeper_digits.data.kinds import REFUSED
+from sweeper_digits.data.kinds import REFUSED, refusal
 from sweeper_digits.data.matlab import list_mat
 from sweeper_digits.data.parquet import find_parquet
 from sweeper_digits.data.pieces import Found, Piece, Wish, choose, name_and_part
@@ -140,13 +139,16 @@ def _some(pieces: list[Piece], path: str, members: Sequence[Member]) -> list[Pie
         return pieces
     if not members:
         raise UserError(f"{path}: no file in it; {EXPECTED}")
-    kinds = Counter(member.kind for member in members)
     for member in members:
         if (kind := member.kind) in REFUSED:
-            raise UserError(f"{member.where}: {REFUSED[kind]}")
+            raise UserError(refusal(kind, member.where))
     if arrays := _list_arrays(members):
         raise UserError(f"{path}: no array of images, (n, height, width) numbers: {describe(arrays)}")
     names = ", ".join(member.name for member in members[:5]) + (" ..." if len(members) > 5 else "")
     if len(members) == 1:
-        raise UserError(f"{path}: nothing that is read as images ({next(iter(kinds))}); {EXPECTED}")
+        found = "a file of an unknown kind"
+        if members[0].kind == "text":
+            begin = members[0].head.decode("utf-8", errors="replace").lstrip().splitlines()[0][:60]
+            found = f"text that begins {begin!r}"
+        raise UserError(f"{path}: {found}; {EXPECTED}")
     raise UserError(f"{path}: nothing in it is read as images: {names}; {EXPECTED}")

@@ -1,5 +1,6 @@
 """Pictures in folders, or in a zip: a folder for each class, or none for pictures that are to be labelled."""
 
+import functools
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ from PIL import Image, ImageOps
 
 from sweeper_digits.data.checks import SIDES
 from sweeper_digits.data.contents import Member
-from sweeper_digits.data.kinds import REFUSED, kind_of
+from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.limits import check_size
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, words_of
 from sweeper_digits.errors import UserError
 
 # Formats that Pillow reads by itself: for others it starts a program.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000", "AVIF", "ICO", "MPO")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000", "AVIF", "ICO")
 MOST_PIXELS = 50_000_000  # of one picture
 SAMPLE = 1000  # pictures whose size is looked at
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -95,14 +96,21 @@ def read_pictures(members: Sequence[Member], every: Sequence[Member], wish: Wish
     return Found(images, None, notes=tuple(notes))
 
 
+@functools.cache
+def _formats() -> list[str]:
+    """Return the formats of `FORMATS` that the installed Pillow knows."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _open(member: Member) -> Image.Image:
     """Return a picture whose pixels are not unpacked yet."""
     try:
-        picture = Image.open(io.BytesIO(member.read()), formats=FORMATS)
+        picture = Image.open(io.BytesIO(member.read()), formats=_formats())
     except UNREADABLE as error:
         kind = kind_of(member.head)
-        reason = REFUSED.get(kind, "not a picture of a format that is read")
-        raise UserError(f"{member.where}: {reason}") from error
+        plain = f"{member.where}: not a picture of a format that is read"
+        raise UserError(refusal(kind, member.where) if kind in REFUSED else plain) from error
     if picture.width * picture.height > MOST_PIXELS:
         raise UserError(f"{member.where}: {picture.width}x{picture.height} pixels when unpacked; that is too large")
     return picture

@@ -1,6 +1,7 @@
 """What a file is, by its first bytes; and what to do with a file that is not read."""
 
 import re
+import shlex
 
 HEAD = 2**16  # bytes that tell what a file is: a header with the names of 784 pixels takes 7,000
 LEAST_COLUMNS = 64  # of a table of images: the least image has 8x8 pixels
@@ -29,7 +30,7 @@ MAGIC = (
     (rb"ARROW1", "arrow"),
     (rb"SQLite format 3", "sqlite"),
 )
-# What is not read, what it is called, and what to do.
+# What is not read, what it is called, and what to do; FILE stands for its path.
 REFUSED = {
     "pickle": "a Python pickle, which is never loaded, for it can run code; in Python, save its arrays with "
     "np.savez('digits.npz', images=..., labels=...), then data=file data.path=digits.npz",
@@ -39,12 +40,21 @@ REFUSED = {
     "7z": "a 7z archive, which is not read: 7z x FILE -oFOLDER, then data.path=FOLDER",
     "rar": "a RAR archive, which is not read: unrar x FILE FOLDER/, then data.path=FOLDER",
     "compressed": "a file compressed with xz, bzip2 or zstd, which is not read: unpack it, then give what comes out",
+    "encrypted": "an encrypted zip: 7z x FILE -oFOLDER asks for its password, then data.path=FOLDER",
+    "Deflate64": "packed with Deflate64, which is not read: 7z x FILE -oFOLDER, then data.path=FOLDER",
+    "packed": "packed in a way that is not read: 7z x FILE -oFOLDER, then data.path=FOLDER",
+    "office": "a file of Excel or the like, which is not read: save the table as CSV",
     "tar": "a tar archive, which is not read: mkdir FOLDER && tar -xf FILE -C FOLDER, then data.path=FOLDER",
     "zip": "a zip in a zip or folder: unpack it, then give its folder",
     "arrow": "an Arrow file, which is not read: save it with the method to_parquet of its data set",
     "sqlite": "a database: export the images as CSV with a pixel in each column",
     "empty": "an empty file: is the download complete?",
 }
+
+
+def refusal(kind: str, where: str) -> str:
+    """Return the message for a file that is not read, with the command that helps."""
+    return f"{where}: {REFUSED[kind].replace('FILE', shlex.quote(where))}"
 
 
 def kind_of(head: bytes) -> str:
@@ -55,7 +65,8 @@ def kind_of(head: bytes) -> str:
         if re.match(pattern, head, re.DOTALL | re.IGNORECASE if kind == "html" else re.DOTALL):
             return kind
     if b"\0" in head:
-        return "unknown"
+        odd, even = head[1:200:2], head[0:200:2]  # UTF-16 without its mark
+        return "utf-16" if {0} in (set(odd), set(even)) and set(odd) != set(even) else "unknown"
     first = next((line for line in head.splitlines() if line.strip()), b"")
     columns = max(len(first.split(mark)) for mark in (b",", b";", b"\t", None))
     return "table" if columns >= LEAST_COLUMNS else "text"

@@ -136,7 +136,7 @@ def _advice(meant: Sequence[Piece]) -> str:
     parts = sorted({piece.part for piece in meant})
     if parts == [""]:
         return "it is not divided; leave data.part out to read it all"
-    takes = "test" if "test" in parts else "all"
+    takes = next((part for part in ("train", "test") if part in parts), "all")
     return f"it has {', '.join(part or 'one without a name' for part in parts)}; add data.part={takes}"
 
 

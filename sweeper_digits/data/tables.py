@@ -16,7 +16,7 @@ from sweeper_digits.data.checks import MOST_CLASSES, as_pixels
 from sweeper_digits.data.columns import Roles, find_roles, has_header
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
-from sweeper_digits.data.kinds import REFUSED, kind_of
+from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.pieces import Found, Piece, Wish, is_emnist, name_and_part
 from sweeper_digits.errors import UserError
 
@@ -85,7 +85,7 @@ def read_table(raw: bytes, where: str, wish: Wish) -> Found:
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     if (kind := kind_of(raw[:1000])) in REFUSED:
-        raise UserError(f"{where}: {REFUSED[kind]}")
+        raise UserError(refusal(kind, where))
     rows, separator = _first_rows(raw)
     ((count, _),) = Counter(map(len, rows)).most_common(1)
     rows = [row[:count] for row in rows]
@@ -117,7 +117,10 @@ def _first_rows(raw: bytes) -> tuple[list[list[str]], str]:
     separator = max(counts, key=lambda mark: counts[mark])
     if not counts[separator]:
         return [line.split() for line in lines], r"\s+"
-    return list(csv.reader(lines, delimiter=separator, skipinitialspace=True)), separator
+    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    if separator == ";":  # beside which decimals can have a comma
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+    return rows, separator
 
 
 def _end_of_peek(raw: bytes) -> int:
@@ -130,6 +133,11 @@ class _Table:
 
     def __init__(self, raw: bytes, separator: str, header: list[str] | None, count: int) -> None:
         self.raw, self.separator, self.header, self.count = raw, separator, header, count
+        self.encoding = "utf-8"
+        try:
+            raw.isascii() or raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self.encoding = "latin-1"
 
     def name(self, place: int) -> str:
         """Return what a message calls a column."""
@@ -148,7 +156,8 @@ class _Table:
             index_col=False,
             keep_default_na=False,
             skipinitialspace=True,
-            encoding_errors="replace",
+            decimal="," if self.separator == ";" else ".",
+            encoding=self.encoding,
             **options,
         )
 
@@ -200,18 +209,25 @@ def _labels(cells: np.ndarray) -> np.ndarray:
 
 
 def _first_bad_cell(table: _Table, places: list[int]) -> str:
-    """Say which cell of the pixel columns is not a whole number from 0 to 255, or return an empty string."""
+    """Say which cell of the pixel columns is no pixel, or return an empty string.
+
+    Where most are decimals from 0 to 1, a pixel is a number from 0 to 1, else a whole number from 0 to 255.
+    """
+    expected = "a whole number from 0 to 255"
     try:
         for cells in table.read(dict.fromkeys(places, str), chunksize=2000):
+            every = cells[places].apply(pd.to_numeric, errors="coerce").to_numpy()
+            if cells.index[0] == 0 and (every % 1 > 0).sum() > (every > 1).sum():
+                expected = "a number from 0 to 1"
             for place in places:
                 numbers = pd.to_numeric(cells[place], errors="coerce")
-                good = numbers.between(0, 255) & (numbers % 1 == 0)
+                good = numbers.between(0, 1) if "0 to 1" in expected else numbers.between(0, 255) & (numbers % 1 == 0)
                 if not good.all():
                     row = int(np.argmin(good.to_numpy()))
                     value = cells[place].iloc[row]
                     found = f"{value!r}" if value else "an empty cell"
                     number = cells.index[row] + 1 + (table.header is not None)
-                    return f"row {number}, column {table.name(place)}: {found}; expected a whole number from 0 to 255"
+                    return f"row {number}, column {table.name(place)}: {found}; expected {expected}"
     except ValueError as error:  # includes pandas' ParserError: rows of different lengths
         return " ".join(str(error).split())
     return ""

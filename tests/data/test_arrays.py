@@ -20,7 +20,7 @@ def test_npz_is_read_from_floats_of_whole_numbers(tmp_path: Path) -> None:
 
 def test_broken_archives_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.npz").write_bytes(b"not a npz")
-    with pytest.raises(UserError, match=r"c\.npz: nothing that is read as images \(text\)"):
+    with pytest.raises(UserError, match=r"c\.npz: text that begins 'not a npz'; expected are CSV"):
         load_npz(str(tmp_path / "c.npz"))
     np.savez(tmp_path / "d.npz", numbers=LABELS)
     with pytest.raises(UserError, match=r"no array of images, .*: numbers \(6,\) integer"):
