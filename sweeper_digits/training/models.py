@@ -40,11 +40,10 @@ def build_cnn(
         filters: Filters of the first stage; each later stage has twice as many filters as the stage before.
         first_kernel_size: Pixels a side, of the convolutions in the first stage.
         kernel_size: Pixels a side, of the convolutions in later stages.
-        stages: Each ends in 2x2 max pooling, for example 28 -> 14 -> 7 -> 3 -> 1 pixels a side.
+        stages: Each ends in 2x2 max pooling: of 28 pixels a side, 14, 7, 3 and 1 are left.
         depth: Convolutions per stage.
-        normalization: Whether to normalize over the batch after each pooling, where maps are small; on full-size
-            maps it would halve the speed on a CPU. Its averages follow within tens of steps (momentum 0.9), so that
-            short trainings on small data can be validated.
+        normalization: Whether to normalize over the batch after each pooling; on maps of full size it would halve
+            the speed on a CPU. Its momentum is 0.9, so that short trainings on small data can be validated.
         residual: Whether each convolution after a stage's first adds its input to its output.
         dense_units: Units of the hidden dense layer; with 0 there is none, and the maps are averaged instead.
         dropout: Share dropped after each stage.

@@ -72,6 +72,8 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
     dataset = load(config.data)
     if dataset.labels is None:
         raise UserError(f"{dataset.source}: training needs labels")
+    if len(dataset.classes) < 2:
+        raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
     parts = list(splits(config.split, dataset.labels))
     _show_plan(config, dataset, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
