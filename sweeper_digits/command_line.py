@@ -37,7 +37,7 @@ def start(main: Callable[[], object]) -> None:
     def run() -> None:
         _check_text()
         _check_options(sys.argv[1:])
-        sys.argv[1:] = [_with_name_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
+        sys.argv[1:] = [_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
         try:
             main()
         except ValueError as error:  # Hydra's, before it has composed anything
@@ -127,9 +127,16 @@ def _check_unchanged(folder: str, saved: list[str], arguments: list[str]) -> Non
             )
 
 
-def _with_name_as_typed(argument: str) -> str:
-    """Quote a name that Hydra would read as a number or a word: of `study=1e3` it would make 1000.0."""
+def _as_typed(argument: str) -> str:
+    """Quote a name that Hydra would read as a number or a word, and the path of a file that its grammar refuses.
+
+    Of `study=1e3` it would make 1000.0; `data.path=digits (1).zip` it would not read at all.
+    """
     key, _, value = argument.partition("=")
+    if key.lstrip("+") == "data.path" and value and Path(value).expanduser().exists():
+        from sweeper_digits.runs.recipe import override_text
+
+        return f"{key}={override_text(value)}"
     if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value, re.ASCII):
         return argument
     return (

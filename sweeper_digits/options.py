@@ -19,6 +19,22 @@ class Mnist5k:
 
 
 @dataclass
+class File:
+    """Any file, folder or zip with images; docs/data.md lists the layouts."""
+
+    _target_: str = "sweeper_digits.data.file.load_file"
+    path: str = MISSING
+    part: Literal["train", "test", "all"] = MISSING
+    size: int | None = MISSING
+    label: str | None = MISSING
+    member: str | None = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check_range("data.size", self.size, 8, 128)
+
+
+@dataclass
 class Kaggle:
     """Kaggle's zip or a folder with its CSV files."""
 
@@ -31,8 +47,9 @@ class Kaggle:
 class Idx:
     """A folder with MNIST's own files."""
 
-    _target_: str = "sweeper_digits.data.idx.load_idx"
+    _target_: str = "sweeper_digits.data.file.load_idx"
     path: str = MISSING
+    part: Literal["train", "test", "all"] = "train"
 
 
 @dataclass
@@ -41,14 +58,16 @@ class KerasData:
 
     _target_: str = "sweeper_digits.data.dataset.load_keras"
     name: Literal["mnist", "fashion_mnist"] = MISSING
+    part: Literal["train", "test", "all"] = "train"
 
 
 @dataclass
 class Npz:
     """A NumPy archive."""
 
-    _target_: str = "sweeper_digits.data.arrays.load_npz"
+    _target_: str = "sweeper_digits.data.file.load_npz"
     path: str = MISSING
+    part: Literal["train", "test", "all"] = "train"
 
 
 @dataclass
@@ -262,7 +281,7 @@ class All(Split):
 
 
 OPTIONS: dict[str, dict[str, type]] = {
-    "data": {"mnist_5k": Mnist5k, "kaggle": Kaggle, "idx": Idx, "keras": KerasData, "npz": Npz},
+    "data": {"mnist_5k": Mnist5k, "file": File, "kaggle": Kaggle, "idx": Idx, "keras": KerasData, "npz": Npz},
     "optimizer": {"rmsprop": RMSprop, "sgd": SGD, "adam": Adam, "adamw": AdamW, "nadam": Nadam, "muon": Muon},
     "schedule": {"constant": Constant, "cosine": Cosine, "exponential": Exponential},
     "split": {"holdout": Holdout, "kfold": KFold, "all": All},

@@ -69,7 +69,7 @@ def draws(override: Override) -> list[str]:
 
 def check_overrides(conf: Path, arguments: list[str]) -> None:
     """Compose and parse the overrides of a command; each choice of a sweep occurs once."""
-    needs_path = any(argument in ("data=kaggle", "data=idx", "data=npz") for argument in arguments)
+    needs_path = any(argument in ("data=file", "data=kaggle", "data=idx", "data=npz") for argument in arguments)
     if needs_path and not any(argument.startswith("data.path=") for argument in arguments):
         arguments = [*arguments, "data.path=x"]
     each = [draws(override) for override in OverridesParser.create().parse_overrides(arguments)]

@@ -1,30 +1,191 @@
-"""Dataset in a NumPy archive."""
+"""Arrays by their names: .npz and .npy here, .mat and .h5 from their modules; which are images, which their labels."""
 
+import io
+import math
+import re
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import IO
 
 import numpy as np
 
-from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
-from sweeper_digits.data.limits import check_archive
+from sweeper_digits.data.checks import SIDES
+from sweeper_digits.data.contents import Member
+from sweeper_digits.data.limits import check_size
+from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, is_emnist, name_and_part, words_of
 from sweeper_digits.errors import UserError
 
+IMAGES = {
+    *("x", "images", "image", "imgs", "img", "data", "features", "pixels", "pictures", "inputs", "input", "digits")
+}
+LABELS = {*("y", "labels", "label", "lbls", "target", "targets", "class", "classes")}
+KINDS = {"b": "bool", "u": "integer", "i": "integer", "f": "float", "U": "text", "S": "text", "c": "complex"}
+JOINED = re.compile(r"(x|y)(train|test|val|tr|te)|(train|test|val)(x|y)")
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
-def load_npz(path: str) -> Dataset:
-    """Load a NumPy archive with arrays `images` (n, 28, 28) or (n, 28, 28, 1) and `labels` (n,).
+
+@dataclass(frozen=True)
+class Named:
+    """An array in a file, not read yet.
+
+    Attributes:
+        name: With the file's name before it where the file has only this one.
+        file: Its file, below the path.
+        where: Its file, for messages.
+        shape: Of the array.
+        kind: `dtype.kind` of the array.
+        read: Reads it.
+        note: What was changed in it.
+    """
+
+    name: str
+    file: str
+    where: str
+    shape: tuple[int, ...]
+    kind: str
+    read: Callable[[], np.ndarray]
+    note: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """Return the words of the name: of `x_train` and of `xtrain` x and train."""
+        return [part for word in words_of(self.name) for part in _apart(word)]
+
+    @property
+    def part(self) -> str:
+        """Return which part the array is of, by its own name or the name of its file."""
+        own = {PARTS[word] for word in self.words if word in PARTS}
+        return own.pop() if len(own) == 1 else name_and_part(self.file)[1]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return the words that images and labels have in common."""
+        return tuple(word for word in self.words if word not in PARTS and word not in IMAGES and word not in LABELS)
+
+    @property
+    def is_images(self) -> bool:
+        """Return whether it has the shape of images: sides of at least 8, or the name of images."""
+        if self.kind not in "buif":
+            return False
+        if len(self.shape) == 2:
+            return self.shape[1] >= 64 and not LABELS & set(self.words)
+        large = sum(side >= SIDES[0] for side in self.shape[1:]) >= 2
+        return len(self.shape) > 2 and (large or bool(IMAGES & set(self.words)))
+
+    @property
+    def is_labels(self) -> bool:
+        """Return whether it has the shape of labels."""
+        return len(self.shape) == 1 or (len(self.shape) == 2 and not self.is_images)
+
+
+def find_arrays(arrays: Sequence[Named]) -> list[Piece]:
+    """Return a piece for each array of images.
+
+    Labels are in the same file; where each file has one array, they are in another file of the same folder.
+    """
+    counts = Counter(array.file for array in arrays)
+    groups: dict[str, list[Named]] = {}
+    for array in arrays:
+        alone = counts[array.file] == 1
+        groups.setdefault(str(PurePosixPath(array.file).parent) if alone else array.file, []).append(array)
+    return [piece for group in groups.values() for piece in _pieces(group)]
+
+
+def list_npz(member: Member) -> list[Named]:
+    """Return the arrays of a .npz or .npy file; of arrays that only a pickle can hold, nothing is read.
 
     Raises:
-        UserError: An unreadable or too large file, a missing array, or wrong shapes, types or values.
+        UserError: Not readable, or too large.
     """
-    file = existing_path(path)
+    raw = member.read()
+    stem = member.name.removesuffix(".gz").removesuffix(".npy").removesuffix(".npz")
     try:
-        check_archive(file)
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except TypeError as error:  # one array, as np.save writes it
-        raise UserError(f"{file}: not a .npz file with arrays `images` and `labels`; np.savez writes one") from error
-    except (ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file}: not a readable .npz file ({error})") from error
-    if missing := {"images", "labels"} - set(arrays):
-        raise UserError(f"{file}: no array {sorted(missing)[0]!r}; it has {', '.join(arrays) or 'none'}")
-    return as_dataset(arrays["images"], arrays["labels"], str(file))
+        if member.kind == "npy":
+            return [_named(stem, member, partial(io.BytesIO, raw))]
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        names = archive.namelist()
+        check_size(sum(info.file_size for info in archive.infolist()), member.where)
+        if len(names) == 1 and names[0].startswith("arr_0"):
+            return [_named(stem, member, partial(archive.open, names[0]))]
+        return [_named(name.removesuffix(".npy"), member, partial(archive.open, name)) for name in names]
+    except UNREADABLE as error:
+        raise UserError(f"{member.where}: not a readable .npz or .npy file ({error})") from error
+
+
+def _named(name: str, member: Member, opens: Callable[[], IO[bytes]]) -> Named:
+    with opens() as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise UserError(
+            f"{member.where}: array {name!r} is a pickle, which is never loaded; save it as numbers or text"
+        )
+    check_size(math.prod(shape) * dtype.itemsize, f"{member.where}: array {name!r}")
+
+    def load() -> np.ndarray:
+        try:
+            with opens() as again:
+                return np.lib.format.read_array(again, allow_pickle=False)
+        except UNREADABLE as error:
+            raise UserError(f"{member.where}: not a readable .npz or .npy file ({error})") from error
+
+    return Named(name, member.name, member.where, shape, dtype.kind, load)
+
+
+def describe(arrays: Sequence[Named]) -> str:
+    """Return the names, shapes and types of arrays, for messages."""
+    return ", ".join(f"{array.name} {array.shape} {KINDS.get(array.kind, 'other')}" for array in arrays[:8]) or "none"
+
+
+def _pieces(arrays: Sequence[Named]) -> list[Piece]:
+    """Return a piece for each array of images among these; others with the same number of pixels are copies."""
+    images: dict[tuple[tuple[str, ...], str], Named] = {}
+    for array in sorted(arrays, key=lambda array: len(array.shape)):
+        if array.is_images:
+            images[array.key if array.key != ("arr",) else (), array.part] = array
+    labels = [array for array in arrays if array.is_labels and array not in images.values()]
+    pieces = []
+    for (_, part), one in images.items():
+        own = _labels_of(one, labels)
+        folder, _ = name_and_part(one.file)
+        name = "/".join(part for part in (folder, "-".join(one.key)) if part and not part.startswith("arr"))
+        files = tuple(dict.fromkeys(array.file for array in (one, own) if array is not None))
+        transposed = is_emnist(one.file) and one.file.lower().endswith(".mat")
+        pieces.append(Piece(name, part, files, one.where, partial(_read, one, own), transposed))
+    return pieces
+
+
+def _labels_of(images: Named, labels: Sequence[Named]) -> Named | None:
+    """Return the labels of some images: of the same part and as many, with the same words in the name if need be."""
+    parted = [array for array in labels if array.part == images.part]
+    fitting = [array for array in parted if array.shape[0] == images.shape[0]]
+    same = [array for array in fitting if array.key == images.key] or fitting
+    if not same:  # others, if that is what they are called: to be refused for their number
+        same = [array for array in parted if array.key == images.key and LABELS & set(array.words)]
+    return next((array for array in same if LABELS & set(array.words)), same[0] if same else None)
+
+
+def _read(images: Named, labels: Named | None, wish: Wish) -> Found:
+    notes = tuple(array.note for array in (images, labels) if array is not None and array.note)
+    return Found(images.read(), None if labels is None else labels.read(), notes=notes)
+
+
+def _apart(word: str) -> list[str]:
+    found = JOINED.fullmatch(word)
+    return [part for part in found.groups() if part] if found else [word]

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from PIL import Image
 
 from sweeper_digits.errors import UserError
 
@@ -11,13 +12,15 @@ CHANNELS = (1, 3)
 MOST_CLASSES = 1000
 
 
-def as_pixels(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+def as_pixels(images: np.ndarray, source: str, size: int | None = None) -> tuple[np.ndarray, list[str]]:
     """Return images as uint8 (n, height, width, channels), contiguous, and what was changed, a line for each change.
 
     Args:
-        images: (n, p) with a square p, (n, height, width), (n, height, width, channels) or (n, channels, height,
-            width). Whole numbers from 0 to 255 of any type, bool, or decimals from 0 to 1 or from -1 to 1.
+        images: (n, p) where p or p / 3 is a square, (n, height, width), (n, height, width, channels) or
+            (n, channels, height, width). Whole numbers from 0 to 255 of any type, bool, decimals from 0 to 1 or from
+            -1 to 1, or whole numbers from 0 to 16, as scikit-learn's digits have them.
         source: What was read, for messages.
+        size: Side in pixels that the images are brought to, or None.
 
     Raises:
         UserError: Another shape, type or range.
@@ -26,13 +29,29 @@ def as_pixels(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
         raise UserError(f"{source}: no images")
     images, notes = _as_four_axes(images, source)
     pixels, scaled = _as_bytes(images, source)
-    return np.ascontiguousarray(pixels), notes + scaled
+    notes += scaled
+    if size is not None and pixels.shape[1:3] != (size, size):
+        notes.append(f"images of {pixels.shape[1]}x{pixels.shape[2]} pixels were brought to {size}x{size}")
+        pixels = np.stack([_resized(image, size) for image in pixels])
+    if not all(SIDES[0] <= side <= SIDES[1] for side in pixels.shape[1:3]):
+        text = f"images of {pixels.shape[1]}x{pixels.shape[2]} pixels; sides of {SIDES[0]} to {SIDES[1]} are expected"
+        raise UserError(f"{source}: {text}; data=file brings them there with data.size=64")
+    return np.ascontiguousarray(pixels), notes
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+    method = Image.Resampling.BOX if size < min(image.shape[:2]) else Image.Resampling.BICUBIC
+    return np.asarray(picture.resize((size, size), method)).reshape(size, size, -1)
 
 
 def _as_four_axes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
     shape, notes = images.shape, []
     if images.ndim == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
         images = images.reshape(-1, side, side)
+    elif images.ndim == 2 and shape[1] % 3 == 0 and (side := math.isqrt(shape[1] // 3)) ** 2 * 3 == shape[1]:
+        images, order = _as_colours(images, side)
+        notes.append(f"{shape[1]} values an image were taken for {side}x{side} pixels in colour, {order}")
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim == 4 and images.shape[3] not in CHANNELS and images.shape[1] in CHANNELS:
@@ -41,10 +60,18 @@ def _as_four_axes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str
     if images.ndim != 4 or images.shape[3] not in CHANNELS:
         text = f"{shape[1]} pixels an image" if len(shape) == 2 else f"images of shape {shape[1:]}"
         raise UserError(f"{source}: {text}; expected a square number of pixels, (height, width) or (height, width, 3)")
-    if not all(SIDES[0] <= side <= SIDES[1] for side in images.shape[1:3]):
-        height, width = images.shape[1:3]
-        raise UserError(f"{source}: images of {height}x{width} pixels; sides of {SIDES[0]} to {SIDES[1]} are expected")
     return images, notes
+
+
+def _as_colours(images: np.ndarray, side: int) -> tuple[np.ndarray, str]:
+    """Return (n, side, side, 3) of (n, p), and the order of the values: that in which neighbours differ less."""
+    orders = {
+        "red, green, blue of each pixel": images.reshape(-1, side, side, 3),
+        "all red, all green, all blue": images.reshape(-1, 3, side, side).transpose(0, 2, 3, 1),
+    }
+    rough = {name: np.abs(np.diff(found[:100].astype(np.float32), axis=2)).mean() for name, found in orders.items()}
+    smoothest = min(rough, key=lambda name: rough[name])
+    return orders[smoothest], smoothest
 
 
 def _as_bytes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
@@ -59,6 +86,8 @@ def _as_bytes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
     if -1 <= least < 0 and most <= 1:
         scaled = (images.astype(np.float32) + 1) * 127.5
         return np.round(scaled).astype(np.uint8), [f"{found} were scaled from -1 to 1 to 0 to 255"]
+    if most == 16 and least == 0 and np.array_equal(images, np.round(images)):  # scikit-learn's 8x8 digits
+        return np.round(images * np.float32(255 / 16)).astype(np.uint8), [f"{found} were scaled to 0 to 255"]
     if images.dtype == np.uint8:
         return images, []
     if not (least >= 0 and most <= 255):

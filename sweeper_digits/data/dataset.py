@@ -110,8 +110,8 @@ def load_mnist_5k() -> Dataset:
     return as_dataset(table[:, :-1], table[:, -1], "mnist_5k")
 
 
-def load_keras(name: str) -> Dataset:
-    """Load the 60,000 training images of a data set that Keras downloads and caches.
+def load_keras(name: str, part: str = "train") -> Dataset:
+    """Load a data set that Keras downloads and caches: 60,000 images for training, 10,000 for testing.
 
     Raises:
         UserError: No network and nothing cached.
@@ -119,12 +119,14 @@ def load_keras(name: str) -> Dataset:
     import keras
 
     try:
-        (images, labels), _ = getattr(keras.datasets, name).load_data()
+        train, test = getattr(keras.datasets, name).load_data()
     except Exception as error:  # Keras wraps urllib's errors in a plain Exception
         raise UserError(
             f"data={name}: the download failed ({error}); without a network use data=mnist_5k, "
-            "or data=idx or data=npz with files at hand"
+            "or data=file data.path=FILE with files at hand"
         ) from error
+    chosen = {"train": [train], "test": [test], "all": [train, test]}[part]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
     names = FASHION if name == "fashion_mnist" else None
     return as_dataset(images, labels, name, names=names)
 
@@ -137,6 +139,7 @@ def as_dataset(
     names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     notes: Sequence[str] = (),
+    size: int | None = None,
 ) -> Dataset:
     """Check the arrays that a source gave, and return them as a `Dataset`.
 
@@ -147,11 +150,12 @@ def as_dataset(
         names: What to call the labels 0, 1, 2, ...; None: the labels themselves.
         ids: What names each image, or None.
         notes: What the source has to say already.
+        size: Side in pixels that the images are brought to, or None.
 
     Raises:
         UserError: Another shape, type or value; the message names the first bad one.
     """
-    pixels, changes = as_pixels(images, source)
+    pixels, changes = as_pixels(images, source, size)
     if labels is None:
         return Dataset(pixels, None, source, (), None if ids is None else tuple(ids), (*notes, *changes))
     places, classes = as_labels(labels, len(pixels), source)

@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sweeper_digits.data.idx import IMAGES, LABELS, idx_names
+from sweeper_digits.data.contents import Member, list_members
+from sweeper_digits.data.kinds import REFUSED
 
 # Of a folder with more files, only names, sizes and times are read, not the contents.
 MOST_READ = 1000
@@ -35,13 +36,18 @@ def fingerprint(data: dict[str, Any]) -> dict[str, int | str]:
 
 def _files_read(folder: Path, data: dict[str, Any]) -> list[Path]:
     """Return the files of a folder that its option reads; other files, for example a log, may change."""
-    by_loader = {
-        "load_idx": [name for part in (IMAGES, LABELS) for name in idx_names(part)],
-        "load_kaggle": [f"{data.get('part', 'train')}.csv"],
-    }
-    names = by_loader.get(str(data.get("_target_")).rpartition(".")[2])
-    found = folder.rglob("*") if names is None else (folder / name for name in names)
+    loader = str(data.get("_target_")).rpartition(".")[2]
+    if loader == "load_kaggle":
+        found = iter([folder / f"{data.get('part', 'train')}.csv"])
+    elif loader in ("load_idx", "load_file"):
+        found = (folder / member.name for member in list_members(folder) if _is_read(member, loader))
+    else:
+        found = folder.rglob("*")
     return sorted(file for file in found if file.is_file())
+
+
+def _is_read(member: Member, loader: str) -> bool:
+    return member.kind == "idx" if loader == "load_idx" else member.kind not in ("text", "unknown", *REFUSED)
 
 
 def _hash(file: Path) -> str:

@@ -1,5 +1,6 @@
 """How much a file may hold once it is unpacked: a bomb is refused by its size, before memory is filled."""
 
+import gzip
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -21,17 +22,16 @@ def check_archive(path: Path) -> None:
             total = sum(member.file_size for member in archive.infolist())
     except zipfile.BadZipFile:
         return
+    check_size(total, str(path))
+
+
+def check_size(total: int, where: str) -> None:
+    """Raise a UserError if so many bytes are too many."""
     if total > MOST_BYTES:
-        raise UserError(f"{path}: {total:,} bytes when unpacked; at most {MOST_BYTES:,} are read")
+        raise UserError(f"{where}: {total:,} bytes when unpacked; at most {MOST_BYTES:,} are read")
 
 
-def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return a member of a zip; see `read_bounded`. A zip may hold more than its directory says."""
-    with archive.open(name) as stream:
-        return read_bounded(stream, f"{archive.filename}/{name}")
-
-
-def read_bounded(stream: IO[bytes], name: str) -> bytes:
+def read_bounded(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
     """Read a stream to its end.
 
     Raises:

@@ -1,16 +1,38 @@
-"""Dataset in CSV tables: Kaggle's zip, a folder with its files, or one file."""
+"""Tables of pixels: CSV in any dialect, and Kaggle's zip, folder or file."""
 
+import csv
 import io
-import zipfile
-import zlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sweeper_digits.data.checks import MOST_CLASSES, as_pixels
+from sweeper_digits.data.columns import Roles, find_roles, has_header
+from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
-from sweeper_digits.data.limits import check_archive, read_member
+from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
+from sweeper_digits.data.pieces import Found, Piece, Wish, is_emnist, name_and_part
 from sweeper_digits.errors import UserError
+
+SEPARATORS = (",", ";", "\t")
+PEEK = 50  # rows that tell what a column is
+
+
+def find_tables(members: Sequence[Member]) -> list[Piece]:
+    """Return a piece for each table that has columns enough for images."""
+    pieces = []
+    for member in members:
+        if member.kind == "table":
+            name, part = name_and_part(member.name)
+            read = partial(_read_member, member)
+            pieces.append(Piece(name, part, (member.name,), member.where, read, is_emnist(member.name)))
+    return pieces
 
 
 def load_kaggle(path: str, part: str = "train") -> Dataset:
@@ -23,61 +45,189 @@ def load_kaggle(path: str, part: str = "train") -> Dataset:
     Raises:
         UserError: A missing or malformed file; the message names the row and column of the first bad cell.
     """
-    name, raw = read_kaggle_file(existing_path(path), f"{part}.csv")
-    try:
-        table = pd.read_csv(io.BytesIO(raw), dtype=np.uint8)  # raises where a cell is no integer in 0-255
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{name}: {_first_bad_cell(raw) or error}") from error
-    labelled = part == "train"
-    if labelled and "label" not in table.columns:
-        raise UserError(f"{name}: no column 'label' in the header; Kaggle's train.csv begins label,pixel0")
-    pixels = table.drop(columns="label") if labelled else table
-    labels = table["label"].to_numpy() if labelled else None
-    return as_dataset(pixels.to_numpy(), labels, name)
+    member = kaggle_file(existing_path(path), f"{part}.csv")
+    found = read_table(member.read(), member.where, Wish())
+    if part == "train" and found.labels is None:
+        raise UserError(f"{member.where}: no label column in the header; Kaggle's train.csv begins label,pixel0")
+    return as_dataset(found.images, found.labels, member.where, ids=found.ids, notes=found.notes)
 
 
-def read_kaggle_file(path: Path, member: str) -> tuple[str, bytes]:
-    """Read one of Kaggle's files.
-
-    Args:
-        path: The zip, a folder, or one CSV file, which is read whatever its name.
-        member: The file's name in the zip or folder.
-
-    Returns:
-        A name for messages, and the bytes.
+def kaggle_file(path: Path, name: str) -> Member:
+    """Return one of Kaggle's files in a zip or a folder, or the one CSV file that the path is, whatever its name.
 
     Raises:
-        UserError: No such member, an unreadable zip, or one that holds too much.
+        UserError: No such file, or an unreadable zip.
     """
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return list_members(path)[0]
+    members = list_members(path)
+    found = [member for member in members if Path(member.name).name == name]
     if path.is_dir():
-        if not (path / member).is_file():
-            raise UserError(f"{path}: no {member} in this folder")
-        return str(path / member), (path / member).read_bytes()
-    if path.suffix.lower() == ".csv":
-        return str(path), path.read_bytes()
-    try:
-        check_archive(path)
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if Path(name).name == member]
-            if not names:
-                raise UserError(f"{path}: no {member} in this zip")
-            return f"{path}/{names[0]}", read_member(archive, names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-        raise UserError(f"{path}: not a readable zip ({error}); download it again") from error
+        found = [member for member in found if member.name == name]
+    elif len(members) == 1 and members[0].where == str(path):
+        raise UserError(f"{path}: not a readable zip; data=file data.path=... reads files of other kinds")
+    if not found:
+        raise UserError(f"{path}: no {name} in this {'folder' if path.is_dir() else 'zip'}")
+    return found[0]
 
 
-def _first_bad_cell(raw: bytes) -> str:
-    """Say which cell of a CSV is not a whole number from 0 to 255, or return an empty string."""
+def _read_member(member: Member, wish: Wish) -> Found:
+    return read_table(member.read(), member.where, wish)
+
+
+def read_table(raw: bytes, where: str, wish: Wish) -> Found:
+    """Read a CSV file.
+
+    The separator is a comma, a semicolon, a tab or blanks. A first row of words is the header.
+
+    Raises:
+        UserError: No such table; the message names the row and column of the first bad cell.
+    """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if (kind := kind_of(raw[:1000])) in REFUSED:
+        raise UserError(refusal(kind, where))
+    rows, separator = _first_rows(raw)
+    ((count, _),) = Counter(map(len, rows)).most_common(1)
+    rows = [row[:count] for row in rows]
+    named = has_header(rows)
+    if len(rows) == named:
+        raise UserError(f"{where}: no rows below the header")
+    roles = find_roles(rows[0] if named else None, rows[named:], wish.label, where)
+    header = rows[0] if named else None
+    table = _Table(raw, separator, header, count)
+    text = [place for place in (roles.label, roles.id) if place is not None]
+    frame = _read_numbers(table, roles, text, where)
+    images, labels, notes = frame[roles.pixels].to_numpy(), None, roles.notes
+    if roles.either:
+        labels, images, notes = _by_position(images, where)
+    if roles.label is not None:
+        labels = _labels(frame[roles.label].to_numpy(str))
+        if (labels == "").any():
+            row = int(np.argmax(labels == "")) + 1 + named
+            raise UserError(f"{where}: row {row}, column {table.name(roles.label)}: an empty cell; a label is expected")
+    ids = None if roles.id is None else tuple(frame[roles.id].str.strip())
+    return Found(images, labels, ids, notes=notes)
+
+
+def _first_rows(raw: bytes) -> tuple[list[list[str]], str]:
+    """Return the first rows as text, and what separates the cells."""
+    text = raw[: _end_of_peek(raw)].decode("utf-8", errors="replace")
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    counts = {separator: lines[0].count(separator) for separator in SEPARATORS}
+    separator = max(counts, key=lambda mark: counts[mark])
+    if not counts[separator]:
+        return [line.split() for line in lines], r"\s+"
+    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    if separator == ";":  # beside which decimals can have a comma
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+    return rows, separator
+
+
+def _end_of_peek(raw: bytes) -> int:
+    ends = [found.end() for found in itertools.islice(re.finditer(rb"[\r\n]+", raw), PEEK)]
+    return ends[-1] if len(ends) == PEEK else len(raw)
+
+
+class _Table:
+    """The bytes of a table, from which columns are read by their places."""
+
+    def __init__(self, raw: bytes, separator: str, header: list[str] | None, count: int) -> None:
+        self.raw, self.separator, self.header, self.count = raw, separator, header, count
+        self.encoding = "utf-8"
+        try:
+            raw.isascii() or raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self.encoding = "latin-1"
+
+    def name(self, place: int) -> str:
+        """Return what a message calls a column."""
+        named = self.header is not None and place < len(self.header)
+        return repr(self.header[place]) if self.header is not None and named else f"{place + 1}"
+
+    def read(self, types: dict[int, type], **options: object) -> pd.DataFrame:
+        """Return columns, by their places."""
+        return pd.read_csv(
+            io.BytesIO(self.raw),
+            sep=self.separator,
+            header=None if self.header is None else 0,
+            names=list(range(self.count)),
+            usecols=list(types) if len(types) < self.count else None,  # with it, longer rows would pass
+            dtype=types,
+            index_col=False,
+            keep_default_na=False,
+            skipinitialspace=True,
+            decimal="," if self.separator == ";" else ".",
+            encoding=self.encoding,
+            **options,
+        )
+
+
+def _read_numbers(table: _Table, roles: Roles, text: Sequence[int], where: str) -> pd.DataFrame:
+    """Return the columns, those of text as they are, pixels as uint8, or as float32 where there are decimals."""
+    for kind in (np.uint8, np.float32):  # the first raises where a cell is no integer in 0-255
+        try:
+            frame = table.read({**dict.fromkeys(roles.pixels, kind), **dict.fromkeys(text, str)})
+            if kind is np.float32 and not roles.either:
+                as_pixels(frame[roles.pixels].to_numpy(), where)
+            return frame
+        except pd.errors.ParserError as error:
+            raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+        except (ValueError, OverflowError, UserError) as error:
+            reason: Exception = error
+    bad = _first_bad_cell(table, roles.pixels)
+    raise UserError(f"{where}: {bad}" if bad else str(reason)) from reason
+
+
+def _by_position(table: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return labels, pixels and notes of a table without a header: the first column is the label, if it can be."""
+    fits = {name: _can_be_label(table[:, place]) for name, place in (("first", 0), ("last", -1))}
+    name = "last" if fits["last"] and not fits["first"] else "first"
+    if not any(fits.values()):
+        raise UserError(f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label")
+    other = "last" if name == "first" else "first"
+    sure = not fits[other]
+    notes = () if sure else (f"the {name} column was taken for the label; data.label={other} takes the {other}",)
+    place, pixels = (0, table[:, 1:]) if name == "first" else (-1, table[:, :-1])
+    return table[:, place].astype(np.int64), pixels, notes
+
+
+def _can_be_label(column: np.ndarray) -> bool:
+    """Return whether there are at least two whole numbers, each often enough for a class."""
+    if not (column == np.round(column)).all():
+        return False
+    return 2 <= len(np.unique(column)) <= min(MOST_CLASSES, max(2, len(column) - 1))
+
+
+def _labels(cells: np.ndarray) -> np.ndarray:
+    """Return labels as they are written; decimals such as 6.0 are the whole numbers that they are."""
+    cells = np.char.strip(cells)
+    if np.char.isdecimal(cells).all():
+        return cells
+    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy()
+    whole = np.isfinite(numbers) & (numbers == np.round(numbers))
+    return numbers.astype(np.int64) if whole.all() else cells
+
+
+def _first_bad_cell(table: _Table, places: list[int]) -> str:
+    """Say which cell of the pixel columns is no pixel, or return an empty string.
+
+    Where most are decimals from 0 to 1, a pixel is a number from 0 to 1, else a whole number from 0 to 255.
+    """
+    expected = "a whole number from 0 to 255"
     try:
-        cells = pd.read_csv(io.BytesIO(raw), dtype=str, keep_default_na=False)
+        for cells in table.read(dict.fromkeys(places, str), chunksize=2000):
+            every = cells[places].apply(pd.to_numeric, errors="coerce").to_numpy()
+            if cells.index[0] == 0 and (every % 1 > 0).sum() > (every > 1).sum():
+                expected = "a number from 0 to 1"
+            for place in places:
+                numbers = pd.to_numeric(cells[place], errors="coerce")
+                good = numbers.between(0, 1) if "0 to 1" in expected else numbers.between(0, 255) & (numbers % 1 == 0)
+                if not good.all():
+                    row = int(np.argmin(good.to_numpy()))
+                    value = cells[place].iloc[row]
+                    found = f"{value!r}" if value else "an empty cell"
+                    number = cells.index[row] + 1 + (table.header is not None)
+                    return f"row {number}, column {table.name(place)}: {found}; expected {expected}"
     except ValueError as error:  # includes pandas' ParserError: rows of different lengths
-        return str(error)
-    for name in cells.columns:
-        numbers = pd.to_numeric(cells[name], errors="coerce")
-        good = numbers.between(0, 255) & (numbers % 1 == 0)
-        if not good.all():
-            row = int(np.argmin(good.to_numpy()))
-            value = cells[name].iloc[row]
-            found = f"{value!r}" if value else "an empty cell"
-            return f"row {row + 2}, column {name!r}: {found}; expected a whole number from 0 to 255"
+        return " ".join(str(error).split())
     return ""

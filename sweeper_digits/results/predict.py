@@ -10,14 +10,15 @@ import numpy as np
 
 from sweeper_digits import command_line
 from sweeper_digits.data.dataset import load
+from sweeper_digits.data.file import default_part
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Kaggle
+from sweeper_digits.options import OPTIONS
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
 from sweeper_digits.results.scores import format_scores, note_looks
 from sweeper_digits.results.statistics import format_value
-from sweeper_digits.results.submission import read_sample_ids, write_predictions
+from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import saved_option
 from sweeper_digits.schema import parse
@@ -49,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
         dataset = load(option).with_classes(classes)
-        looked, sample = look(dataset, "all", chosen, members), read_sample_ids(option)
+        looked, sample = look(dataset, "all", chosen, members), read_sample(option)
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
@@ -65,7 +66,7 @@ def main(arguments: argparse.Namespace) -> None:
         caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
         print(format_scores(probabilities, dataset.labels, classes, caveat))
     if out := arguments.out or (Path("submission.csv") if dataset.labels is None else None):
-        write_predictions(out, probabilities, sample, classes)
+        write_predictions(out, probabilities, sample, classes, dataset.ids)
         print(f"written    {out}")
 
 
@@ -83,21 +84,18 @@ def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path])
 def data_overrides(given: list[str], own: Any) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
-    `kaggle part=test` takes the path from the run's own data, if that is Kaggle's too.
+    Of a path without `part=`, the part for testing is meant if it has one, else all. `kaggle part=test` takes the
+    path from the run's own data, if it has one of the same option.
     """
     name, *values = given
-    path = Path(name)
+    keyed = {key.removeprefix("data."): text for key, _, text in (value.partition("=") for value in values)}
+    path = Path(name).expanduser()
     if path.exists():
-        option = "npz" if path.suffix == ".npz" else "kaggle"
-        if path.is_dir() and not (path / "test.csv").exists():
-            option = "idx"
-        values = [f"path={name}", *(["part=test"] if option == "kaggle" else []), *values]
-        name = option
-    if name == "kaggle" and isinstance(own, Kaggle) and not any(v.startswith("path=") for v in values):
-        values = [f"path={own.path}", *values]
-    keyed = [value if value.startswith("data.") else f"data.{value}" for value in values]
-    pairs = [value.partition("=") for value in keyed]
-    return [f"data={name}", *(f"{key}={recipe.override_text(value)}" for key, _, value in pairs)]
+        part = keyed.get("part") or default_part(path, keyed.get("member"))
+        name, keyed = "file", {"path": name, **keyed, "part": part}
+    elif name in OPTIONS["data"] and isinstance(own, OPTIONS["data"][name]) and hasattr(own, "path"):
+        keyed = {"path": own.path, **keyed}
+    return [f"data={name}", *(f"data.{key}={recipe.override_text(value)}" for key, value in keyed.items())]
 
 
 def compose_data(overrides: list[str]) -> Any:

@@ -1,68 +1,121 @@
-"""Files of predictions: Kaggle's submission, and probabilities."""
+"""Files of predictions: a submission as the sample beside the data wants it, and probabilities."""
 
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.tables import read_kaggle_file
+from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Kaggle
+from sweeper_digits.options import File, Kaggle
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.screen import counted
 
 
-def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray | None, classes: Sequence[str]) -> None:
-    """Write Kaggle's `ImageId,Label` (.csv) or the probabilities (.npz).
+@dataclass(frozen=True)
+class Sample:
+    """The submission that a competition shows for an example.
+
+    Attributes:
+        where: Its file, for messages.
+        header: The names of its two columns.
+        ids: What it asks for, in its order.
+    """
+
+    where: str
+    header: tuple[str, str]
+    ids: tuple[str, ...]
+
+
+def write_predictions(
+    path: Path,
+    probabilities: np.ndarray,
+    sample: Sample | None,
+    classes: Sequence[str],
+    ids: Sequence[str] | None = None,
+) -> None:
+    """Write a submission (.csv), or the probabilities (.npz).
 
     Args:
         path: Of the file; replaced as a whole.
         probabilities: float (n, classes).
-        sample: The ImageIds that Kaggle expects, or None: 1 to n.
-        classes: Their names.
+        sample: Its header and order are taken; None: `id,label`, or Kaggle's `ImageId,Label` with 1 to n.
+        classes: The names of the classes, which are the labels of a submission.
+        ids: What names each image, or None.
 
     Raises:
-        UserError: Another suffix, or other rows than the sample has.
+        UserError: Another suffix, or other images than the sample asks for; nothing is written then.
     """
     labels = probabilities.argmax(axis=1)
     if path.suffix == ".npz":
+        arrays = {"probabilities": probabilities.astype(np.float32), "labels": labels, "classes": np.array(classes)}
+        arrays |= {} if ids is None else {"ids": np.array(ids)}
         with replacing(path) as temporary:
-            arrays = {"probabilities": probabilities.astype(np.float32), "labels": labels, "classes": np.array(classes)}
             np.savez_compressed(temporary, **arrays)
         return
     if path.suffix != ".csv":
         raise UserError(f"--out {path}: the suffix must be .csv (labels) or .npz (probabilities)")
-    ids = np.arange(1, len(labels) + 1) if sample is None else sample
-    if len(ids) != len(labels):
-        raise UserError(f"{path}: sample_submission.csv has {counted(len(ids), 'row')}, the predictions {len(labels)}")
+    header, asked = ("ImageId", "Label"), [str(number) for number in range(1, len(labels) + 1)]
+    order: Sequence[int] = range(len(labels))
+    if sample is not None:
+        header, asked, order = sample.header, list(sample.ids), _places(sample, len(labels), ids, path)
+    elif ids is not None:
+        header, asked = ("id", "label"), list(ids)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["ImageId", "Label"])
-    writer.writerows(zip(ids.tolist(), (classes[label] for label in labels), strict=True))
+    writer.writerow(header)
+    writer.writerows((name, classes[labels[place]]) for name, place in zip(asked, order, strict=True))
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def read_sample_ids(option: Any) -> np.ndarray | None:
-    """Return the ImageIds of Kaggle's sample_submission.csv beside the data, or None without one.
+def read_sample(option: Any) -> Sample | None:
+    """Return the sample_submission.csv beside or in the data to be labelled, or None without one.
 
     Raises:
-        UserError: Another header than ImageId,Label, or an id that is no number.
+        UserError: It has not two columns.
     """
-    if not (isinstance(option, Kaggle) and option.part == "test"):
+    if not (isinstance(option, File) or (isinstance(option, Kaggle) and option.part == "test")):
         return None
-    path = Path(option.path).expanduser()
-    try:
-        name, raw = read_kaggle_file(path.parent if path.suffix.lower() == ".csv" else path, "sample_submission.csv")
-    except UserError:
+    member = _find_sample(Path(option.path).expanduser())
+    if member is None:
         return None
-    rows = list(csv.reader(io.StringIO(raw.decode(errors="replace"))))
-    if not rows or rows[0] != ["ImageId", "Label"]:
-        raise UserError(f"{name}: its header is {','.join(rows[0]) if rows else 'missing'}; expected ImageId,Label")
-    try:
-        return np.array([int(row[0]) for row in rows[1:] if row])
-    except ValueError as error:
-        raise UserError(f"{name}: an ImageId that is no whole number ({error})") from error
+    rows = [row for row in csv.reader(io.StringIO(member.read().decode("utf-8-sig", errors="replace"))) if row]
+    if not rows or any(len(row) != 2 for row in rows):
+        found = ",".join(rows[0][:6]) if rows else "nothing"
+        raise UserError(f"{member.where}: its header is {found}; two columns, an id and a label, are expected")
+    return Sample(member.where, (rows[0][0], rows[0][1]), tuple(row[0] for row in rows[1:]))
+
+
+def _find_sample(path: Path) -> Member | None:
+    members = list_members(path) if path.is_file() else []
+    if len(members) < 2:  # no zip: the sample can be beside the file
+        folder = path.parent if path.is_file() else path
+        files = [found for found in sorted(folder.iterdir()) if _is_sample(found.name)]
+        members = [member for found in files if found.is_file() for member in list_members(found)]
+    return next((member for member in members if _is_sample(PurePosixPath(member.name).name)), None)
+
+
+def _is_sample(name: str) -> bool:
+    return "sample" in name.lower() and "submission" in name.lower() and name.lower().endswith(".csv")
+
+
+def _places(sample: Sample, number: int, ids: Sequence[str] | None, path: Path) -> Sequence[int]:
+    """Return which image answers each row of the sample: that of its id, or, without ids, that of its place."""
+    if len(sample.ids) != number:
+        raise UserError(f"{path}: {sample.where} has {len(sample.ids)} rows, the predictions {number}")
+    if ids is None:
+        return range(number)
+    for name in (str, _stem):
+        places = {name(own): place for place, own in enumerate(ids)}
+        if len(places) == number and all(name(asked) in places for asked in sample.ids):
+            return [places[name(asked)] for asked in sample.ids]
+    missing = next((asked for asked in sample.ids if asked not in ids), sample.ids[0])
+    raise UserError(f"{path}: {sample.where} asks for {missing!r}; the images are named {ids[0]!r} to {ids[-1]!r}")
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem

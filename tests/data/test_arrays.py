@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.data.arrays import load_npz
+from sweeper_digits.data.file import load_npz
 from sweeper_digits.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
@@ -20,13 +20,14 @@ def test_npz_is_read_from_floats_of_whole_numbers(tmp_path: Path) -> None:
 
 def test_broken_archives_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.npz").write_bytes(b"not a npz")
-    with pytest.raises(UserError, match=r"not a readable \.npz"):
+    with pytest.raises(UserError, match=r"c\.npz: text that begins 'not a npz'; expected are CSV"):
         load_npz(str(tmp_path / "c.npz"))
-    np.save(tmp_path / "e.npy", IMAGES)
-    with pytest.raises(UserError, match=r"not a \.npz file with arrays"):
-        load_npz(str(tmp_path / "e.npy"))
-    np.savez(tmp_path / "d.npz", pictures=IMAGES)
-    with pytest.raises(UserError, match="no array 'images'; it has pictures"):
+    np.savez(tmp_path / "d.npz", numbers=LABELS)
+    with pytest.raises(UserError, match=r"no array of images, .*: numbers \(6,\) integer"):
+        load_npz(str(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", images=IMAGES)
+    (tmp_path / "d.npz").write_bytes((tmp_path / "d.npz").read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"d\.npz: not a readable \.npz"):
         load_npz(str(tmp_path / "d.npz"))
 
 
@@ -36,7 +37,7 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
         (np.zeros((6, 28, 5), np.uint8), "images of 28x5 pixels; sides of 8 to 128"),
         (np.full((6, 28, 28), 256), "0 to 255"),
         (np.full((6, 28, 28), 1.5), "not whole"),
-        (np.full((6, 28, 28), "7"), "pixels of type <U1"),
+        (np.full((6, 28, 28), "7"), r"no array of images, .*: images \(6, 28, 28\) text, labels \(6,\) integer"),
         (IMAGES[:5], "5 images but labels of shape"),
     ],
 )

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data import limits
-from sweeper_digits.data.arrays import load_npz
-from sweeper_digits.data.idx import load_idx
+from sweeper_digits.data.file import load_idx, load_npz
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.data.tables import load_kaggle
 from sweeper_digits.errors import UserError
@@ -53,7 +52,8 @@ def lying_npz(folder: Path) -> Path:
 
 
 def bomb_gz(folder: Path) -> Path:
-    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(LARGE)))
+    head = struct.pack(">4B3I", 0, 0, 8, 3, LARGE // 784, 28, 28)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + bytes(LARGE)))
     return folder
 
 
@@ -91,7 +91,7 @@ def test_a_bomb_is_refused_in_one_line_without_its_memory(
     path = make(tmp_path)
     monkeypatch.setattr(limits, "MOST_BYTES", 2**20)
     tracemalloc.start()
-    with pytest.raises(UserError, match=r"bytes when unpacked|not a readable") as caught:
+    with pytest.raises(UserError, match=r"bytes when unpacked|not (a )?readable") as caught:
         read(str(path))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -48,7 +48,7 @@ def test_kaggle_is_read_from_zip_folder_and_file(kaggle: Path) -> None:
     digits = load_kaggle(str(kaggle))
     assert digits.images.dtype == np.uint8 and digits.images.shape == (6, 28, 28, 1)
     np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
-    np.testing.assert_array_equal(digits.labels, LABELS)
+    assert [digits.classes[label] for label in digits.labels] == list("314159")
 
 
 def test_kaggle_test_part_has_no_labels(tmp_path: Path) -> None:
@@ -61,17 +61,16 @@ def test_kaggle_test_part_has_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (train_csv().replace(b"label", b"digit", 1), "no column 'label'"),
+        (train_csv().replace(b"label", b"pixel784", 1), "785 pixel columns; expected a square number"),
         (csv(["label", *PIXEL_NAMES[:783]], [[1] * 784]), "783 pixel columns"),
         (train_csv(pixel7="x"), "row 3, column 'pixel7': 'x'"),
         (train_csv(pixel7=""), "row 3, column 'pixel7': an empty cell"),
         (train_csv(pixel7=256), "row 3, column 'pixel7': '256'; expected a whole number from 0 to 255"),
         (train_csv(pixel7=-1), "row 3, column 'pixel7': '-1'"),
         (train_csv(pixel7=0.5), "row 3, column 'pixel7': '0.5'"),
-        (train_csv(label=10), "label 10 at image 1"),
+        (train_csv(label=""), "row 3, column 'label': an empty cell; a label is expected"),
         (csv(["label", *PIXEL_NAMES], []), "no rows"),
-        (csv(["label", *PIXEL_NAMES], [[7] * 785] * 3), "every label is 7, of 3 images"),
-        (b"", "No columns to parse"),
+        (b"", "an empty file"),
         (train_csv() + b"1,2,3," * 400, "Expected 785 fields in line 8, saw 1201"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -105,5 +104,5 @@ def test_truncated_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train.csv", train_csv())
     (tmp_path / "a.zip").write_bytes(whole.getvalue()[:-100])
-    with pytest.raises(UserError, match="not a readable zip"):
+    with pytest.raises(UserError, match="is the file whole"):
         load_kaggle(str(tmp_path / "a.zip"))

@@ -48,8 +48,8 @@ def test_a_bare_csv_is_checked_against_the_sample_beside_it(tool: Tool, kaggle: 
         archive.extractall("files")
     tool("predict", SWEEP, "--data", "files/test.csv")
     assert len(Path("submission.csv").read_text().splitlines()) == 301
-    Path("files/sample_submission.csv").write_text("ImageId,Label\none,0\n")
-    with pytest.raises(SystemExit, match="an ImageId that is no whole number"):
+    Path("files/sample_submission.csv").write_text("ImageId;Label\n1;0\n")
+    with pytest.raises(SystemExit, match="its header is ImageId;Label; two columns"):
         tool("predict", SWEEP, "--data", "files/test.csv")
     Path("files/sample_submission.csv").unlink()
     tool("predict", SWEEP, "--data", "files/test.csv")

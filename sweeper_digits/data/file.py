@@ -1,0 +1,154 @@
+"""`data=file`: any file, folder or zip with labelled images, read for what is in it, not for what it is called."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sweeper_digits.data.arrays import Named, describe, find_arrays, list_npz
+from sweeper_digits.data.contents import Member, list_members
+from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
+from sweeper_digits.data.folders import find_folders
+from sweeper_digits.data.hdf5 import list_hdf5
+from sweeper_digits.data.idx import find_idx, read_mapping
+from sweeper_digits.data.kinds import REFUSED, refusal
+from sweeper_digits.data.matlab import list_mat
+from sweeper_digits.data.parquet import find_parquet
+from sweeper_digits.data.pieces import Found, Piece, Wish, choose, name_and_part
+from sweeper_digits.data.tables import find_tables
+from sweeper_digits.errors import UserError
+
+EXPECTED = "expected are CSV, IDX, .npz, .npy, .mat, .h5, Parquet, or a folder of pictures for each class"
+
+
+def load_file(
+    path: str, part: str = "train", size: int | None = None, label: str | None = None, member: str | None = None
+) -> Dataset:
+    """Load images from a file, a folder or a zip of any layout that docs/data.md lists.
+
+    Args:
+        path: Of the file, folder or zip.
+        part: `train`, `test`, or `all` parts.
+        size: Side in pixels that pictures are brought to; None: the commonest.
+        label: The column of the labels in a table: its name, or `first` or `last`.
+        member: The data set, or the file, among several.
+
+    Raises:
+        UserError: Nothing that is read, several data sets, no such part, or bad content.
+    """
+    return _load(path, part, Wish(label, size), member, find_pieces(existing_path(path)))
+
+
+def load_idx(path: str, part: str = "train") -> Dataset:
+    """Load MNIST's own files, `*images-idx3-ubyte` and `*labels-idx1-ubyte`, raw or .gz, below a folder or in a zip.
+
+    Raises:
+        UserError: A file that is missing, cut short or of another type.
+    """
+    members = list_members(existing_path(path))
+    return _load(path, part, Wish(), None, _some(find_idx(members), path, members))
+
+
+def load_npz(path: str, part: str = "train") -> Dataset:
+    """Load a NumPy archive with images and labels.
+
+    Raises:
+        UserError: An unreadable or too large file, a missing array, or wrong shapes, types or values.
+    """
+    members = list_members(existing_path(path))
+    return _load(path, part, Wish(), None, _some(_find_arrays(members), path, members))
+
+
+def find_pieces(path: Path) -> list[Piece]:
+    """Return what a path holds, unread, by all formats.
+
+    Raises:
+        UserError: Nothing that is read; the message says what is there instead.
+    """
+    members = list_members(path)
+    return _some([piece for find in FINDERS for piece in find(members)], str(path), members)
+
+
+def default_part(path: Path, member: str | None = None) -> str:
+    """Return the part that is predicted where the user names none: the test part if there is one, else all."""
+    parts = {piece.part for piece in find_pieces(path) if member is None or piece.answers(member)}
+    return "test" if "test" in parts and not (path.is_file() and len(parts) == 1) else "all"
+
+
+def _list_arrays(members: Sequence[Member]) -> list[Named]:
+    return [array for member in members if member.kind in ARRAYS for array in ARRAYS[member.kind](member)]
+
+
+def _find_arrays(members: Sequence[Member]) -> list[Piece]:
+    return find_arrays(_list_arrays(members))
+
+
+ARRAYS = {"npz": list_npz, "npy": list_npz, "mat": list_mat, "hdf5": list_hdf5}
+FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
+
+
+def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence[Piece]) -> Dataset:
+    chosen = choose(pieces, path, part, member, alone=existing_path(path).is_file())
+    found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
+    source = chosen[0].where if len(chosen) == 1 else path
+    if len(found) == 1:
+        (one,) = found
+        return as_dataset(one.images, one.labels, source, names=one.names, ids=one.ids, notes=one.notes, size=wish.size)
+    unlabelled = [piece.part for piece, one in zip(chosen, found, strict=True) if one.labels is None]
+    if 0 < len(unlabelled) < len(found):
+        raise UserError(f"{path}: its {unlabelled[0]} part has no labels, others have; leave out data.part=all")
+    parts = [as_dataset(one.images, None, source, ids=one.ids, notes=one.notes, size=wish.size) for one in found]
+    if len(shapes := {one.image_shape for one in parts}) > 1:
+        raise UserError(f"{path}: its parts have images of shapes {' and '.join(map(str, shapes))}; add data.size=28")
+    return as_dataset(
+        np.concatenate([one.images for one in parts]),
+        None if unlabelled else np.concatenate([one.labels for one in found]),
+        source,
+        names=found[0].names,
+        ids=[name for one in parts for name in one.ids or ()] or None,
+        notes=tuple(dict.fromkeys(note for one in parts for note in one.notes)),
+    )
+
+
+def _as_emnist(piece: Piece, found: Found, path: str) -> Found:
+    """Return EMNIST's images upright, with the letters' names if its mapping is there.
+
+    Its files hold images with rows and columns exchanged.
+    """
+    images = found.images
+    if images.ndim == 2:
+        side = math.isqrt(images.shape[1])
+        images = images.reshape(-1, side, side)
+    note = "EMNIST's files hold its images with rows and columns exchanged; they were turned"
+    found = replace(found, images=images.swapaxes(1, 2), notes=(*found.notes, note))
+    for member in list_members(existing_path(path)):
+        if name_and_part(member.name)[0] == f"{piece.name}-mapping" and member.kind == "text":
+            return replace(found, names=read_mapping(member.read().decode("ascii", errors="replace")))
+    return found
+
+
+def _some(pieces: list[Piece], path: str, members: Sequence[Member]) -> list[Piece]:
+    """Return the pieces.
+
+    Raises:
+        UserError: There are none; the message says what is there instead.
+    """
+    if pieces:
+        return pieces
+    if not members:
+        raise UserError(f"{path}: no file in it; {EXPECTED}")
+    for member in members:
+        if (kind := member.kind) in REFUSED:
+            raise UserError(refusal(kind, member.where))
+    if arrays := _list_arrays(members):
+        raise UserError(f"{path}: no array of images, (n, height, width) numbers: {describe(arrays)}")
+    names = ", ".join(member.name for member in members[:5]) + (" ..." if len(members) > 5 else "")
+    if len(members) == 1:
+        found = "a file of an unknown kind"
+        if members[0].kind == "text":
+            begin = members[0].head.decode("utf-8", errors="replace").lstrip().splitlines()[0][:60]
+            found = f"text that begins {begin!r}"
+        raise UserError(f"{path}: {found}; {EXPECTED}")
+    raise UserError(f"{path}: nothing in it is read as images: {names}; {EXPECTED}")

@@ -1,0 +1,142 @@
+"""Pictures in folders, or in a zip: a folder for each class, or none for pictures that are to be labelled."""
+
+import functools
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sweeper_digits.data.checks import SIDES
+from sweeper_digits.data.contents import Member
+from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
+from sweeper_digits.data.limits import check_size
+from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, words_of
+from sweeper_digits.errors import UserError
+
+# Formats that Pillow reads by itself: for others it starts a program.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000", "AVIF", "ICO")
+MOST_PIXELS = 50_000_000  # of one picture
+SAMPLE = 1000  # pictures whose size is looked at
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def find_folders(members: Sequence[Member]) -> list[Piece]:
+    """Return a piece for each part of each set of pictures.
+
+    The folder that a picture is in is its class. Above it can be the folder of a part, and above that a name.
+    Pictures in one folder, or in the folder of a part, have no labels.
+    """
+    pictures = [(PurePosixPath(member.name).parent.parts, member) for member in members if member.kind == "picture"]
+    sets: dict[str, dict[str, list[tuple[str, Member]]]] = {}
+    for folders, member in pictures:
+        *above, last = folders or ("",)
+        label = last if last and _part_of(last) is None else ""
+        above = above if label else list(folders)
+        part = next((one for folder in reversed(above) if (one := _part_of(folder))), "")
+        name = "/".join(folder for folder in above if _part_of(folder) is None)
+        sets.setdefault(name, {}).setdefault(part, []).append((label, member))
+    pieces = []
+    for name, parts in sets.items():
+        every = parts.get("train") or [one for some in parts.values() for one in some]
+        for which, found in parts.items():
+            labels = [label for label, _ in found]
+            files = (found[0][1].name,)
+            alone = len(set(labels)) < 2
+            read = partial(_read, [m for _, m in found], None if alone else labels, [m for _, m in every])
+            pieces.append(Piece(name, which, files, found[0][1].where, read))
+    return pieces
+
+
+def _part_of(folder: str) -> str | None:
+    words = [word for word in words_of(folder) if word not in ("set", "data", "images", "img")]
+    return PARTS.get(words[0]) if len(words) == 1 else None
+
+
+def _read(members: Sequence[Member], labels: list[str] | None, every: Sequence[Member], wish: Wish) -> Found:
+    found = read_pictures(members, every, wish)
+    ids = tuple(PurePosixPath(member.name).name for member in members)
+    return replace(found, labels=None if labels is None else np.array(labels), ids=ids)
+
+
+def read_pictures(members: Sequence[Member], every: Sequence[Member], wish: Wish) -> Found:
+    """Read pictures, and bring them to one size.
+
+    Args:
+        members: The pictures.
+        every: Pictures that decide the size, where the user does not: the training part's.
+        wish: What the user says of the size.
+
+    Raises:
+        UserError: One that is not readable, or a size that no model takes.
+    """
+    chosen = every[:: max(1, len(every) // SAMPLE)]
+    sizes = Counter(_open(member).size for member in chosen)
+    size = (wish.size, wish.size) if wish.size else sizes.most_common(1)[0][0]
+    if not all(SIDES[0] <= side <= SIDES[1] for side in size):
+        raise UserError(
+            f"{members[0].where}: pictures of {size[0]}x{size[1]} pixels; sides of {SIDES[0]} to {SIDES[1]} are "
+            "expected; add data.size=64"
+        )
+    check_size(len(members) * size[0] * size[1] * 3, f"{members[0].where}: {len(members):,} pictures")
+    images = np.empty((len(members), size[1], size[0], 3), np.uint8)
+    resized = 0
+    for place, member in enumerate(members):
+        images[place], changed = _pixels(member, size)
+        resized += changed
+    notes = []
+    if resized:
+        notes.append(f"{resized:,} of {len(members):,} pictures were brought to {size[0]}x{size[1]} pixels")
+    if (images[..., 0] == images[..., 1]).all() and (images[..., 0] == images[..., 2]).all():
+        images = images[..., :1]
+    return Found(images, None, notes=tuple(notes))
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """Return the formats of `FORMATS` that the installed Pillow knows."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _open(member: Member) -> Image.Image:
+    """Return a picture whose pixels are not unpacked yet."""
+    try:
+        picture = Image.open(io.BytesIO(member.read()), formats=_formats())
+    except UNREADABLE as error:
+        kind = kind_of(member.head)
+        plain = f"{member.where}: not a picture of a format that is read"
+        raise UserError(refusal(kind, member.where) if kind in REFUSED else plain) from error
+    if picture.width * picture.height > MOST_PIXELS:
+        raise UserError(f"{member.where}: {picture.width}x{picture.height} pixels when unpacked; that is too large")
+    return picture
+
+
+def _pixels(member: Member, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """Return uint8 (height, width, 3), upright and on white, and whether the size was changed."""
+    try:
+        with _open(member) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            flat = _flat(upright)
+            changed = flat.size != size
+            if changed:
+                flat = flat.resize(size, Image.Resampling.BOX if flat.width > size[0] else Image.Resampling.BICUBIC)
+            return np.asarray(flat.convert("RGB")), changed
+    except UNREADABLE as error:
+        raise UserError(f"{member.where}: not a readable picture ({error})") from error
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """Return a picture without transparency, of 8 bits a value."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, np.float64)
+        return Image.fromarray(np.clip(values / (257 if values.max() > 255 else 1), 0, 255).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
+        ground = Image.new("RGBA", picture.size, "white")
+        ground.alpha_composite(picture.convert("RGBA"))
+        return ground
+    return picture

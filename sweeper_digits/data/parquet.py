@@ -1,0 +1,100 @@
+"""Parquet: a column of pictures as Hugging Face writes it, or a column for each pixel."""
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sweeper_digits.data.columns import LABELS
+from sweeper_digits.data.contents import Member
+from sweeper_digits.data.folders import read_pictures
+from sweeper_digits.data.pieces import Found, Piece, Wish, name_and_part
+from sweeper_digits.errors import UserError, closest
+
+MISSING = "Parquet needs one more package: pip install 'sweeper_digits[parquet]', or pip install pyarrow"
+SHARD = re.compile(r"[-_]?\d{5}-of-\d{5}.*|\.parquet$")
+
+
+def find_parquet(members: Sequence[Member]) -> list[Piece]:
+    """Return a piece for each part; `train-00000-of-00002.parquet` and the like are one."""
+    parts: dict[tuple[str, str], list[Member]] = {}
+    for member in members:
+        if member.kind == "parquet":
+            parts.setdefault(name_and_part(SHARD.sub("", member.name)), []).append(member)
+    return [
+        Piece(name, part, tuple(member.name for member in found), found[0].where, partial(_read, found))
+        for (name, part), found in parts.items()
+    ]
+
+
+def _read(members: Sequence[Member], wish: Wish) -> Found:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(f"{members[0].where}: {MISSING}") from error
+    where = members[0].where
+    try:
+        table = pyarrow.concat_tables([parquet.read_table(io.BytesIO(member.read())) for member in members])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{where}: not a readable Parquet file ({' '.join(str(error).split())})") from error
+    image = next((name for name in table.column_names if _is_pictures(table.schema.field(name).type, pyarrow)), None)
+    label = _label(table.column_names, wish.label, where)
+    labels = None if label is None else np.array(table[label].to_pylist())
+    names = _names(table.schema.metadata or {}, label)
+    if image is None:
+        pixels = [name for name in table.column_names if name != label]
+        return Found(_numbers(table, pixels, where), labels, names=names)
+    values = table[image].to_pylist()
+    raws = [value["bytes"] if isinstance(value, dict) else value for value in values]
+    if missing := [place for place, raw in enumerate(raws) if raw is None]:
+        raise UserError(f"{where}: image {missing[0]} is only a path, not the bytes of a picture")
+    pictures = [
+        Member(f"{image}[{place}]", f"{where}/{image}[{place}]", partial(io.BytesIO, raw))
+        for place, raw in enumerate(raws)
+    ]
+    found = read_pictures(pictures, pictures, wish)
+    return Found(found.images, labels, names=names, notes=found.notes)
+
+
+def _is_pictures(kind: Any, pyarrow: Any) -> bool:
+    """Return whether a column has the bytes of pictures, or structures with a field `bytes`."""
+    types = pyarrow.types
+    if types.is_struct(kind):
+        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _label(columns: Sequence[str], wished: str | None, where: str) -> str | None:
+    if wished is not None:
+        if wished not in columns:
+            raise UserError(f"{where}: data.label={wished}: no such column{closest(wished, columns)}")
+        return wished
+    found = [name for name in columns if name.lower() in (*LABELS, "fine_label")]
+    if len(found) > 1:
+        raise UserError(f"{where}: the label can be column {' or '.join(found)}; choose: data.label={found[0]}")
+    return found[0] if found else None
+
+
+def _names(metadata: dict[bytes, bytes], label: str | None) -> list[str] | None:
+    """Return what Hugging Face's metadata call the labels 0, 1, 2, ..."""
+    try:
+        return json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _numbers(table: Any, columns: Sequence[str], where: str) -> np.ndarray:
+    """Return (n, p) of a column for each pixel, or the arrays of the one column of lists."""
+    try:
+        if len(columns) == 1:
+            return np.array(table[columns[0]].to_pylist())
+        return np.stack([table[name].to_numpy() for name in columns], axis=1)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{where}: columns {', '.join(table.column_names[:8])}; expected are image and label, or pixels"
+        ) from error
