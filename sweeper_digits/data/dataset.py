@@ -15,6 +15,7 @@ import pandas as pd
 from hydra.utils import instantiate
 
 from sweeper_digits.data.checks import as_labels, as_pixels
+from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import TARGETS
 
@@ -49,6 +50,11 @@ class Dataset:
         """Return height, width, channels."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
+
+    @functools.cached_property
+    def groups(self) -> np.ndarray:
+        """Return int64 (n,), equal numbers for equal images."""
+        return number_images(self.images)[0]
 
     def part(self, places: np.ndarray) -> "Dataset":
         """Return the images at these places, int (m,), with all classes."""

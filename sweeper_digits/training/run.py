@@ -72,7 +72,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
     dataset = load(config.data)
     if dataset.labels is None:
         raise UserError(f"{dataset.source}: training needs labels")
-    parts = list(splits(config.split, dataset.labels))
+    parts = list(splits(config.split, dataset.labels, dataset.groups))
     _show_plan(config, dataset, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")

@@ -24,7 +24,7 @@ def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Datase
     out = tool("predict", SWEEP, "--top", "2")
     assert "60 images (test)" in out and "0 of them occur in the training data" in out
     first, second = best_first(find_runs([SWEEP]), "val_loss")[:2]
-    _, test = split_test(saved_option(first, "split"), digits.labels)
+    _, test = split_test(saved_option(first, "split"), digits.labels, digits.groups)
     both = [keras.saving.load_model(r.run.model).predict(digits.images[test], verbose=0) for r in (first, second)]
     expected = accuracy(np.mean(both, axis=0), digits.labels[test])
     assert f"accuracy   {expected:.5f}" in out
@@ -55,7 +55,7 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Datase
 
 def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Dataset) -> None:
     (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
-    _, locked = split_test(saved_option(best, "split"), digits.labels)
+    _, locked = split_test(saved_option(best, "split"), digits.labels, digits.groups)
     chosen = np.append(locked[:5], np.flatnonzero(~np.isin(np.arange(300), locked))[::9])
     np.savez("some.npz", images=digits.images[chosen], labels=digits.labels[chosen])
     np.savez("others.npz", images=255 - digits.images[:20], labels=np.arange(20) % 10)

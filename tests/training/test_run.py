@@ -70,7 +70,7 @@ def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object],
     from sweeper_digits.options import Holdout
 
     run, _ = whole
-    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels)
+    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels, digits.groups)
     model = keras.saving.load_model(run.model, safe_mode=True)
     probabilities = model.predict(digits.images[parts.validation], verbose=0)
     loss = -np.log(probabilities[np.arange(45), digits.labels[parts.validation]]).mean()
@@ -111,7 +111,7 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subproces
 
 def test_each_step_can_be_called_alone(digits: Dataset, tmp_path: Path) -> None:
     config = configured("model=small", "model.filters=4", "epochs=2", "batch_size=32", "figures=false")
-    prepared = prepare(config, digits, next(splits(config.split, digits.labels)))
+    prepared = prepare(config, digits, next(splits(config.split, digits.labels, digits.groups)))
     folder = RunFolder(tmp_path)
     fitted = fit(prepared, folder)
     metrics = keep(prepared, fitted, folder)
