@@ -57,6 +57,9 @@ def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object], dig
     assert matrix.sum() == 45 and np.trace(matrix) / 45 == pytest.approx(metrics["val_accuracy"], abs=1e-6)
     assert metrics["state"] == "finished" and metrics["seed"] == 0
     assert {"python", "keras", "tensorflow", "numpy"} <= set(metrics["versions"])
+    pixels = metrics["pixels"]
+    assert (pixels["least"], pixels["most"], pixels["background"]) == (0, 255, "dark")
+    assert pixels["images_per_class"] == [30] * 10 and pixels["orientation"] == "upright" and pixels["notes"] == []
 
 
 def test_metrics_name_the_commit_of_the_code(whole: tuple[RunFolder, object]) -> None:
@@ -101,9 +104,10 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subproces
     run, done = whole
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["data", "split", "device", "model"]
+    assert [line.split()[0] for line in lines[:5]] == ["data", "pixels", "split", "device", "model"]
     assert sum(line.startswith("epoch ") for line in lines) == 12
-    assert "val_loss" in lines[5] and "images/s" in lines[5] and "left" in lines[5]
+    assert lines[1] == "pixels     0 to 255, dark background; 10 classes, 30 images each"
+    assert "val_loss" in lines[6] and "images/s" in lines[6] and "left" in lines[6]
     metrics = run.read_metrics()
     assert lines[-8].split() == ["val_loss", f"{metrics['val_loss']:.4f}", "±", f"{metrics['val_loss_se']:.4f}"]
     assert lines[-1].split() == ["folder", "run"]
