@@ -47,7 +47,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
 
     def build(hp: Any) -> keras.Model:
         options = vars(config.model) | {"dropout": hp.Float("dropout", 0.0, 0.4)}
-        model = build_cnn(**options)
+        model = build_cnn((28, 28, 1), 10, **options)
         choices = {"adamw": keras.optimizers.AdamW, "rmsprop": keras.optimizers.RMSprop}
         optimizer = choices[hp.Choice("optimizer", list(choices))]
         model.compile(

@@ -64,7 +64,8 @@ def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     """What `python train.py experiment=notebook` trains."""
     config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["experiment=notebook"])))
     everything = np.arange(len(images))
-    prepared = prepare(config, Dataset(images, labels, "random"), Parts(everything, everything[:0]))
+    dataset = Dataset(images, labels, "random", tuple(map(str, range(10))))
+    prepared = prepare(config, dataset, Parts(everything, everything[:0]))
     feed = prepared.feed
     return lambda: prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
 

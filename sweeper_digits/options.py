@@ -78,9 +78,9 @@ class Model:
     def __post_init__(self) -> None:
         """Check ranges."""
         check_range("model.filters", self.filters, 1, 1024)
-        check_range("model.first_kernel_size", self.first_kernel_size, 1, 28)
-        check_range("model.kernel_size", self.kernel_size, 1, 28)
-        check_range("model.stages", self.stages, 1, 4)
+        check_range("model.first_kernel_size", self.first_kernel_size, 1, 128)
+        check_range("model.kernel_size", self.kernel_size, 1, 128)
+        check_range("model.stages", self.stages, 1, 7)
         check_range("model.depth", self.depth, 1, 16)
         check_range("model.dense_units", self.dense_units, 0, 65536)
         check_range("model.dropout", self.dropout, 0, 1, open_high=True)

@@ -28,7 +28,7 @@ def digits() -> Dataset:
     """300 real digits, 30 of each class."""
     everything = load_mnist_5k()
     chosen = np.concatenate([np.flatnonzero(everything.labels == label)[:30] for label in range(10)])
-    return Dataset(everything.images[chosen], everything.labels[chosen], "300 digits")
+    return everything.part(chosen)
 
 
 @pytest.fixture(scope="session")

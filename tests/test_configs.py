@@ -82,7 +82,7 @@ def test_notebook_is_the_notebook() -> None:
 
 
 def test_best_small_is_small() -> None:
-    assert build_cnn(**vars(parse("experiment=best_small").model)).count_params() == 72_890
+    assert build_cnn((28, 28, 1), 10, **vars(parse("experiment=best_small").model)).count_params() == 72_890
 
 
 def test_experiment_gives_way_to_the_command_line() -> None:

@@ -79,7 +79,7 @@ def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray,
         source: What was read, for messages.
 
     Raises:
-        UserError: Another shape, an empty label, numbers that are not whole, one class, or more than 1,000.
+        UserError: Another shape, an empty label, numbers that are not whole, or more than 1,000.
     """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -89,8 +89,6 @@ def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray,
         raise UserError(f"{source}: {images:,} images but labels of shape {labels.shape}")
     labels = _as_integers_or_text(labels, source)
     values, places = np.unique(labels, return_inverse=True)
-    if len(values) < 2:
-        raise UserError(f"{source}: all {images:,} images have label {values[0]}; two classes are needed")
     if len(values) > MOST_CLASSES:
         raise UserError(f"{source}: {len(values):,} different labels; at most {MOST_CLASSES:,} classes are expected")
     names = [str(value) for value in values]
@@ -111,6 +109,8 @@ def _as_integers_or_text(labels: np.ndarray, source: str) -> np.ndarray:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "bui":
         labels = np.array([str(label).strip() for label in labels.tolist()])
-        if (labels == "").any():
-            raise UserError(f"{source}: no label at image {int(np.argmax(labels == ''))}")
+        bad = [place for place, label in enumerate(labels) if not (label and label.isprintable())]
+        if bad:
+            found = str(labels[bad[0]])
+            raise UserError(f"{source}: label {found!r} at image {bad[0]}; names or numbers are expected")
     return labels

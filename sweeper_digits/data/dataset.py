@@ -21,9 +21,6 @@ from sweeper_digits.options import TARGETS, Data
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
-CLASSES = 10
-SIDE = 28
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -55,6 +52,12 @@ class Dataset:
     def groups(self) -> np.ndarray:
         """Return int64 (n,), equal numbers for equal images."""
         return number_images(self.images)[0]
+
+    def describe(self) -> str:
+        """Return how many images there are, of which shape and how many classes."""
+        height, width, channels = self.image_shape
+        text = f"{len(self.images):,} images of {height}x{width}{' in colour' if channels == 3 else ''}"
+        return text + (f", {len(self.classes)} classes" if self.classes else "")
 
     def part(self, places: np.ndarray) -> "Dataset":
         """Return the images at these places, int (m,), with all classes."""

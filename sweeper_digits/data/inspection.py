@@ -56,7 +56,7 @@ class Inspection:
         counts = self.images_per_class
         least, most = min(counts), max(counts)
         each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        text = f"{self.least} to {self.most}, {self.background} background; {len(counts)} classes, {each} images each"
+        text = f"{self.least} to {self.most}, {self.background} background; {each} images of each class"
         if self.copies:
             text += f"; {self.copies:,} equal an earlier one and stay with it"
         return [f"pixels     {text}", *(f"note       {note}" for note in self.notes)]

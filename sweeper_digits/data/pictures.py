@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from sweeper_digits.data.dataset import SIDE
 from sweeper_digits.errors import UserError
 
-# MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).
-BOX = 20
+# MNIST's images have this side; its digits fill a box of 20x20, centred by mass (http://yann.lecun.com/exdb/mnist/).
+SIDE, BOX = 28, 20
 # What Pillow raises for bombs and damaged files; the last is for a PNG's checksums.
 UNREADABLE = (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError)
 

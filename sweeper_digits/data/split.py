@@ -3,7 +3,7 @@
 Equal images stay together: a model that trained on an image is not validated on its copy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ class Parts(NamedTuple):
     validation: np.ndarray  # empty with split=all
 
 
-def splits(split: Split, labels: np.ndarray, groups: np.ndarray) -> Iterator[Parts]:
+def splits(split: Split, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str] = ()) -> Iterator[Parts]:
     """Yield the parts of each training that the split asks for: one, or one per fold.
 
     The test part is drawn first, so that neither folds nor validation_size change it.
@@ -30,19 +30,20 @@ def splits(split: Split, labels: np.ndarray, groups: np.ndarray) -> Iterator[Par
         split: One of the options of the config group `split`.
         labels: int (n,), each a place in the classes.
         groups: int (n,), equal numbers for equal images; these are in one part.
+        classes: Their names, for messages.
 
     Raises:
         UserError: Too few different images of a class for a stratified split.
     """
-    rest, _ = split_test(split, labels, groups)
+    rest, _ = split_test(split, labels, groups, classes)
     if isinstance(split, All):
         yield Parts(rest, rest[:0])
     elif isinstance(split, Holdout):
         key = f"split.validation_size={split.validation_size:g}"
-        taken = _draw(labels[rest], groups[rest], split.validation_size, split.seed, key)
+        taken = _draw(labels[rest], groups[rest], split.validation_size, split.seed, key, classes)
         yield Parts(rest[~taken], rest[taken])
     elif isinstance(split, KFold):
-        _check_classes(labels[rest], groups[rest], split.folds, f"split.folds={split.folds}")
+        _check_classes(labels[rest], groups[rest], split.folds, f"split.folds={split.folds}", classes)
         folds = StratifiedKFold(split.folds, shuffle=True, random_state=split.seed)
         part = np.empty(len(rest), np.int64)
         for fold, (_, validation) in enumerate(folds.split(rest, labels[rest])):
@@ -53,18 +54,22 @@ def splits(split: Split, labels: np.ndarray, groups: np.ndarray) -> Iterator[Par
                 yield Parts(rest[part != fold], rest[part == fold])
 
 
-def split_test(split: Split, labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_test(
+    split: Split, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices that may be used for training and validation, and the locked test part; see `splits`."""
     everything = np.arange(len(labels))
     if split.test_size == 0:
         return everything, everything[:0]
-    taken = _draw(labels, groups, split.test_size, split.seed, f"split.test_size={split.test_size:g}")
+    taken = _draw(labels, groups, split.test_size, split.seed, f"split.test_size={split.test_size:g}", classes)
     return everything[~taken], everything[taken]
 
 
-def _draw(labels: np.ndarray, groups: np.ndarray, size: float, seed: int, key: str) -> np.ndarray:
+def _draw(
+    labels: np.ndarray, groups: np.ndarray, size: float, seed: int, key: str, classes: Sequence[str]
+) -> np.ndarray:
     """Return bool (n,), true for a stratified share of the images."""
-    _check_classes(labels, groups, 2, key)
+    _check_classes(labels, groups, 2, key, classes)
     everything = np.arange(len(labels))
     try:
         _, taken = train_test_split(everything, test_size=size, stratify=labels, random_state=seed)
@@ -102,11 +107,12 @@ def _unite(part: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) 
     return united
 
 
-def _check_classes(labels: np.ndarray, groups: np.ndarray, least: int, key: str) -> None:
+def _check_classes(labels: np.ndarray, groups: np.ndarray, least: int, key: str, classes: Sequence[str]) -> None:
     different = np.unique(labels * (groups.max() + 1) + groups) // (groups.max() + 1)
-    classes, counts = np.unique(different, return_counts=True)
+    places, counts = np.unique(different, return_counts=True)
     if counts.min() < least:
-        label, count = classes[counts.argmin()], counts.min()
+        place, count = places[counts.argmin()], counts.min()
+        name = classes[place] if classes else place
         raise UserError(
-            f"{key}: class {label} has {count} different example(s); a stratified split needs at least {least}"
+            f"{key}: class {name} has {count} different example(s); a stratified split needs at least {least}"
         )

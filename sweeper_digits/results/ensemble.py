@@ -48,6 +48,11 @@ def choose_members(paths: Sequence[str | Path], top: int) -> list[Record]:
             raise UserError(
                 f"{record.run.folder}: trained on {ours}, but {chosen[0].run.folder} on {theirs}; choose one"
             )
+        if record.classes != chosen[0].classes:
+            raise UserError(
+                f"{record.run.folder}: knows {len(record.classes)} classes, but {chosen[0].run.folder} "
+                f"{len(chosen[0].classes)} others; choose one"
+            )
     return chosen
 
 

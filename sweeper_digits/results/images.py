@@ -90,7 +90,7 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
         used = np.stack([~np.isin(places, one.train) for one in parts])
         if len(places) == 0:
             raise UserError("--part validation: this run has none (split=all); use --data or --part all")
-    return look(Dataset(own.images[places], own.labels[places], own.source), part, chosen, members, used)
+    return look(own.part(places), part, chosen, members, used)
 
 
 def look(

@@ -1,9 +1,10 @@
 """The plots of report.html: Optuna's, in the colours of the page, and the best run's confusion matrix."""
 
+import html
 import json
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
 
 
 def draw_plots(
-    study: optuna.Study, found: list[Record], objectives: list[str], saved: Predictions | None
+    study: optuna.Study, found: list[Record], objectives: list[str], saved: Predictions | None, classes: Sequence[str]
 ) -> list[Plot]:
     """Return the plots that these runs allow; one that fails costs a warning.
 
@@ -89,6 +90,7 @@ def draw_plots(
         found: The runs, in the study's order.
         objectives: What they optimized.
         saved: Validation predictions of the best run, if there are any.
+        classes: The names of the classes.
     """
     complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
     varied = any(trial.params for trial in complete) and len({tuple(trial.values) for trial in complete}) > 1
@@ -106,7 +108,7 @@ def draw_plots(
     if varied:
         drawers += [lambda: _parallel_coordinates(study, target), lambda: _slices(study, target)]
     if saved:
-        drawers.append(lambda: _confusion(saved))
+        drawers.append(lambda: _confusion(saved, classes))
     plots = []
     for draw in drawers:
         with warnings.catch_warnings():
@@ -175,11 +177,11 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
     return Plot("Learning curves", "val_loss by epoch; pruned runs dimmed", figure)
 
 
-def _confusion(saved: Predictions) -> Plot:
+def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:
     counts = confusion_matrix(saved.log_probabilities, saved.labels)
     shown = counts.astype(float)
     np.fill_diagonal(shown, 0)  # the colour shows mistakes
-    axis = [str(label) for label in range(len(counts))]
+    axis = [html.escape(name) for name in classes]  # plotly renders some tags
     figure = go.Figure(
         go.Heatmap(z=shown, x=axis, y=axis, text=counts, texttemplate="%{text}", colorscale="Oranges", showscale=False)
     )

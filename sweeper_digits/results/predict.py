@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from sweeper_digits import command_line
-from sweeper_digits.data.dataset import CLASSES, load
+from sweeper_digits.data.dataset import load
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Kaggle
@@ -19,7 +19,6 @@ from sweeper_digits.results.scores import format_scores, note_looks
 from sweeper_digits.results.statistics import format_value
 from sweeper_digits.results.submission import read_sample_ids, write_predictions
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import saved_option
 from sweeper_digits.schema import parse
 from sweeper_digits.training.augmentation import RandomWarp
@@ -40,16 +39,17 @@ def main(arguments: argparse.Namespace) -> None:
     for record, weight in zip(chosen, weights, strict=True):
         loss = format_value(record, "val_loss")
         print(f"model      {record.run.folder}  weight {weight:.3f}{loss and f'  val_loss {loss}'}")
-    members = models_of(chosen, weights)
+    members, classes = models_of(chosen, weights), chosen[0].classes
     if pictures:
         probabilities = average_probabilities(members, read_pictures(pictures), arguments.tta)
         for path, row in zip(pictures, probabilities, strict=True):
-            print(f"{path}  {row.argmax()}  {row.max():.1%}")
+            print(f"{path}  {classes[row.argmax()]}  {row.max():.1%}")
         return
     sample = None
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
-        looked, sample = look(load(option), "all", chosen, members), read_sample_ids(option)
+        dataset = load(option).with_classes(classes)
+        looked, sample = look(dataset, "all", chosen, members), read_sample_ids(option)
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
@@ -63,9 +63,9 @@ def main(arguments: argparse.Namespace) -> None:
     note_looks(chosen, looked, probabilities)  # first: no look without its note
     if dataset.labels is not None:
         caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
-        print(format_scores(probabilities, dataset.labels, caveat))
+        print(format_scores(probabilities, dataset.labels, classes, caveat))
     if out := arguments.out or (Path("submission.csv") if dataset.labels is None else None):
-        write_predictions(out, probabilities, sample)
+        write_predictions(out, probabilities, sample, classes)
         print(f"written    {out}")
 
 
@@ -109,11 +109,11 @@ def compose_data(overrides: list[str]) -> Any:
 def average_probabilities(
     members: list[Member], images: np.ndarray, tta: int, used: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return averaged probabilities, float64 (n, 10), with one model in memory at a time.
+    """Return averaged probabilities, float64 (n, classes), with one model in memory at a time.
 
     Args:
         members: The models and their weights.
-        images: uint8 (n, 28, 28, 1).
+        images: uint8 (n, height, width, channels).
         tta: How many randomly changed copies of each image are predicted too; the changes are
             those that the run was trained with.
         used: bool (models, n), which model predicts which image, each at least one; None: each predicts all.
@@ -122,14 +122,14 @@ def average_probabilities(
         UserError: A model file that cannot be read; tta with a run without augmentation.
     """
     used = np.ones((len(members), len(images)), bool) if used is None else used
-    total = np.zeros((len(images), CLASSES))
+    total = np.zeros((len(images), len(members[0].record.classes)))
     device = choose_device("auto")
     for member, rows in zip(members, used, strict=True):
         augmentation = _augmentation(member, tta)
         if rows.any():
             forget_models()
             with keras.device(device):
-                total[rows] += member.weight * _predict(_load_model(member.run), images[rows], augmentation, tta)
+                total[rows] += member.weight * _predict(_load_model(member, images), images[rows], augmentation, tta)
     return total / (np.array([member.weight for member in members]) @ used)[:, np.newaxis]
 
 
@@ -142,11 +142,20 @@ def _augmentation(member: Member, tta: int) -> RandomWarp | None:
     return augmentation
 
 
-def _load_model(run: RunFolder) -> keras.Model:
+def _load_model(member: Member, images: np.ndarray) -> keras.Model:
+    """Return the member's model, which takes these images and gives a probability for each of its run's classes."""
+    file = member.run.model
     try:
-        return keras.saving.load_model(run.model, compile=False)
+        model = keras.saving.load_model(file, compile=False)
+        taken, given = tuple(model.input_shape[1:]), model.output_shape[-1]
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
-        raise UserError(f"{run.model}: no readable model ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
+    if taken != images.shape[1:]:
+        found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], taken))
+        raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}")
+    if given != len(member.record.classes):
+        raise UserError(f"{file}: tells {given} classes apart, but its metrics.json names {len(member.record.classes)}")
+    return model
 
 
 def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomWarp | None, copies: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 import os
 import urllib.parse
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from optuna.distributions import BaseDistribution
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits.data.dataset import SIDE
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors
 from sweeper_digits.results.plots import as_study, draw_plots
@@ -26,6 +26,9 @@ from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
 from sweeper_digits.screen import printable
 from sweeper_digits.sweep.trials import trials_of
+
+# The larger side of a picture, in pixels: the nearest whole multiple of the image.
+PICTURE = 56
 
 
 def write_report(
@@ -63,8 +66,8 @@ def write_report(
         verdicts=verdicts,
         repeated=groups[:10] if any(len(group.samples) > 1 for group in groups) else [],
         looks=len({when for record in found for when in record.looks}),
-        plots=draw_plots(study, found, objectives, saved),
-        mistakes=_mistakes(saved) if saved else [],
+        plots=draw_plots(study, found, objectives, saved, best.classes),
+        mistakes=_mistakes(saved, best.classes) if saved else [],
         slices=len({name for trial in trials_of(study) for name in trial.params}),
         links=links,
         columns=list(shown.columns),
@@ -90,14 +93,17 @@ def _validation(best: Record) -> Predictions | None:
         return None
 
 
-def _mistakes(saved: Predictions) -> list[tuple[str, str]]:
+def _mistakes(saved: Predictions, classes: Sequence[str]) -> list[tuple[str, str]]:
     """Return an inline picture and a caption for each of the best run's worst mistakes."""
     shown = []
     for place, picture in zip(saved.worst, saved.pictures, strict=True):
         stream = io.BytesIO()
-        Image.fromarray(255 - picture).resize((2 * SIDE, 2 * SIDE), Image.Resampling.NEAREST).save(stream, "PNG")
+        height, width, channels = picture.shape
+        image = Image.fromarray(255 - picture[..., 0] if channels == 1 else picture)  # grey: dark ink on white
+        larger = max(1, round(PICTURE / max(height, width)))
+        image.resize((larger * width, larger * height), Image.Resampling.NEAREST).save(stream, "PNG")
         logs = saved.log_probabilities[place].astype(float)
-        caption = f"{saved.labels[place]} as {logs.argmax()}, {math.exp(logs.max()):.0%} sure"
+        caption = f"{classes[saved.labels[place]]} as {classes[logs.argmax()]}, {math.exp(logs.max()):.0%} sure"
         shown.append((base64.b64encode(stream.getvalue()).decode(), caption))
     return shown
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from sweeper_digits.options import Kaggle
 from sweeper_digits.runs.folder import replacing
 
 
-def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray | None) -> None:
+def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray | None, classes: Sequence[str]) -> None:
     """Write Kaggle's `ImageId,Label` (.csv) or the probabilities (.npz).
 
     Args:
         path: Of the file; replaced as a whole.
-        probabilities: float (n, 10).
+        probabilities: float (n, classes).
         sample: The ImageIds that Kaggle expects, or None: 1 to n.
+        classes: Their names.
 
     Raises:
         UserError: Another suffix, or other rows than the sample has.
@@ -27,7 +29,8 @@ def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray 
     labels = probabilities.argmax(axis=1)
     if path.suffix == ".npz":
         with replacing(path) as temporary:
-            np.savez_compressed(temporary, probabilities=probabilities.astype(np.float32), labels=labels)
+            arrays = {"probabilities": probabilities.astype(np.float32), "labels": labels, "classes": np.array(classes)}
+            np.savez_compressed(temporary, **arrays)
         return
     if path.suffix != ".csv":
         raise UserError(f"--out {path}: the suffix must be .csv (labels) or .npz (probabilities)")
@@ -37,7 +40,7 @@ def write_predictions(path: Path, probabilities: np.ndarray, sample: np.ndarray 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["ImageId", "Label"])
-    writer.writerows(zip(ids.tolist(), labels.tolist(), strict=True))
+    writer.writerows(zip(ids.tolist(), (classes[label] for label in labels), strict=True))
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

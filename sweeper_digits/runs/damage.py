@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sweeper_digits.data.dataset import CLASSES
+from sweeper_digits.data.checks import MOST_CLASSES
 from sweeper_digits.data.limits import check_archive
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
@@ -27,6 +27,9 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     """Raise a UserError unless every metric that is compared is a number, and a finite one if the run has finished."""
     if (state := metrics.get("state")) not in STATES:
         raise UserError(f"metrics.json: state={state!r}; expected one of {', '.join(STATES)}")
+    classes = metrics.get("classes", [])
+    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise UserError("metrics.json: classes is no list of names")
     for part in (metrics, *metrics.get("folds", [])):
         for name in (*MEASURED, *(f"{name}_se" for name in OBJECTIVES)):
             value = part.get(name)
@@ -65,8 +68,8 @@ def check_files(run: RunFolder) -> None:
             raise UserError(f"{file}: no readable validation predictions ({error})") from error
         if found != {field.name for field in dataclasses.fields(Predictions)}:
             raise UserError(f"{file}: arrays {', '.join(sorted(found))}; not the predictions of a run")
-        if not np.isin(labels, np.arange(CLASSES)).all():
-            raise UserError(f"{file}: a label that is not from 0 to {CLASSES - 1}")
+        if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < MOST_CLASSES)).all():
+            raise UserError(f"{file}: a label that is not from 0 to {MOST_CLASSES - 1}")
 
 
 def load_yaml(path: Path) -> Any:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.dataset import CLASSES, SIDE
-
 # A probability below exp(LEAST) counts as exp(LEAST): one certain mistake must not be infinitely bad.
 LEAST = -30.0
 WORST = 24
@@ -22,10 +20,10 @@ class Predictions:
 
     Attributes:
         images: int (n,), indices into the data.
-        labels: int (n,), 0-9.
-        log_probabilities: float (n, 10), natural logarithms, at least `LEAST`.
+        labels: int (n,), places in the list of classes.
+        log_probabilities: float (n, classes), natural logarithms, at least `LEAST`.
         worst: int (m,), indices of the worst mistakes in the arrays above, worst first; m <= 24.
-        pictures: uint8 (m, 28, 28), those images.
+        pictures: uint8 (m, height, width, channels), those images.
     """
 
     images: np.ndarray
@@ -38,13 +36,20 @@ class Predictions:
     def of(
         cls, indices: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray
     ) -> "Predictions":
-        """Keep probabilities, float (n, 10), of images, uint8 (n, 28, 28, 1), with these indices in the data."""
+        """Keep what a model says of images.
+
+        Args:
+            indices: int (n,), places of the images in the data.
+            labels: int (n,).
+            probabilities: float (n, classes).
+            images: uint8 (n, height, width, channels).
+        """
         worst = worst_mistakes(labels, probabilities)
-        return cls(indices, labels, logarithms(probabilities), worst, images[worst, ..., 0])
+        return cls(indices, labels, logarithms(probabilities), worst, images[worst])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays in the file's types: float16 logarithms are exact to 1/2,000 of their value."""
-        types = {"images": np.int32, "labels": np.uint8, "log_probabilities": np.float16, "worst": np.int32}
+        types = {"images": np.int32, "labels": np.uint16, "log_probabilities": np.float16, "worst": np.int32}
         return {name: np.asarray(array, types.get(name)) for name, array in vars(self).items()}
 
     @classmethod
@@ -56,7 +61,7 @@ class Predictions:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Return float64 (n, 10)."""
+        """Return float64 (n, classes)."""
         return np.exp(self.log_probabilities.astype(np.float64))
 
     @property
@@ -96,14 +101,20 @@ def pooled_standard_error(means: Sequence[float], errors: Sequence[float], count
 
 
 def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays read from a file; raise a ValueError unless `Predictions.arrays` may have written them."""
+    """Return arrays read from a file; raise a ValueError unless `Predictions.arrays` may have written them.
+
+    Older versions wrote pictures without channels, (m, height, width).
+    """
+    if (pictures := arrays.get("pictures", np.empty(0))).ndim == 3:
+        arrays["pictures"] = pictures[..., np.newaxis]
+    classes, *picture = (*arrays.get("log_probabilities", np.empty((0, 0))).shape[1:], *arrays["pictures"].shape[1:])
     number, mistakes = (len(arrays.get(name, ())) for name in ("labels", "worst"))
-    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, CLASSES), "worst": (mistakes,)}
-    shapes["pictures"] = (mistakes, SIDE, SIDE)
+    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, classes), "worst": (mistakes,)}
+    shapes["pictures"] = (mistakes, *picture)
     if (found := {name: array.shape for name, array in arrays.items()}) != shapes:
         raise ValueError(f"arrays of shapes {found}; expected {shapes}")
-    if not np.isin(arrays["labels"], np.arange(CLASSES)).all():
-        raise ValueError(f"a label that is not from 0 to {CLASSES - 1}")
+    if not np.isin(arrays["labels"], np.arange(classes)).all():
+        raise ValueError(f"a label that is not from 0 to {classes - 1}")
     if not np.isin(arrays["worst"], np.arange(number)).all():
         raise ValueError("a mistake that is not one of the images")
     if not np.isfinite(arrays["log_probabilities"]).all():
@@ -112,7 +123,7 @@ def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def logarithms(probabilities: np.ndarray) -> np.ndarray:
-    """Return natural logarithms, float (n, 10), none below `LEAST`."""
+    """Return natural logarithms, float (n, classes), none below `LEAST`."""
     with np.errstate(divide="ignore"):
         return np.maximum(np.log(probabilities), LEAST)
 
@@ -122,7 +133,8 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     from sklearn import metrics
 
     raised = np.maximum(probabilities.astype(np.float64), np.exp(LEAST))
-    return float(metrics.log_loss(labels, raised / raised.sum(axis=1, keepdims=True), labels=np.arange(CLASSES)))
+    shares = raised / raised.sum(axis=1, keepdims=True)
+    return float(metrics.log_loss(labels, shares, labels=np.arange(shares.shape[1])))
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -131,17 +143,17 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return counts, int (10, 10): rows are true labels, columns predicted ones."""
+    """Return counts, int (classes, classes): rows are true labels, columns predicted ones."""
     from sklearn import metrics
 
-    return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=np.arange(CLASSES))
+    return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=np.arange(probabilities.shape[1]))
 
 
-def by_class(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return `class_accuracy` (label -> share of its images that are right) and `confusion_matrix`, for JSON."""
+def by_class(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Return `class_accuracy` (name -> share of its images that are right) and `confusion_matrix`, for JSON."""
     matrix = confusion_matrix(probabilities, labels)
     counts = matrix.sum(axis=1)
-    right = {str(c): round(matrix[c, c] / counts[c], 6) for c in range(CLASSES) if counts[c]}
+    right = {name: round(matrix[c, c] / counts[c], 6) for c, name in enumerate(classes) if counts[c]}
     return {"class_accuracy": right, "confusion_matrix": matrix.tolist()}
 
 

@@ -67,6 +67,11 @@ class Record:
         given = self.metrics.get("objectives") or self.settings.get("objective") or DEFAULT_OBJECTIVE
         return [given] if isinstance(given, str) else list(given)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes that its model knows, in order; older versions knew digits only."""
+        return tuple(map(printable, self.metrics.get("classes") or map(str, range(10))))
+
     def value(self, name: str) -> float | None:
         """Return a metric by the name that `objective=` has for it; None if it is missing or not finite."""
         return _number(self.metrics, name)

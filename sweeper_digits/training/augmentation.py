@@ -15,7 +15,7 @@ class RandomWarp(keras.layers.Layer):
     One fused transform is faster than a layer for each change (benchmarks/README.md) and blurs once instead of five
     times. Pixels that come from outside the image are 0, the background. Outside training nothing changes.
 
-    Input: uint8 or float (n, height, width, 1). Output: float32 of the same shape and value range.
+    Input: uint8 or float (n, height, width, channels). Output: float32 of the same shape and value range.
 
     Args:
         rotation_degrees: Angle drawn from [-x, x], counterclockwise.
@@ -140,11 +140,13 @@ def _smoothing(side: int) -> np.ndarray:
 
 
 def _sample(images, x, y):  # type: ignore[no-untyped-def]
-    """Read float32 images (n, height, width, 1) at the places x and y, (n, height, width), bilinearly, 0 outside.
+    """Read images bilinearly at the places x and y, both (n, height, width); outside is 0.
+
+    The images are float32 (n, height, width, channels).
 
     `keras.ops.image.map_coordinates` gives the same values within rounding in 2 to 3 times the time.
     """
-    height, width = images.shape[1], images.shape[2]
+    height, width, channels = images.shape[1:]
     x, y = ops.clip(x, -1.0, width), ops.clip(y, -1.0, height)
     left, top = ops.floor(x), ops.floor(y)
     padded = ops.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0)))
@@ -152,7 +154,12 @@ def _sample(images, x, y):  # type: ignore[no-untyped-def]
     corners = ops.concatenate([padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]], axis=-1)
     first = ops.arange(ops.shape(images)[0]) * ((height + 2) * (width + 2))
     places = ops.cast((top + 1) * (width + 2) + left + 1, "int32") + ops.reshape(ops.cast(first, "int32"), (-1, 1, 1))
-    found = ops.take(ops.reshape(corners, (-1, 4)), places, axis=0)
+    found = ops.take(ops.reshape(corners, (-1, 4 * channels)), places, axis=0)
     right, below = x - left, y - top
     weights = [(1 - right) * (1 - below), right * (1 - below), (1 - right) * below, right * below]
-    return ops.sum(found * ops.stack(weights, axis=-1), axis=-1, keepdims=True)
+    if channels == 1:  # a third faster than what follows
+        return ops.sum(found * ops.stack(weights, axis=-1), axis=-1, keepdims=True)
+    return sum(
+        found[..., place * channels : (place + 1) * channels] * ops.expand_dims(weight, -1)
+        for place, weight in enumerate(weights)
+    )

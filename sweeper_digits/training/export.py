@@ -45,16 +45,17 @@ def export(config: Config, run: RunFolder, images: np.ndarray) -> None:
     Args:
         config: The run's config.
         run: A run with a trained model.
-        images: uint8 (n, 28, 28, 1), whose predictions are compared.
+        images: uint8 (n, height, width, channels), whose predictions are compared.
 
     Raises:
         UserError: The converter failed, or predictions differ from the model's by more than `TOLERANCE`.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
-    exact = build_cnn(**vars(config.model))
+    trained = keras.saving.load_model(run.model)
+    exact = build_cnn(trained.input_shape[1:], trained.output_shape[-1], **vars(config.model))
     keras.config.set_dtype_policy(policy)
-    exact.set_weights(keras.saving.load_model(run.model).get_weights())
+    exact.set_weights(trained.get_weights())
     expected = exact.predict(images, verbose=0)
     run.exports.mkdir(parents=True, exist_ok=True)
     for name in config.export:

@@ -19,10 +19,10 @@ class PixelsByIndex(keras.layers.Layer):
     Only indices travel per step, and on a GPU the data set crosses the bus once. The pixels are kept as bfloat16, in
     which 0 to 255 are exact: TensorFlow gathers no uint8 on a GPU, and would carry all images back at every step.
 
-    Input: int32 (n,). Output: bfloat16 (n, 28, 28, 1), 0-255.
+    Input: int32 (n,). Output: bfloat16 (n, height, width, channels), 0-255.
 
     Args:
-        images: uint8 (m, 28, 28, 1).
+        images: uint8 (m, height, width, channels).
     """
 
     def __init__(self, images: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Pictures of one run: arrays in, PNG files out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -7,11 +8,16 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import worst_mistakes
 
+LONGEST_NAME = 14  # characters of a class
+MOST_WRITTEN = 40  # classes whose counts are written into the matrix
+MOST_TICKS = 60
 BLUE, ORANGE, GREY = "#2a6fbb", "#d9722e", "#8a8f98"
 STYLE = {
     "font.size": 10,
@@ -50,16 +56,18 @@ def draw_learning_curves(history: list[dict[str, float]], best: int, path: Path)
         _save(figure, path)
 
 
-def draw_confusion_matrix(matrix: np.ndarray, path: Path) -> None:
-    """Draw a confusion matrix, int (10, 10), rows = truth; colour shows the mistakes only."""
+def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix, int (classes, classes), rows = truth; colour shows the mistakes only."""
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, np.nan)
     with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
-        figure, axis = plt.subplots(figsize=(5.6, 5.2), layout="constrained")
+        side = float(np.clip(0.42 * len(matrix), 3.6, 16))
+        figure, axis = plt.subplots(figsize=(side + 1.4, side + 1), layout="constrained")
         most = max(3.0, float(np.nanmax(mistakes)))
         axis.imshow(mistakes, cmap="Oranges", vmin=0, vmax=most)
-        for truth in range(len(matrix)):
-            for predicted in range(len(matrix)):
+        written = len(matrix) if len(matrix) <= MOST_WRITTEN else 0
+        for truth in range(written):
+            for predicted in range(written):
                 count, right = matrix[truth, predicted], truth == predicted
                 if count or right:
                     dark = not right and count > 0.6 * most
@@ -67,33 +75,35 @@ def draw_confusion_matrix(matrix: np.ndarray, path: Path) -> None:
                     axis.text(predicted, truth, str(count), ha="center", va="center", color=colour)
         total = matrix.sum()
         axis.set(
-            xticks=range(10),
-            yticks=range(10),
             xlabel="predicted",
             ylabel="true",
             title=f"{total - np.trace(matrix):,} mistakes in {total:,} images",
         )
         axis.tick_params(length=0)
+        _name_ticks(axis.xaxis, classes)
+        _name_ticks(axis.yaxis, classes)
         _save(figure, path)
 
 
-def draw_labels(train: np.ndarray, validation: np.ndarray, path: Path) -> None:
-    """Draw how many images of each label train and validate; both int (n,)."""
+def draw_labels(train: np.ndarray, validation: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Draw how many images of each class train and validate; both labels, int (n,)."""
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
-        counts = np.bincount(train, minlength=10)
-        axis.bar(range(10), counts, color=BLUE, label=f"training ({len(train):,})")
+        figure, axis = plt.subplots(figsize=(float(np.clip(0.3 * len(classes) + 3, 5, 16)), 3.4), layout="constrained")
+        places = range(len(classes))
+        counts = np.bincount(train, minlength=len(classes))
+        axis.bar(places, counts, color=BLUE, label=f"training ({len(train):,})")
         if len(validation):
-            held = np.bincount(validation, minlength=10)
-            axis.bar(range(10), held, bottom=counts, color=ORANGE, label=f"validation ({len(validation):,})")
-        axis.set(xticks=range(10), xlabel="label", ylabel="images", title="Labels")
+            held = np.bincount(validation, minlength=len(classes))
+            axis.bar(places, held, bottom=counts, color=ORANGE, label=f"validation ({len(validation):,})")
+        axis.set(xlabel="label", ylabel="images", title="Labels")
+        _name_ticks(axis.xaxis, classes)
         axis.grid(axis="x", visible=False)
         figure.legend(frameon=False, ncols=2, loc="outside upper right")
         _save(figure, path)
 
 
 def draw_augmentation(before: np.ndarray, after: np.ndarray, path: Path) -> None:
-    """Draw images (top of each pair of rows) above what augmentation made of them; both (n, 28, 28, 1)."""
+    """Draw images above what augmentation made of them; both (n, height, width, channels)."""
     columns = min(10, len(before))
     rows = len(before) // columns
     with plt.rc_context(STYLE):
@@ -102,19 +112,23 @@ def draw_augmentation(before: np.ndarray, after: np.ndarray, path: Path) -> None
             row, column = divmod(index, columns)
             for offset, images in enumerate((before, after)):
                 axis = axes[2 * row + offset, column]
-                axis.imshow(images[index, ..., 0], cmap="gray_r" if offset == 0 else "Blues", vmin=0, vmax=255)
+                _show_image(axis, images[index], "gray_r" if offset == 0 else "Blues")
                 axis.set_axis_off()
-        figure.suptitle("Training images (black) and what augmentation makes of them (blue)", fontsize=10)
+        title = "Training images (upper rows) and what augmentation makes of them (lower rows)"
+        figure.suptitle(title, fontsize=10)
         _save(figure, path)
 
 
-def draw_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, path: Path) -> None:
+def draw_mistakes(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], path: Path
+) -> None:
     """Draw the wrongly labelled images whose true label got the least probability, worst first.
 
     Args:
-        images: uint8 (n, 28, 28, 1).
+        images: uint8 (n, height, width, channels).
         labels: int (n,).
-        probabilities: float (n, 10).
+        probabilities: float (n, classes).
+        classes: Their names.
         path: Of the PNG file.
     """
     predicted = probabilities.argmax(axis=1)
@@ -128,15 +142,34 @@ def draw_mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndar
         for axis in axes.flat:
             axis.set_axis_off()
         for axis, index in zip(axes.flat, worst, strict=False):
-            axis.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=255)
-            axis.set_title(
-                f"{labels[index]} as {predicted[index]}\n{probabilities[index].max():.0%} sure",
-                fontsize=8,
-                loc="center",
-            )
+            _show_image(axis, images[index], "gray_r")
+            names = f"{_short(classes[labels[index]])} as {_short(classes[predicted[index]])}"
+            text = f"{names}\n{probabilities[index].max():.0%} sure"
+            axis.set_title(text, fontsize=8, loc="center", parse_math=False)
         title = f"The worst {len(worst)} of {len(wrong)} mistakes: true label as predicted label"
         figure.suptitle(title if len(wrong) else "No mistakes", fontsize=10)
         _save(figure, path)
+
+
+def _show_image(axis: Axes, image: np.ndarray, colours: str) -> None:
+    """Show an image, (height, width, channels), 0-255: grey in a colour map, others in their own colours."""
+    if image.shape[-1] == 1:
+        axis.imshow(image[..., 0], cmap=colours, vmin=0, vmax=255)
+    else:
+        axis.imshow(np.clip(image, 0, 255).astype(np.uint8))
+
+
+def _name_ticks(axis: XAxis | YAxis, classes: Sequence[str]) -> None:
+    """Name the ticks of an axis of classes; of very many classes only every so many."""
+    places = range(0, len(classes), -(-len(classes) // MOST_TICKS))
+    names = [_short(classes[place]) for place in places]
+    turned = isinstance(axis, XAxis) and max(map(len, names)) > 2
+    axis.set_ticks(list(places), names, rotation=90 if turned else 0, parse_math=False)
+
+
+def _short(name: str) -> str:
+    """Return a name that is not longer than a label of a picture may be."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def _save(figure: Figure, path: Path) -> None:

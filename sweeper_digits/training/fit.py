@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from sweeper_digits.data.dataset import CLASSES
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import BY_EPOCH, Config
@@ -29,7 +28,7 @@ class Fitted:
         history: A row per epoch, the same as in history.csv, with the rows that a resumed run took over.
         best_epoch: Counted from 0.
         pruned: Whether the sweep's pruner stopped the training.
-        probabilities: float32 (n, 10), of the validation images, by the best epoch's weights; n = 0 without a
+        probabilities: float32 (n, classes), of the validation images, by the best epoch's weights; n = 0 without a
             validation part, and for a pruned training.
         earlier_seconds: Time of the parts of the training that a resumed run took over.
     """
@@ -84,7 +83,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
             callbacks=callbacks,
             verbose=0,
         )
-    probabilities = np.zeros((0, CLASSES), np.float32)
+    probabilities = np.zeros((0, len(prepared.dataset.classes)), np.float32)
     pruned = trial is not None and trial.pruned
     if not pruned:
         best.restore()

@@ -49,7 +49,7 @@ def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any
     if len(parts.validation):
         labels, images = prepared.feed.labels[parts.validation], dataset.images[parts.validation]
         predictions = Predictions.of(parts.validation, labels, fitted.probabilities, images)
-        metrics |= predictions.standard_errors() | by_class(fitted.probabilities, labels)
+        metrics |= predictions.standard_errors() | by_class(fitted.probabilities, labels, dataset.classes)
         folder.write_validation(predictions)
     if "milliseconds_per_image" in prepared.config.objective:
         metrics["milliseconds_per_image"] = _prediction_time(model, dataset.images)
@@ -98,12 +98,14 @@ def _pictures(config: Config, dataset: Dataset, parts: Parts, folder: RunFolder)
     augmented = RandomWarp(**vars(config.augmentation), seed=config.seed)(samples, training=True)
     pictures: dict[str, Callable[[Path], None]] = {
         "learning_curves": partial(figures.draw_learning_curves, folder.read_history(), metrics["best_epoch"] - 1),
-        "labels": partial(figures.draw_labels, dataset.labels[parts.train], dataset.labels[parts.validation]),
+        "labels": partial(
+            figures.draw_labels, dataset.labels[parts.train], dataset.labels[parts.validation], dataset.classes
+        ),
         "augmentation": partial(figures.draw_augmentation, samples, keras.ops.convert_to_numpy(augmented)),
     }
     if len(parts.validation):
         found = folder.read_validation()
         matrix, shown = np.array(metrics["confusion_matrix"]), dataset.images[found.images]
-        pictures["confusion_matrix"] = partial(figures.draw_confusion_matrix, matrix)
-        pictures["mistakes"] = partial(figures.draw_mistakes, shown, found.labels, found.probabilities)
+        pictures["confusion_matrix"] = partial(figures.draw_confusion_matrix, matrix, dataset.classes)
+        pictures["mistakes"] = partial(figures.draw_mistakes, shown, found.labels, found.probabilities, dataset.classes)
     return pictures

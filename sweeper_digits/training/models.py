@@ -1,7 +1,11 @@
 """The network: one builder, whose options make all variants in conf/model; and the form of it that is trained."""
 
+import math
+
 import keras
 from keras import layers, ops
+
+from sweeper_digits.errors import UserError
 
 # Whatever the user's ~/.keras/keras.json says: images here are (n, height, width, channels).
 keras.config.set_image_data_format("channels_last")
@@ -13,6 +17,9 @@ MONOTONE = ("relu", "leaky_relu", "elu")
 
 
 def build_cnn(
+    image_shape: tuple[int, int, int],
+    classes: int,
+    *,
     filters: int,
     first_kernel_size: int,
     kernel_size: int,
@@ -25,17 +32,18 @@ def build_cnn(
     dense_dropout: float,
     activation: str,
 ) -> keras.Model:
-    """Build a convolutional network for digits.
+    """Build a convolutional network for small images.
 
     Args:
+        image_shape: Height, width and channels.
+        classes: How many.
         filters: Filters of the first stage; each later stage has twice as many filters as the stage before.
         first_kernel_size: Pixels a side, of the convolutions in the first stage.
         kernel_size: Pixels a side, of the convolutions in later stages.
-        stages: Each ends in 2x2 max pooling: 28 -> 14 -> 7 -> 3 -> 1 pixels a side.
+        stages: Each ends in 2x2 max pooling: of 28 pixels a side, 14, 7, 3 and 1 are left.
         depth: Convolutions per stage.
-        normalization: Whether to normalize over the batch after each pooling, where maps are small; on full-size
-            maps it would halve the speed on a CPU. Its averages follow within tens of steps (momentum 0.9), so that
-            short trainings on small data can be validated.
+        normalization: Whether to normalize over the batch after each pooling; on maps of full size it would halve
+            the speed on a CPU. Its momentum is 0.9, so that short trainings on small data can be validated.
         residual: Whether each convolution after a stage's first adds its input to its output.
         dense_units: Units of the hidden dense layer; with 0 there is none, and the maps are averaged instead.
         dropout: Share dropped after each stage.
@@ -43,24 +51,32 @@ def build_cnn(
         activation: Keras' name of it.
 
     Returns:
-        A model from raw pixels, uint8 (n, 28, 28, 1), 0-255, to probabilities, float32 (n, 10).
+        A model from raw pixels, uint8 (n, height, width, channels), 0-255, to probabilities, float32 (n, classes).
         It is made of Keras' own layers, so its file loads without this package.
+
+    Raises:
+        UserError: The images are too small for so many stages, or for a kernel.
     """
-    inputs = keras.Input((28, 28, 1), dtype="uint8", name="pixels")
+    _check_size(image_shape, stages, first_kernel_size, kernel_size)
+    inputs = keras.Input(image_shape, dtype="uint8", name="pixels")
     x = layers.Rescaling(1 / 255, name="scale")(inputs)
     for stage in range(stages):
         size = first_kernel_size if stage == 0 else kernel_size
         x = _stage(x, filters * 2**stage, size, depth, normalization, residual, activation)
         x = layers.Dropout(dropout)(x)
-    if dense_units:
-        x = layers.Dense(dense_units)(layers.Flatten()(x))
-        x = layers.Activation(activation)(x)
-    else:
-        x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(dense_dropout)(x)
-    # Logits in float32: bfloat16 has only three significant digits.
-    x = layers.Dense(10, dtype="float32", name="logits")(x)
+    x = _head(x, classes, dense_units, dense_dropout, activation)
     return keras.Model(inputs, layers.Softmax(dtype="float32", name="probabilities")(x))
+
+
+def _check_size(image_shape: tuple[int, int, int], stages: int, first_kernel_size: int, kernel_size: int) -> None:
+    """Raise a UserError if the images are too small; the message says what fits."""
+    side, pixels = min(image_shape[:2]), f"{image_shape[0]}x{image_shape[1]} pixels"
+    if stages > (most := int(math.log2(side))):
+        raise UserError(f"model.stages={stages}: each stage halves the image; {pixels} allow {most}")
+    sizes = {"first_kernel_size": first_kernel_size} | ({"kernel_size": kernel_size} if stages > 1 else {})
+    for name, size in sizes.items():
+        if size > side:
+            raise UserError(f"model.{name}={size}: larger than the image; {pixels} allow {side}")
 
 
 def _stage(x, filters: int, size: int, depth: int, normalization: bool, residual: bool, activation: str):  # type: ignore[no-untyped-def]
@@ -77,6 +93,17 @@ def _stage(x, filters: int, size: int, depth: int, normalization: bool, residual
     if normalization:
         x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.Activation(activation)(x) if pool_first else x
+
+
+def _head(x, classes: int, dense_units: int, dropout: float, activation: str):  # type: ignore[no-untyped-def]
+    """Return the logits, in float32: bfloat16 has only three significant digits."""
+    if dense_units:
+        x = layers.Dense(dense_units)(layers.Flatten()(x))
+        x = layers.Activation(activation)(x)
+    else:
+        x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dropout)(x)
+    return layers.Dense(classes, dtype="float32", name="logits")(x)
 
 
 class ByteDropout(layers.Dropout):
@@ -109,5 +136,5 @@ def from_float(model: keras.Model, output: str) -> keras.Model:
             ByteDropout(layer.rate, dtype=layer.dtype_policy) if isinstance(layer, layers.Dropout) else layer
         ),
     )
-    pixels = keras.Input((28, 28, 1), dtype="float32")
+    pixels = keras.Input(model.input_shape[1:], dtype="float32")
     return keras.Model(pixels, rest(scale(pixels)))

@@ -24,10 +24,10 @@ class Prepared:
     Attributes:
         config: The run.
         dataset: All images, labelled.
-        parts: Which of the dataset train and which validate.
-        model: What is saved: from pixels, uint8 (n, 28, 28, 1), to probabilities, float32 (n, 10).
+        parts: Which of the images train and which validate.
+        model: What is saved: from pixels, uint8 (n, height, width, channels), to probabilities, float32 (n, classes).
         augmentation: What changes the training images.
-        trainee: What is trained, compiled: from indices, int32 (n,), to logits, float32 (n, 10). It shares its
+        trainee: What is trained, compiled: from indices, int32 (n,), to logits, float32 (n, classes). It shares its
             weights with `model`.
         feed: The batches.
         started: `time.perf_counter()` when preparing began.
@@ -48,7 +48,7 @@ def prepare(config: Config, dataset: Dataset, parts: Parts) -> Prepared:
     assert dataset.labels is not None  # noqa: S101 - the parts were drawn by label
     started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
-    model = build_cnn(**vars(config.model))
+    model = build_cnn(dataset.image_shape, len(dataset.classes), **vars(config.model))
     augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
     indices = keras.Input((), dtype="int32")
     pixels = augmentation(PixelsByIndex(dataset.images)(indices))

@@ -73,8 +73,10 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
     dataset = load(config.data)
     if dataset.labels is None:
         raise UserError(f"{dataset.source}: training needs labels")
+    if len(dataset.classes) < 2:
+        raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
     pixels = inspect(dataset, config.data)
-    parts = list(splits(config.split, dataset.labels, dataset.groups))
+    parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
     _show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
@@ -105,7 +107,7 @@ def train(
     Args:
         config: The run.
         dataset: Labelled.
-        parts: Which of the dataset train and which validate.
+        parts: Which of the images train and which validate.
         folder: Where to write.
         source: The run whose checkpoint is continued, if any.
 
@@ -211,7 +213,7 @@ def _show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list
         text += f", {locked:,} locked away for testing"
     if config.from_run:
         log.info("as         %s", config.from_run)
-    log.info("data       %s: %s images of 28x28", dataset.source, f"{len(dataset.images):,}")
+    log.info("data       %s: %s", dataset.source, dataset.describe())
     for line in pixels.lines():
         log.info("%s", line)
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
@@ -250,6 +252,8 @@ def _about(
         "device": device,
         "seed": config.seed,
         "data": dataset.source,
+        "image_shape": dataset.image_shape,
+        "classes": dataset.classes,
         "versions": _versions(),
         "git_commit": _git_commit(),
     }

@@ -37,7 +37,7 @@ def test_whole_digits_have_nothing_to_note(few: Dataset) -> None:
     assert (found.least, found.most, found.background, found.orientation) == (0, 255, "dark", "upright")
     assert found.correlation > 0.95 and min(found.neighbours) > 0.7
     assert found.images_per_class == (100,) * 10 and found.copies == found.two_labels == 0
-    assert found.lines() == ["pixels     0 to 255, dark background; 10 classes, 100 images each"]
+    assert found.lines() == ["pixels     0 to 255, dark background; 100 images of each class"]
     assert json.loads(json.dumps(found.as_json()))["background"] == "dark"
 
 

@@ -122,8 +122,9 @@ def test_one_image_many_times_moves_no_other_image() -> None:
 
 def test_a_class_of_copies_of_one_image_cannot_be_split() -> None:
     groups = np.where(LABELS == 7, 850, DIFFERENT)
-    with pytest.raises(UserError, match="class 7 has 1 different example"):
-        list(splits(Holdout(test_size=0, seed=0, validation_size=0.2), LABELS, groups))
+    for names, name in (((), "7"), ("abcdefghij", "h")):
+        with pytest.raises(UserError, match=f"class {name} has 1 different example"):
+            list(splits(Holdout(test_size=0, seed=0, validation_size=0.2), LABELS, groups, names))
 
 
 def test_equal_images_have_equal_numbers_in_all_arrays() -> None:

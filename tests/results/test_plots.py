@@ -18,7 +18,7 @@ def test_importances_of_few_trials_name_what_matters() -> None:
             value=0.025 - 0.008 * depth + draw.normal(0, 0.0005),
         )
         study.add_trial(trial)
-    drawn = {title: figure for title, _, figure in draw_plots(study, [], ["val_loss"], None)}
+    drawn = {title: figure for title, _, figure in draw_plots(study, [], ["val_loss"], None, ())}
     (bars,) = drawn["Parameter importances"]["data"]
     shares = dict(zip(bars["y"], bars["x"], strict=True))
     assert shares["depth"] > 0.8 > 0.2 > shares["decay"]

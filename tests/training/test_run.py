@@ -106,7 +106,7 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subproces
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:5]] == ["data", "pixels", "split", "device", "model"]
     assert sum(line.startswith("epoch ") for line in lines) == 12
-    assert lines[1] == "pixels     0 to 255, dark background; 10 classes, 30 images each"
+    assert lines[1] == "pixels     0 to 255, dark background; 30 images of each class"
     assert "val_loss" in lines[6] and "images/s" in lines[6] and "left" in lines[6]
     metrics = run.read_metrics()
     assert lines[-8].split() == ["val_loss", f"{metrics['val_loss']:.4f}", "±", f"{metrics['val_loss_se']:.4f}"]
