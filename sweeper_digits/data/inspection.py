@@ -78,7 +78,7 @@ def inspect(dataset: Dataset, option: Data) -> Inspection:
     background = background_of(images)
     neighbours = _neighbours(_sample(images))
     shuffled = _is_shuffled(neighbours, images.shape[1:3])
-    orientation, correlation = (None, None) if shuffled else _orientation(dataset, background)
+    orientation, correlation = (None, None) if shuffled else orientation_of(dataset, background)
     divided = divided_groups(dataset.groups, dataset.labels)
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     most = int(images.max())
@@ -121,6 +121,25 @@ def background_of(images: np.ndarray) -> str:
     return "dark" if position < 1 / 3 else "light" if position > 2 / 3 else "mixed"
 
 
+def orientation_of(dataset: Dataset, background: str) -> tuple[str | None, float | None]:
+    """Return how labelled digits are turned, and their correlation with MNIST's; None for other images.
+
+    Args:
+        dataset: Labelled.
+        background: What `background_of` returns of it.
+    """
+    assert dataset.labels is not None  # noqa: S101 - see above
+    images, labels = _sample(dataset.images), _sample(dataset.labels)
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    places = [place for place, name in enumerate(dataset.classes) if name in DIGITS and counts[place] >= LEAST_IMAGES]
+    if dataset.image_shape[2] != 1 or len(places) < LEAST_DIGITS:
+        return None, None
+    means = class_means(images, labels, places)
+    light = background == "light"
+    orientation, correlation = match_digits(255 - means if light else means, [int(dataset.classes[p]) for p in places])
+    return orientation, round(-correlation if light else correlation, 4)
+
+
 def _sample(rows: np.ndarray) -> np.ndarray:
     return rows[:: -(-len(rows) // SAMPLE)]
 
@@ -141,20 +160,6 @@ def _neighbours(images: np.ndarray) -> tuple[float, float]:
 def _is_shuffled(neighbours: tuple[float, float], sides: tuple[int, ...]) -> bool:
     least = max(value for side, value in LEAST_NEIGHBOURS.items() if min(sides) >= side)
     return min(neighbours) < least
-
-
-def _orientation(dataset: Dataset, background: str) -> tuple[str | None, float | None]:
-    """Return how digits are turned, and their correlation with MNIST's; None for other images."""
-    assert dataset.labels is not None  # noqa: S101 - for training
-    images, labels = _sample(dataset.images), _sample(dataset.labels)
-    counts = np.bincount(labels, minlength=len(dataset.classes))
-    places = [place for place, name in enumerate(dataset.classes) if name in DIGITS and counts[place] >= LEAST_IMAGES]
-    if dataset.image_shape[2] != 1 or len(places) < LEAST_DIGITS:
-        return None, None
-    means = class_means(images, labels, places)
-    light = background == "light"
-    orientation, correlation = match_digits(255 - means if light else means, [int(dataset.classes[p]) for p in places])
-    return orientation, round(-correlation if light else correlation, 4)
 
 
 def _note_background(background: str, option: Data) -> list[str]:

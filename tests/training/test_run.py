@@ -131,6 +131,18 @@ def test_few_images_are_drawn_too(train: Train, digits: Dataset, tmp_path: Path)
     assert (run.figures / "augmentation.png").exists() and run.metrics.exists()
 
 
+def test_a_run_notes_what_looks_off_and_validates_on_no_copy(train: Train, digits: Dataset, tmp_path: Path) -> None:
+    places = np.r_[0:300, 0:300:2]
+    np.savez(tmp_path / "copies.npz", images=255 - digits.images[places], labels=digits.labels[places])
+    run = train(f"data.path={tmp_path / 'copies.npz'}", "epochs=1")
+    pixels = run.read_metrics()["pixels"]
+    text = (run.folder / "train.log").read_text()
+    assert (pixels["background"], pixels["copies"]) == ("light", 150) and "data.invert=true" in text
+    validation = places[run.read_validation().images]
+    trained = np.delete(places, run.read_validation().images)
+    assert len(validation) in range(60, 76) and not set(validation) & set(trained)
+
+
 def test_pictures_come_after_the_metrics_and_one_that_fails_costs_a_line(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
