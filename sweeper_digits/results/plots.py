@@ -28,6 +28,8 @@ ORANGE, GREY = "#d9722e", "#8a8f98"
 STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
 # More learning curves than these are not drawn.
 MOST_CURVES = 500
+# Of more classes, the confusion matrix shows colours but no counts, and not all names.
+MOST_CLASSES = 40
 # A parameter whose values span more than this factor is drawn on a logarithmic axis.
 LOG_SPAN = 30.0
 
@@ -181,13 +183,21 @@ def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:
     counts = confusion_matrix(saved.log_probabilities, saved.labels)
     shown = counts.astype(float)
     np.fill_diagonal(shown, 0)  # the colour shows mistakes
-    axis = [html.escape(name) for name in classes]  # plotly renders some tags
-    figure = go.Figure(
-        go.Heatmap(z=shown, x=axis, y=axis, text=counts, texttemplate="%{text}", colorscale="Oranges", showscale=False)
-    )
+    text = np.where(counts > 0, counts.astype(str), "")
+    named = range(0, len(classes), math.ceil(len(classes) / MOST_CLASSES))
+    axis = {  # places, not names: plotly would read some names as dates
+        "tickvals": list(named),
+        "ticktext": [html.escape(classes[place]) for place in named],  # plotly renders some tags
+        "showgrid": False,
+        "zeroline": False,
+    }
+    figure = go.Figure(go.Heatmap(z=shown, text=text, colorscale="Oranges", showscale=False))
+    if len(classes) <= MOST_CLASSES:
+        figure.update_traces(texttemplate="%{text}")
     figure.update_layout(
-        xaxis={"title": "predicted", "type": "category", "showgrid": False},
-        yaxis={"title": "true", "type": "category", "autorange": "reversed", "showgrid": False},
+        xaxis=axis | {"title": "predicted"},
+        yaxis=axis | {"title": "true", "autorange": "reversed"},
+        height=int(np.clip(120 + 24 * len(classes), 420, 1000)),
     )
     return Plot("Confusion matrix of the best", "true label down, predicted across; mistakes only", _drawn(figure))
 

@@ -97,6 +97,7 @@ def draw_labels(train: np.ndarray, validation: np.ndarray, classes: Sequence[str
             axis.bar(places, held, bottom=counts, color=ORANGE, label=f"validation ({len(validation):,})")
         axis.set(xlabel="label", ylabel="images", title="Labels")
         _name_ticks(axis.xaxis, classes)
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="x", visible=False)
         figure.legend(frameon=False, ncols=2, loc="outside upper right")
         _save(figure, path)
@@ -163,7 +164,7 @@ def _name_ticks(axis: XAxis | YAxis, classes: Sequence[str]) -> None:
     """Name the ticks of an axis of classes; of very many classes only every so many."""
     places = range(0, len(classes), -(-len(classes) // MOST_TICKS))
     names = [_short(classes[place]) for place in places]
-    turned = isinstance(axis, XAxis) and max(map(len, names)) > 2
+    turned = isinstance(axis, XAxis) and len(names) * max(map(len, names)) > 60
     axis.set_ticks(list(places), names, rotation=90 if turned else 0, parse_math=False)
 
 

@@ -5,6 +5,7 @@ import optuna
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from sweeper_digits.results.plots import draw_plots
+from sweeper_digits.runs.predictions import Predictions
 
 
 def test_importances_of_few_trials_name_what_matters() -> None:
@@ -22,3 +23,12 @@ def test_importances_of_few_trials_name_what_matters() -> None:
     (bars,) = drawn["Parameter importances"]["data"]
     shares = dict(zip(bars["y"], bars["x"], strict=True))
     assert shares["depth"] > 0.8 > 0.2 > shares["decay"]
+
+
+def test_a_confusion_matrix_names_the_classes_and_writes_no_zeros() -> None:
+    labels, logs = np.array([0, 0, 1, 2]), np.log(np.full((4, 3), 0.1) + 0.7 * np.eye(3)[[0, 1, 1, 2]])
+    saved = Predictions.of(np.arange(4), labels, np.exp(logs), np.zeros((4, 8, 8, 1), np.uint8))
+    plots = draw_plots(optuna.create_study(), [], ["val_loss"], saved, ("a", "<b>", "10-12"))
+    (drawn,) = [figure for title, _, figure in plots if title.startswith("Confusion")]
+    assert drawn["layout"]["xaxis"]["ticktext"] == ["a", "&lt;b&gt;", "10-12"]
+    assert np.array(drawn["data"][0]["text"]).tolist() == [["1", "1", ""], ["", "1", ""], ["", "", "1"]]
