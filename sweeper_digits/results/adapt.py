@@ -18,6 +18,7 @@ def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
     """Return a data set with the background of a run's training data, inverted if need be, with a note of it.
 
     A run of an earlier version did not keep what its pixels looked like; for such a run nothing is changed.
+    Images of another shape are left to the model, which refuses them.
 
     Args:
         dataset: As the option gives it.
@@ -28,7 +29,7 @@ def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
         UserError: Pixels of another range, or transposed digits.
     """
     known = trained.metrics.get("pixels")
-    if not isinstance(known, dict):
+    if not isinstance(known, dict) or trained.metrics.get("image_shape") != list(dataset.image_shape):
         return dataset
     ours, theirs = background_of(dataset.images), str(known.get("background"))
     if {ours, theirs} == {"dark", "light"}:

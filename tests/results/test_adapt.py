@@ -25,7 +25,9 @@ def few() -> Dataset:
 def run_on(dataset: Dataset, **settings: object) -> Record:
     """A run that was trained on these images."""
     pixels = inspect(dataset, PLAIN).as_json()
-    return Record(RunFolder("run"), "finished", settings=settings, metrics={"pixels": pixels})
+    return Record(
+        RunFolder("run"), "finished", settings=settings, metrics={"pixels": pixels, "image_shape": [28, 28, 1]}
+    )
 
 
 def unlabelled(dataset: Dataset) -> Dataset:
@@ -45,9 +47,13 @@ def test_the_other_background_is_inverted_and_said(few: Dataset, light: bool) ->
 
 def test_a_run_that_kept_no_look_changes_nothing(few: Dataset) -> None:
     for metrics in ({}, {"pixels": None}, {"pixels": {"background": 3, "most": "x", "orientation": []}}):
-        assert adapt_pixels(inverted(few, ""), PLAIN, Record(RunFolder("run"), "finished", metrics=metrics)).notes == (
-            "",
-        )
+        run = Record(RunFolder("run"), "finished", metrics={"image_shape": [28, 28, 1]} | metrics)
+        assert adapt_pixels(inverted(few, ""), PLAIN, run).notes == ("",)
+
+
+def test_images_of_another_shape_are_left_to_the_model(few: Dataset) -> None:
+    blank = replace(few, images=np.zeros((1000, 9, 9, 1), np.uint8))
+    assert adapt_pixels(blank, PLAIN, run_on(few)) is blank
 
 
 @pytest.mark.parametrize("background", ["dark", "light"])
