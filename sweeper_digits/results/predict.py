@@ -14,6 +14,7 @@ from sweeper_digits.data.file import default_part
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import OPTIONS
+from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
 from sweeper_digits.results.scores import format_scores, note_looks
@@ -22,6 +23,7 @@ from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import saved_option
 from sweeper_digits.schema import parse
+from sweeper_digits.screen import printable
 from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.models import from_float
@@ -49,13 +51,15 @@ def main(arguments: argparse.Namespace) -> None:
     sample = None
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
-        dataset = load(option).with_classes(classes)
+        dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
         looked, sample = look(dataset, "all", chosen, members), read_sample(option)
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
     known = f"{looked.trained.sum():,} of them occur in the training data"
     print(f"           {known if looked.known else UNKNOWN}")
+    for note in looked.dataset.notes:
+        print(f"note       {printable(note)}")
     started = time.perf_counter()
     dataset = looked.dataset
     probabilities = average_probabilities(members, dataset.images, arguments.tta, looked.used)

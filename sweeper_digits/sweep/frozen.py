@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from sweeper_digits import screen
 from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import with_defaults
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
@@ -147,7 +148,12 @@ def _composed(sweep: Sweep) -> dict[str, Any]:
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the names of functions, which the code may change, and overrides that do not change a trial."""
+    """Leave out the names of functions, which the code may change, and overrides that do not change a trial.
+
+    A study of an earlier version gets the defaults of the data's keys that it did not have.
+    """
+    if isinstance(settings.get("data"), dict):
+        settings = settings | {"data": with_defaults("data", settings["data"])}
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()

@@ -17,6 +17,7 @@ import numpy as np
 
 import sweeper_digits
 from sweeper_digits.data.dataset import Dataset, load
+from sweeper_digits.data.inspection import Inspection, inspect
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
@@ -75,15 +76,16 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
         raise UserError(f"{dataset.source}: training needs labels")
     if len(dataset.classes) < 2:
         raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
-    parts = list(splits(config.split, dataset.labels))
-    _show_plan(config, dataset, parts, f"{describe_device(device)}, {precision}")
+    pixels = inspect(dataset, config.data)
+    parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
+    _show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
         measured = _train_parts(config, dataset, parts, here, source)
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
     seconds = round(time.perf_counter() - started, 3)
-    metrics = _about(config, dataset, objective, seconds, precision, device) | measured
+    metrics = _about(config, dataset, objective, seconds, precision, device) | {"pixels": pixels.as_json()} | measured
     try:
         if finished:
             _show(metrics)
@@ -218,7 +220,7 @@ def _objective(config: Config, metrics: dict[str, Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _show_plan(config: Config, dataset: Dataset, parts: list[Parts], hardware: str) -> None:
+def _show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list[Parts], hardware: str) -> None:
     train, validation = parts[0]
     text = f"{len(train):,} for training, {len(validation):,} for validation"
     if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
@@ -226,8 +228,8 @@ def _show_plan(config: Config, dataset: Dataset, parts: list[Parts], hardware: s
     if config.from_run:
         log.info("as         %s", config.from_run)
     log.info("data       %s: %s", dataset.source, dataset.describe())
-    for note in dataset.notes:
-        log.info("           %s", note)
+    for line in pixels.lines():
+        log.info("%s", line)
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
     backend = keras.backend.backend()
     version = importlib.metadata.version(backend)

@@ -154,13 +154,15 @@ def test_a_distribution_contains_what_it_can_draw(distribution: Any, inside: lis
     assert all(contains(distribution, value) for value in values_of(distribution) or [])
 
 
-def test_a_sweep_begun_before_functions_were_moved_and_keys_became_incidental_continues(make_sweep: MakeSweep) -> None:
+def test_a_sweep_begun_before_functions_moved_and_keys_came_or_became_incidental_continues(
+    make_sweep: MakeSweep,
+) -> None:
     sweep = make_sweep("seed=1,2", "epochs=3", "export=[onnx]")
     study = optuna.create_study()
     assert not check_same(study, sweep)
     record_settings(study, sweep)
     begun = study.user_attrs["sweep"]
-    begun["data"]["_target_"] = "sweeper_digits.data.load_mnist_5k"
+    begun["data"] = {"_target_": "sweeper_digits.data.load_mnist_5k"}  # neither invert nor transpose
     begun["fixed overrides"] = ["epochs=3", "export=[tflite]", "tensorboard=True"]
     study.set_user_attr("sweep", begun)
     assert check_same(study, sweep)
