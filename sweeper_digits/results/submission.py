@@ -11,8 +11,8 @@ import numpy as np
 
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import File, Kaggle
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.sources import File, Kaggle
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from sweeper_digits.data.dataset import Dataset, as_dataset, inverted, load_mnist_5k, transposed
 from sweeper_digits.data.inspection import Inspection, background_of, inspect
 from sweeper_digits.data.orientation import MEANS, class_means
-from sweeper_digits.options import Mnist5k
+from sweeper_digits.sources import Mnist5k
 
 
 @pytest.fixture(scope="module")
