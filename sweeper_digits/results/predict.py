@@ -99,7 +99,8 @@ def data_overrides(given: list[str], own: Any) -> list[str]:
         name, keyed = "file", {"path": name, **keyed, "part": part}
     elif name in OPTIONS["data"] and isinstance(own, OPTIONS["data"][name]) and hasattr(own, "path"):
         keyed = {"path": own.path, **keyed}
-    return [f"data={name}", *(f"data.{key}={recipe.override_text(value)}" for key, value in keyed.items())]
+    texts = {key: value if value.isdecimal() else recipe.override_text(value) for key, value in keyed.items()}
+    return [f"data={name}", *(f"data.{key}={text}" for key, text in texts.items())]
 
 
 def compose_data(overrides: list[str]) -> Any:
