@@ -11,6 +11,9 @@ Reading order:
     columns      which columns of a table are pixels, label and id
     idx          MNIST's own files
     arrays       NumPy archives, and which arrays are images and labels
+    matlab       MATLAB's .mat files
+    hdf5         HDF5 files
+    parquet      Parquet files of Hugging Face
     folders      pictures, with a folder for each class
     pictures     photographs, scaled and centred in the way of MNIST
     limits       how much a file may hold once it is unpacked
@@ -18,4 +21,5 @@ Reading order:
     orientation  whether digits are upright, compared with MNIST's
     duplicates   which images are equal
     split        which images train, which validate, and which stay locked
+    fingerprint  what tells the files of a data set from other files
 """

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -111,8 +112,10 @@ def _places(sample: Sample, number: int, ids: Sequence[str] | None, path: Path) 
         return range(number)
     for name in (str, _stem):
         places = {name(own): place for place, own in enumerate(ids)}
-        if len(places) == number and all(name(asked) in places for asked in sample.ids):
+        if len(places) == number and {name(asked) for asked in sample.ids} == set(places):
             return [places[name(asked)] for asked in sample.ids]
+    if twice := [asked for asked, count in Counter(sample.ids).items() if count > 1]:
+        raise UserError(f"{path}: {sample.where} asks for {twice[0]!r} twice")
     missing = next((asked for asked in sample.ids if asked not in ids), sample.ids[0])
     raise UserError(f"{path}: {sample.where} asks for {missing!r}; the images are named {ids[0]!r} to {ids[-1]!r}")
 

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.errors import UserError
+from sweeper_digits.results.predict import data_overrides
+from sweeper_digits.results.submission import read_sample, write_predictions
+from sweeper_digits.sources import File
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
@@ -65,3 +69,64 @@ def test_wrong_sample_leaves_the_earlier_submission(tool: Tool, kaggle: Path) ->
     with pytest.raises(SystemExit, match="has 1 row, the predictions 300"):
         tool("predict", SWEEP, "--data", str(kaggle))
     assert Path("submission.csv").read_text() == "mine"
+
+
+CLASSES = ("cat", "dog", "eel")
+SURE = np.eye(3)[[2, 0, 1]]  # eel, cat, dog
+
+
+def option(path: Path) -> File:
+    return File(path=str(path), part="test", size=None, label=None, member=None)
+
+
+def submitted(folder: Path, ids: list[str] | None) -> list[str]:
+    write_predictions(folder / "out.csv", SURE, read_sample(option(folder)), CLASSES, ids)
+    return (folder / "out.csv").read_text().splitlines()
+
+
+def test_a_submission_has_the_samples_header_ids_and_order(tmp_path: Path) -> None:
+    assert submitted(tmp_path, None) == ["ImageId,Label", "1,eel", "2,cat", "3,dog"]
+    assert submitted(tmp_path, ["a.png", "b.png", "c.png"]) == ["id,label", "a.png,eel", "b.png,cat", "c.png,dog"]
+    sample = tmp_path / "Sample_Submission.csv"
+    sample.write_bytes(b"\xef\xbb\xbfid,class\r\nc,cat\r\na,cat\r\nb,cat\r\n")
+    assert submitted(tmp_path, ["a.png", "b.png", "c.png"]) == ["id,class", "c,dog", "a,eel", "b,cat"]
+    assert submitted(tmp_path, None) == ["id,class", "c,eel", "a,cat", "b,dog"]  # no ids: by place
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ("id,label\na,0\nb,0\n", "has 2 rows, the predictions 3"),
+        ("id,label\na,0\nb,0\nx,0\n", "asks for 'x'; the images are named 'a' to 'c'"),
+        ("id,label\na,0\nb,0\nb,0\n", "asks for 'b' twice"),
+        ("id,label,more\na,0,0\n", "its header is id,label,more; two columns"),
+    ],
+)
+def test_nothing_is_written_that_the_sample_does_not_ask_for(sample: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "sample_submission.csv").write_text(sample)
+    with pytest.raises(UserError, match=message):
+        submitted(tmp_path, ["a", "b", "c"])
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_path_alone_means_its_test_part_or_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, labels = np.zeros((4, 28, 28), np.uint8), np.arange(4)
+    np.savez("both (1).npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    np.savez("test.npz", images=images, labels=labels)
+    assert data_overrides(["both (1).npz"], None) == ["data=file", "data.path='both (1).npz'", "data.part=test"]
+    assert data_overrides(["test.npz"], None)[-1] == "data.part=all"
+    given = ["both (1).npz", "data.part=train", "size=28"]
+    assert data_overrides(given, None)[-2:] == ["data.part=train", "data.size=28"]
+    assert data_overrides(["file", "part=test"], option(Path("own.npz")))[1:] == ["data.path=own.npz", "data.part=test"]
+
+
+def test_a_table_without_a_header_loses_no_image_and_ids_are_kept(tool: Tool, digits: Dataset) -> None:
+    rows = [",".join(map(str, image.ravel())) for image in digits.images[:20]]
+    Path("test.csv").write_text("\n".join(rows))
+    tool("predict", SWEEP, "--data", "test.csv")
+    assert len(Path("submission.csv").read_text().splitlines()) == 21
+    header = ",".join(["id", *(f"pixel{place}" for place in range(784))])
+    Path("test.csv").write_text("\n".join([header, *(f"img{place},{row}" for place, row in enumerate(rows))]))
+    tool("predict", SWEEP, "--data", "test.csv")
+    assert Path("submission.csv").read_text().startswith("id,label\nimg0,")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import command_line, schema
 from sweeper_digits.errors import UserError
@@ -44,6 +45,15 @@ def test_a_resumed_run_keeps_its_settings(started: Callable[..., list[str]], tmp
     for other in ("epochs=9", "model=small", "+optimizer.momentum=0.5"):
         with pytest.raises(SystemExit, match=r"this run was begun without .*begin another run with from_run=old"):
             started("resume=old", other)
+
+
+@pytest.mark.parametrize("name", ["a b.npz", "a (1).npz", "a,b.npz", "a=b.npz", "ä.npz", "it's.npz", "[x].npz", "1e3"])
+def test_a_path_is_taken_as_it_was_typed(started: Callable[..., list[str]], tmp_path: Path, name: str) -> None:
+    assert started(f"data.path={name}") == [f"data.path={name}"]  # no such file: may be a list for a sweep
+    (tmp_path / name).touch()
+    (quoted,) = started(f"data.path={name}")
+    override = OverridesParser.create().parse_override(quoted)
+    assert override.value() == name and not override.is_sweep_override()
 
 
 @pytest.mark.parametrize(
