@@ -36,7 +36,7 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
     from sweeper_digits.options import Holdout
 
     digits = load_kaggle(data) if data else load_mnist_5k()
-    parts = next(splits(Holdout(test_size=0.0, seed=0, validation_size=0.15), digits.labels))
+    parts = next(splits(Holdout(test_size=0.0, seed=0, validation_size=0.15), digits.labels, digits.groups))
     keras.utils.set_random_seed(seed)
     model = notebook_model()
     compile_as_notebook(model)

@@ -41,7 +41,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
 
     config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["model=small"])))
     digits = load_kaggle(data) if data else load_mnist_5k()
-    parts = next(splits(config.split, digits.labels))
+    parts = next(splits(config.split, digits.labels, digits.groups))
     precision = hardware.choose_precision("auto", "cpu:0")
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
 

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.claim import refuse_resume
 from sweeper_digits.schema import INCIDENTAL, Config, override_key
 
 # Beside the package, as in a checkout.
@@ -35,8 +36,17 @@ def start(main: Callable[[], object]) -> None:
 
     def run() -> None:
         _check_text()
+        _check_options(sys.argv[1:])
         sys.argv[1:] = [_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
-        main()
+        try:
+            main()
+        except ValueError as error:  # Hydra's, before it has composed anything
+            if not str(error).startswith("Only one of --run, --multirun"):
+                raise
+            raise UserError(
+                "--multirun, --run, --cfg and --info exclude each other; to see what a sweep composes, leave -m out: "
+                "--cfg job shows one run, --cfg hydra the sweeper"
+            ) from None
 
     screen.exit_in_one_line(run)
 
@@ -46,6 +56,8 @@ def _with_past_run(arguments: list[str]) -> list[str]:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "resume" and value not in ("", "null"):
+            if not {"-m", "--multirun"}.isdisjoint(arguments):  # other ways to begin a sweep are seen later
+                refuse_resume(value)
             saved = [override for override in _saved_overrides(value) if not override.startswith("resume=")]
             _check_unchanged(value, saved, arguments)
             return saved + arguments
@@ -68,6 +80,17 @@ def _check_text() -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Refuse a number, null or a truth where an option of a config group is named: Hydra raises a ValueError."""
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if equals and re.fullmatch(r"\w+(/\w+)*", key) and (CONF / key).is_dir():
+            chosen = OverridesParser.create().parse_override(argument).value()
+            if chosen is None or isinstance(chosen, int | float):
+                options = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+                raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
 
 
 def _saved_overrides(folder: str) -> list[str]:

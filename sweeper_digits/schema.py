@@ -34,6 +34,9 @@ BY_EPOCH = ("val_loss", "val_accuracy")
 # Top-level keys that do not change what is trained. Runs and trials that differ in these alone are comparable.
 INCIDENTAL = (*("study", "search", "objective", "figures", "tensorboard", "device", "resume", "from_run", "export"),)
 
+# The steps of so many epochs can still be counted in 64 bits.
+MOST_EPOCHS = 10**9
+
 # Where studies are kept, unless OPTUNA_STORAGE names a database; conf/hydra/sweeper/study.yaml says the same.
 DEFAULT_STORAGE = "sqlite:///multirun/optuna.db"
 
@@ -84,13 +87,11 @@ class Config:
     def __post_init__(self) -> None:
         """Check ranges."""
         check_range("seed", self.seed, 0, 2**32 - 1)
-        check_range("epochs", self.epochs, 1, INFINITY, open_high=True)
+        check_range("epochs", self.epochs, 1, MOST_EPOCHS)
         check_range("clean_fraction", self.clean_fraction, 0, 1)
         check_range("batch_size", self.batch_size, 1, INFINITY, open_high=True)
         check_range("patience", self.patience, 1, INFINITY)
-        if isinstance(self.objective, str):
-            self.objective = [self.objective]
-        check_objectives(self.objective)
+        self.objective = checked_objectives(self.objective)
         check_study(self.study)
         for name in self.export:
             if name not in EXPORTS:
@@ -109,8 +110,13 @@ def is_study_sweeper(sweeper: Any) -> bool:
     return str(sweeper.get("_target_")).endswith("StudySweeper")
 
 
-def check_objectives(names: list[str]) -> None:
-    """Raise a UserError unless these can be optimized together."""
+def checked_objectives(given: Any) -> list[str]:
+    """Return the names that `objective` gives, one or a list.
+
+    Raises:
+        UserError: They cannot be optimized together.
+    """
+    names = list(given) if OmegaConf.is_list(given) or isinstance(given, list | tuple) else [given]
     for name in names:
         if name not in OBJECTIVES:
             raise UserError(
@@ -118,7 +124,8 @@ def check_objectives(names: list[str]) -> None:
                 f"choose from {', '.join(OBJECTIVES)}"
             )
     if not names or len(set(names)) < len(names):
-        raise UserError(f"objective={names}: name each objective once")
+        raise UserError(f"objective={names}: name one objective, or a list of several, each once")
+    return names
 
 
 def check_study(name: str) -> None:
@@ -166,7 +173,8 @@ def parse(cfg: DictConfig) -> Config:
     Raises:
         UserError: A value out of its range, a missing value, or a key that nothing reads.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    deleted = {field.name for field in dataclasses.fields(Config)}.difference(map(str, cfg.keys()))
+    missing = sorted({*OmegaConf.missing_keys(cfg), *deleted})
     if missing:
         raise UserError(f"{missing[0]}: a value is needed; add {missing[0]}=VALUE")
     config = OmegaConf.to_object(cfg)

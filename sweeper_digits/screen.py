@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,8 @@ from sweeper_digits.options import OPTIONS
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+# The module of Keras that reads ~/.keras/keras.json when it is imported.
+KERAS_SETTINGS_READER = str(Path("keras", "src", "backend", "config.py"))
 
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
@@ -50,6 +53,10 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
         if SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
+    except ValueError as error:
+        if SHOW_TRACEBACK or not isinstance(error.__cause__, OSError):
+            raise
+        sys.exit(f"error: {one_line(error.__cause__)}")  # logging's, of a log that cannot be written
 
 
 @contextlib.contextmanager
@@ -61,7 +68,7 @@ def job_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")
@@ -91,7 +98,13 @@ def quiet_import() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if any(frame.filename.endswith(KERAS_SETTINGS_READER) for frame in frames):
+                cause = " ".join(str(error).split())
+                raise UserError(
+                    f"{_keras_settings()}: Keras cannot use these settings ({cause}); correct or delete the file"
+                ) from error
             captured.seek(0)
             os.write(screen, captured.read())
             raise
@@ -100,9 +113,21 @@ def quiet_import() -> Iterator[None]:
             os.close(screen)
 
 
+def _keras_settings() -> Path:
+    """Return the file of Keras' own settings, by Keras' own rule."""
+    home = Path("~").expanduser()
+    folder = os.environ.get("KERAS_HOME", (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras")
+    return Path(folder).expanduser() / "keras.json"
+
+
 def minutes(seconds: float) -> str:
     """Write a duration as minutes:seconds."""
     return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write how many there are: `1 epoch`, `2,000 epochs`; the plural is the noun with an s unless it is given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def brief(value: Any) -> str:
@@ -128,6 +153,8 @@ def one_line(error: Exception) -> str:
             f"{group}={name}: no such option{closest(name, error.options)}; "
             f"choose from {', '.join(sorted(error.options))}"
         )
+    if isinstance(error, FileExistsError) and error.filename:
+        return f"{error.filename}: a file is where a folder is needed; move it away"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OverrideParseException):
@@ -145,7 +172,9 @@ def one_line(error: Exception) -> str:
 
 def _unparsed(override: str) -> str:
     """Write that an override is not in Hydra's grammar, and what to type instead."""
-    key, _, value = override.partition("=")
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: an override has the form KEY=VALUE, for example epochs=10"
     if value.startswith("choice("):
-        return f"{override}: not in Hydra's grammar; list the values instead, for example {key}={value[7:-1]}"
+        return f"{override}: not in Hydra's grammar; list the values instead, for example {key}={value[7:-1] or '1,2'}"
     return f"{override}: not in Hydra's grammar; a text of other characters is quoted twice: '{key}=\"{value}\"'"

@@ -1,6 +1,7 @@
 """The layout holds: imports run one way, each room keeps out of the others' libraries, nothing grows too long."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,8 @@ def test_tests_mirror_the_rooms() -> None:
 def test_nothing_is_named_utils() -> None:
     names = {path.stem for path in MODULES} | {path.parent.name for path in MODULES}
     assert not names & {"utils", "util", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_message_leaves_the_plural_open(path: Path) -> None:
+    assert not re.search(r"\w\((?:e?s)\)", path.read_text(encoding="utf-8")), "use screen.counted"

@@ -15,8 +15,10 @@ import pandas as pd
 from hydra.utils import instantiate
 
 from sweeper_digits.data.checks import as_labels, as_pixels
+from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import TARGETS
+from sweeper_digits.options import TARGETS, Data
+from sweeper_digits.screen import counted
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -47,10 +49,15 @@ class Dataset:
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
+    @functools.cached_property
+    def groups(self) -> np.ndarray:
+        """Return int64 (n,), equal numbers for equal images."""
+        return number_images(self.images)[0]
+
     def describe(self) -> str:
         """Return how many images there are, of which shape and how many classes."""
         height, width, channels = self.image_shape
-        text = f"{len(self.images):,} images of {height}x{width}{' in colour' if channels == 3 else ''}"
+        text = f"{counted(len(self.images), 'image')} of {height}x{width}{' in colour' if channels == 3 else ''}"
         return text + (f", {len(self.classes)} classes" if self.classes else "")
 
     def part(self, places: np.ndarray) -> "Dataset":
@@ -78,9 +85,9 @@ class Dataset:
 
 
 def load(option: Any) -> Dataset:
-    """Load the data set that an option of the config group `data` names; once per process.
+    """Load the data set that an option of the config group `data` names, inverted or transposed if the option says so.
 
-    A file that has changed is read again.
+    It is loaded once per process; a file that has changed is read again.
     """
     fields = vars(option)
     path = Path(fields["path"]).expanduser() if "path" in fields else None
@@ -89,10 +96,27 @@ def load(option: Any) -> Dataset:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(option: type, fields: tuple[tuple[str, str], ...], changed: int) -> Dataset:
-    dataset = instantiate(option(**dict(fields)), _execution_whitelist_=TARGETS)
+def _load(option: type[Data], fields: tuple[tuple[str, Any], ...], changed: int) -> Dataset:
+    chosen = dict(fields)
+    invert, transpose = chosen.pop("invert"), chosen.pop("transpose")
+    dataset = instantiate(chosen, _execution_whitelist_=TARGETS)
     assert isinstance(dataset, Dataset)  # noqa: S101 - the whitelist names loaders only
+    if invert:
+        dataset = inverted(dataset, "inverted by data.invert=true")
+    if transpose:
+        dataset = transposed(dataset, "transposed by data.transpose=true")
     return dataset
+
+
+def inverted(dataset: Dataset, note: str) -> Dataset:
+    """Return a data set with light for dark, and a note more."""
+    return replace(dataset, images=255 - dataset.images, notes=(*dataset.notes, note))
+
+
+def transposed(dataset: Dataset, note: str) -> Dataset:
+    """Return a data set with rows for columns, and a note more."""
+    images = np.ascontiguousarray(dataset.images.swapaxes(1, 2))
+    return replace(dataset, images=images, notes=(*dataset.notes, note))
 
 
 def load_mnist_5k() -> Dataset:
@@ -167,9 +191,11 @@ def existing_path(path: str) -> Path:
     """Return the path, `~` expanded.
 
     Raises:
-        UserError: Nothing is there.
+        UserError: Nothing is there, or a pipe or a device, which may never end.
     """
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"data.path={path}: no such file or folder")
+    if not (found.is_file() or found.is_dir()):
+        raise UserError(f"data.path={path}: not a file or folder; write the data into a file first")
     return found

@@ -29,6 +29,8 @@ def read_pictures(paths: Sequence[Path]) -> np.ndarray:
 
 
 def _read_picture(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         pixels = _read_grey(path)
     except UNREADABLE as error:

@@ -1,13 +1,18 @@
-"""Labels in, index arrays out: which images train, which validate, which stay locked away."""
+"""Labels in, index arrays out: which images train, which validate, which stay locked away.
 
-from collections.abc import Iterator
+Equal images stay together: a model that trained on an image is not validated on its copy.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from sweeper_digits.data.duplicates import divided_groups
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import All, Holdout, KFold, Split
+from sweeper_digits.screen import counted
 
 
 class Parts(NamedTuple):
@@ -17,52 +22,98 @@ class Parts(NamedTuple):
     validation: np.ndarray  # empty with split=all
 
 
-def splits(split: Split, labels: np.ndarray) -> Iterator[Parts]:
+def splits(split: Split, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str] = ()) -> Iterator[Parts]:
     """Yield the parts of each training that the split asks for: one, or one per fold.
 
     The test part is drawn first, so that neither folds nor validation_size change it.
 
     Args:
         split: One of the options of the config group `split`.
-        labels: int (n,).
+        labels: int (n,), each a place in the classes.
+        groups: int (n,), equal numbers for equal images; these are in one part.
+        classes: Their names, for messages.
 
     Raises:
-        UserError: Too few images of a class for a stratified split.
+        UserError: Too few different images of a class for a stratified split.
     """
-    rest, _ = split_test(split, labels)
+    rest, _ = split_test(split, labels, groups, classes)
     if isinstance(split, All):
         yield Parts(rest, rest[:0])
     elif isinstance(split, Holdout):
-        yield Parts(*_stratified(rest, labels, split.validation_size, split.seed, "split.validation_size"))
+        key = f"split.validation_size={split.validation_size:g}"
+        taken = _draw(labels[rest], groups[rest], split.validation_size, split.seed, key, classes)
+        yield Parts(rest[~taken], rest[taken])
     elif isinstance(split, KFold):
-        _check_classes(labels[rest], split.folds, f"split.folds={split.folds}")
+        _check_classes(labels[rest], groups[rest], split.folds, f"split.folds={split.folds}", classes)
         folds = StratifiedKFold(split.folds, shuffle=True, random_state=split.seed)
-        for fold, (train, validation) in enumerate(folds.split(rest, labels[rest])):
+        part = np.empty(len(rest), np.int64)
+        for fold, (_, validation) in enumerate(folds.split(rest, labels[rest])):
+            part[validation] = fold
+        part = _unite(part, labels[rest], groups[rest], split.seed)
+        for fold in range(split.folds):
             if split.fold in (None, fold):
-                yield Parts(rest[train], rest[validation])
+                yield Parts(rest[part != fold], rest[part == fold])
 
 
-def split_test(split: Split, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices that may be used for training and validation, and the locked test part."""
+def split_test(
+    split: Split, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices that may be used for training and validation, and the locked test part; see `splits`."""
     everything = np.arange(len(labels))
     if split.test_size == 0:
         return everything, everything[:0]
-    return _stratified(everything, labels, split.test_size, split.seed, "split.test_size")
+    taken = _draw(labels, groups, split.test_size, split.seed, f"split.test_size={split.test_size:g}", classes)
+    return everything[~taken], everything[taken]
 
 
-def _stratified(
-    indices: np.ndarray, labels: np.ndarray, size: float, seed: int, key: str
-) -> tuple[np.ndarray, np.ndarray]:
-    _check_classes(labels[indices], 2, f"{key}={size:g}")
+def _draw(
+    labels: np.ndarray, groups: np.ndarray, size: float, seed: int, key: str, classes: Sequence[str]
+) -> np.ndarray:
+    """Return bool (n,), true for a stratified share of the images."""
+    _check_classes(labels, groups, 2, key, classes)
+    everything = np.arange(len(labels))
     try:
-        kept, taken = train_test_split(indices, test_size=size, stratify=labels[indices], random_state=seed)
+        _, taken = train_test_split(everything, test_size=size, stratify=labels, random_state=seed)
     except ValueError as error:  # a part smaller than the number of classes
-        raise UserError(f"{key}={size:g}: {len(indices)} images cannot be split so ({error})") from error
-    return np.sort(kept), np.sort(taken)
+        raise UserError(f"{key}: {counted(len(labels), 'image')} cannot be split so ({error})") from error
+    return _unite(np.isin(everything, taken).astype(np.int64), labels, groups, seed) == 1
 
 
-def _check_classes(labels: np.ndarray, least: int, key: str) -> None:
-    classes, counts = np.unique(labels, return_counts=True)
+def _unite(part: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Return the part of each image, changed so that equal images are in one part.
+
+    Only images that were split apart change their part. They go, in random order, to the part that lacks most of their
+    class, so the parts keep their sizes in each class as nearly as the number of copies allows.
+
+    Args:
+        part: int (n,), from 0.
+        labels: int (n,), each a place in the classes.
+        groups: int (n,), equal numbers for equal images.
+        seed: Of the order.
+    """
+    apart = divided_groups(groups, part)
+    if len(apart) == 0:
+        return part
+    members = np.flatnonzero(np.isin(groups, apart))
+    lacking = np.zeros((labels.max() + 1, part.max() + 1), np.int64)
+    np.add.at(lacking, (labels[members], part[members]), 1)
+    members = members[np.argsort(groups[members], kind="stable")]
+    copies = np.split(members, np.flatnonzero(np.diff(groups[members])) + 1)
+    copies.sort(key=lambda places: places[0])  # whatever the numbers of the groups
+    united = part.copy()
+    for place in np.random.default_rng(seed).permutation(len(copies)):
+        own = labels[copies[place]]
+        united[copies[place]] = chosen = lacking[own].sum(axis=0).argmax()
+        np.subtract.at(lacking, (own, chosen), 1)
+    return united
+
+
+def _check_classes(labels: np.ndarray, groups: np.ndarray, least: int, key: str, classes: Sequence[str]) -> None:
+    different = np.unique(labels * (groups.max() + 1) + groups) // (groups.max() + 1)
+    places, counts = np.unique(different, return_counts=True)
     if counts.min() < least:
-        label, count = classes[counts.argmin()], counts.min()
-        raise UserError(f"{key}: class {label} has {count} example(s); a stratified split needs at least {least}")
+        place, count = places[counts.argmin()], counts.min()
+        name = classes[place] if classes else place
+        raise UserError(
+            f"{key}: class {name} has {counted(int(count), 'different example')}; a stratified split needs at least {least}"
+        )

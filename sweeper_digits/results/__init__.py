@@ -7,6 +7,7 @@ Reading order:
     plots       the figures of the report
     confirm     the finalists of a sweep on new seeds or folds
     predict     scores and predictions of one model or several
+    adapt       data in the light and dark that a model was trained on
     images      which images are looked at, and what the runs did with them
     scores      accuracy and log loss, and the note that a locked image was looked at
     ensemble    which runs predict together, and with which weights

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 
 from sweeper_digits import command_line, screen
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.statistics import (
     Configuration,
     describe_winner,
@@ -45,11 +46,13 @@ def main(arguments: argparse.Namespace) -> None:
         return
     if arguments.group_by:
         print(as_text(group_by_setting(found, arguments.group_by)))
+        _warn(found)
         return
     table = as_text(frame)
     print(table)
     if "±" in table:
         print(f"\n± is {ONE_ERROR}")
+    _warn(found)
     objective = objectives_of(found)[0]
     groups = group_repetitions(found, objective)
     if not groups:
@@ -66,6 +69,11 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
     if not arguments.no_report:
         _report(arguments, found, command, verdicts)
+
+
+def _warn(found: list[Record]) -> None:
+    for line in describe_mixture(found):
+        print(f"\nwarning    {line}")
 
 
 def build_table(found: list[Record]) -> pd.DataFrame:
@@ -122,7 +130,10 @@ def filter_runs(found: list[Record], expression: str) -> list[Record]:
     names = sorted(frame.columns, key=len, reverse=True)
     quoted = re.sub("|".join(rf"(?<![\w.]){re.escape(n)}(?![\w.])" for n in names), r"`\g<0>`", expression)
     try:
-        left = set(frame.query(quoted, engine="python")["folder"])
+        kept = frame.eval(quoted, engine="python")
+        if not (isinstance(kept, pd.Series) and pd.api.types.is_bool_dtype(kept)):
+            raise ValueError("not true or false of each run; for example \"optimizer == 'adamw'\"")
+        left = set(frame["folder"][kept])
     except Exception as error:  # pandas raises many kinds
         known = ", ".join(frame.columns)
         raise UserError(f"--filter {expression!r}: {str(error).splitlines()[0]}; columns: {known}") from error
@@ -234,6 +245,8 @@ def _report(arguments: argparse.Namespace, found: list[Record], command: str, ve
     paths = arguments.paths
     folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
     path = arguments.report or Path(folder) / "report.html"
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; name a file, for example --report {path.parent / 'runs.html'}")
     names = {record.run.folder.resolve().parent.name for record in found}
     try:
         known = known_distributions(arguments.storage, names)

@@ -1,7 +1,9 @@
 """Studies and their folders: what is in them, what is stuck, and the repair."""
 
 import argparse
+import contextlib
 import functools
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +14,12 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.runs.folder import FOLD, RunFolder
+from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
-from sweeper_digits.sweep.claim import TRIAL
+from sweeper_digits.runs.record import Record, read_metrics_alone
+from sweeper_digits.schema import check_study
+from sweeper_digits.screen import one_line, printable
+from sweeper_digits.sweep.claim import IDENTITY, OWNER, TRIAL, find_copies, has_trials, owner_of
 from sweeper_digits.sweep.queue import WORKER, Queue
 from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.trials import DONE, counts, trials_of
@@ -22,7 +27,7 @@ from sweeper_digits.sweep.url import check_url, first_line, sqlite_file
 
 # What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
 TEMPORARY = re.compile(
-    r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials)-(.+)-([0-9]+)\.(?:npz|json|keras|yaml|csv)"
+    r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials)-(.+)-([0-9]{1,9})\.(?:npz|json|keras|yaml|csv)"
 )
 
 
@@ -43,19 +48,22 @@ def main(arguments: argparse.Namespace) -> None:
     """Print what is known of the studies; repair what is stuck if `--fix` says so."""
     diagnoses = diagnose(arguments.storage, arguments.multirun, arguments.study)
     repairs = [repair for diagnosis in diagnoses for repair in diagnosis.repairs]
-    print("\n".join(line for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
+    print("\n".join(printable(line) for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
     if not repairs:
         print("\nnothing to repair")
         return
     print("\nto repair:" if arguments.fix else "\n--fix would:")
     for text, do in repairs:
-        print(f"  {text}", flush=True)
+        print(f"  {printable(text)}", flush=True)
         if arguments.fix:
-            do()
+            try:
+                do()
+            except (OSError, ValueError) as error:  # a read-only folder; a trial that has ended meanwhile
+                print(f"    not done: {printable(one_line(error))}")
 
 
 def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
-    """Look at all studies of a storage, or at one.
+    """Look at all studies of a storage and all folders of studies, or at one.
 
     Args:
         storage: An Optuna URL.
@@ -67,27 +75,74 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     """
     check_url(storage, "--storage")
     if (file := sqlite_file(storage)) and not file.exists():
-        raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
+        unknown = _unknown_folders(multirun, name, {})
+        if not unknown:
+            raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
+        return [Diagnosis([f"{storage}: no such file; if it is elsewhere, name it with --storage"]), *unknown]
     try:
         opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))
+        queues = {one: Queue(optuna.load_study(study_name=one, storage=opened), opened) for one in names}
+        identities = {one: queue.study.user_attrs.get(IDENTITY) for one, queue in queues.items()}
     except Exception as error:  # of whichever database driver
         cause = first_line(error, storage)
         raise UserError(f"--storage: the database cannot be read: {cause}") from error
-    if name is not None:
-        if name not in names:
-            raise UserError(f"{name}: no such study in the database{closest(name, names)}; it has {', '.join(names)}")
-        names = [name]
-    return [_of(Queue(optuna.load_study(study_name=one, storage=opened), opened), multirun / one) for one in names]
+    unknown = _unknown_folders(multirun, name, identities)
+    if name is not None and name not in names:
+        if not unknown:
+            known = printable(", ".join(names)) or "none"
+            raise UserError(f"{name}: no such study in the database{closest(name, names)}; it has {known}")
+        return unknown
+    return [_read(queues[one], multirun) for one in ([name] if name else names)] + unknown
+
+
+def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str | None]) -> list[Diagnosis]:
+    """Return a line for each study's folder whose study no database knows, and for each copy of a folder.
+
+    Args:
+        multirun: Has a folder for each study.
+        name: The one folder to look at, or None for all.
+        identities: Of the studies in the database, by name; None: an earlier version of this program began it.
+    """
+    folders = [entry for entry in sorted(multirun.glob("*")) if (entry / OWNER).is_file() or has_trials(entry)]
+    copies, lines = find_copies(folders), []
+    for folder in (folder for folder in folders if name in (None, folder.name)):
+        try:
+            owner = owner_of(folder)
+        except UserError as error:
+            lines.append(str(error))
+            continue
+        study = owner.study if owner else folder.name
+        if original := copies.get(folder.resolve()):
+            lines.append(
+                f"{folder}: a copy of {original}, so `compare` counts its runs twice; move it away or delete it"
+            )
+        elif study not in identities or (owner and identities[study] != owner.identity):
+            lines.append(
+                f"{folder}: the database has no study of these trials; `python -m sweeper_digits compare {folder}` "
+                "reads them; for a new sweep choose another study=NAME, or move the folder away"
+            )
+    return [Diagnosis([line]) for line in lines]
+
+
+def _read(queue: Queue, multirun: Path) -> Diagnosis:
+    """Look at one study; what cannot be read of it is said instead."""
+    name = queue.study.study_name
+    try:
+        check_study(name)
+        return _of(queue, multirun / name)
+    except UserError as error:
+        return Diagnosis([f"{name}: not a study of this program ({error})"])
+    except Exception as error:  # values of another program, of any type, can raise anything
+        return Diagnosis([f"{name}: not readable ({type(error).__name__}: {error})"])
 
 
 def _of(queue: Queue, folder: Path) -> Diagnosis:
     study = queue.study
     trials = trials_of(study)
     states = counts(study)
-    counted = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items()) or "no trials"
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
-    result = Diagnosis([f"{study.study_name}: {counted}; {folder}: {size / 2**20:,.0f} MiB"])
+    summary = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items()) or "no trials"
+    result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {_bytes_below(folder) / 2**20:,.0f} MiB"])
     for trial in trials:
         if trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
             result.lines.append(
@@ -96,16 +151,28 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
         elif queue.is_dead(trial):
             _stuck(result, queue, folder, trial)
     numbers = {trial.number for trial in trials}
-    present = {int(entry.name) for entry in folder.glob("*") if TRIAL.fullmatch(entry.name)}
+    present = {int(entry.name) for entry in folder.glob("*") if TRIAL.fullmatch(entry.name) and entry.is_dir()}
     if lost := sorted(present - numbers):
         result.lines.append(f"  folders without a trial: {_list(lost)}")
     begun = {trial.number for trial in trials if trial.state in DONE}
     if lost := sorted(begun - present):
         result.lines.append(f"  trials without a folder: {_list(lost)}")
+    for number in sorted(present & begun):
+        if (record := read_metrics_alone(folder / str(number))).state == "unreadable":
+            result.lines.append(f"  #{number}: not readable ({record.note}); the study keeps its value")
     for file in _left_over(folder):
         result.lines.append(f"  left by a killed process: {file}")
         result.repairs.append((f"delete {file}", functools.partial(file.unlink, missing_ok=True)))
     return result
+
+
+def _bytes_below(folder: Path) -> int:
+    """Return the size of all files of a folder; one that is deleted meanwhile counts nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _left_over(folder: Path) -> list[Path]:
@@ -122,20 +189,28 @@ def _left_over(folder: Path) -> list[Path]:
 
 
 def _stuck(result: Diagnosis, queue: Queue, folder: Path, trial: FrozenTrial) -> None:
-    metrics = RunFolder(folder / str(trial.number)).read_metrics() or {}
-    value = metrics.get("objective")
-    if metrics.get("state") == "finished" and value is not None:
-        values = value if isinstance(value, list) else [value]
+    record = read_metrics_alone(folder / str(trial.number))
+    if values := _values(record, len(queue.study.directions)):
         result.lines.append(f"  #{trial.number}: running in the study, but its run has finished")
-        told = f"tell the study that #{trial.number} is complete: {value}"
+        told = f"tell the study that #{trial.number} is complete: {', '.join(f'{value:g}' for value in values)}"
         result.repairs.append((told, lambda: queue.study.tell(trial.number, values)))
         return
-    result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone")
+    damage = f", and its run is not readable ({record.note})" if record.state == "unreadable" else ""
+    result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone{damage}")
 
     def repair() -> None:
         queue.fail_and_requeue(trial, "its worker died", max_retries=None)
 
     result.repairs.append((f"set #{trial.number} to failed and queue its point again", repair))
+
+
+def _values(record: Record, objectives: int) -> list[float]:
+    """Return what a finished run would have told its study; nothing if it has not finished, or has no such values."""
+    found = record.metrics.get("objective")
+    values = found if isinstance(found, list) else [found]
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    whole = len(values) == len(numbers) == objectives and all(map(math.isfinite, numbers))
+    return numbers if record.finished and whole else []
 
 
 def _list(numbers: list[int]) -> str:

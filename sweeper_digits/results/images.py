@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper_digits.data.dataset import Dataset, load
+from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.data.split import Parts, split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Split
@@ -81,10 +82,10 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
     if part == "all":
         return look(own, part, chosen, members)
     if part == "test":
-        places = _find_test_part(options, own.labels)
+        places = _find_test_part(options, own.labels, own.groups)
         used = None
     else:
-        parts = [_parts(member.split, own.labels) for member in members]
+        parts = [_parts(member.split, own.labels, own.groups) for member in members]
         places = np.unique(np.concatenate([one.validation for one in parts]))
         used = np.stack([~np.isin(places, one.train) for one in parts])
         if len(places) == 0:
@@ -113,10 +114,10 @@ def look(
         own = None
     if own is None or own.labels is None:
         return Looked(dataset, part, used, False, nothing, nothing, np.zeros((len(chosen), number), bool))
-    ours, theirs = _number_images(dataset.images, own.images)
-    parts = [_parts(member.split, own.labels) for member in members]
+    ours, theirs = number_images(dataset.images, own.images)
+    parts = [_parts(member.split, own.labels, theirs) for member in members]
     trained = [np.isin(ours, theirs[one.train]) for one in parts]
-    locked = [split_test(saved_option(record, "split"), own.labels)[1] for record in chosen]
+    locked = [split_test(saved_option(record, "split"), own.labels, theirs)[1] for record in chosen]
     return Looked(
         dataset=dataset,
         part=part,
@@ -128,21 +129,15 @@ def look(
     )
 
 
-def _find_test_part(options: list[Split], labels: np.ndarray) -> np.ndarray:
+def _find_test_part(options: list[Split], labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     if not options[0].test_size:
         raise UserError("--part test: this run locked no test part away (split.test_size=0)")
     if len({(one.test_size, one.seed) for one in options}) > 1:
         raise UserError("--part test: these runs locked different images away; choose runs of one split")
-    return split_test(options[0], labels)[1]
+    return split_test(options[0], labels, groups)[1]
 
 
-def _parts(split: Split, labels: np.ndarray) -> Parts:
+def _parts(split: Split, labels: np.ndarray, groups: np.ndarray) -> Parts:
     """Return the images that a model trained on and was validated on."""
-    parts = list(splits(split, labels))
+    parts = list(splits(split, labels, groups))
     return Parts(*(np.concatenate(indices) for indices in zip(*parts, strict=True)))
-
-
-def _number_images(*arrays: np.ndarray) -> list[np.ndarray]:
-    """Return int (n,) for each uint8 (n, height, width, channels), with equal numbers for equal images."""
-    numbers: dict[bytes, int] = {}
-    return [np.array([numbers.setdefault(image.tobytes(), len(numbers)) for image in images]) for images in arrays]

@@ -13,7 +13,8 @@ from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS
+from sweeper_digits.options import OPTIONS, File
+from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
 from sweeper_digits.results.scores import format_scores, note_looks
@@ -22,6 +23,7 @@ from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import saved_option
 from sweeper_digits.schema import parse
+from sweeper_digits.screen import printable
 from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.models import from_float
@@ -49,13 +51,15 @@ def main(arguments: argparse.Namespace) -> None:
     sample = None
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
-        dataset = load(option).with_classes(classes)
+        dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
         looked, sample = look(dataset, "all", chosen, members), read_sample(option)
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
     known = f"{looked.trained.sum():,} of them occur in the training data"
     print(f"           {known if looked.known else UNKNOWN}")
+    for note in looked.dataset.notes:
+        print(f"note       {printable(note)}")
     started = time.perf_counter()
     dataset = looked.dataset
     probabilities = average_probabilities(members, dataset.images, arguments.tta, looked.used)
@@ -84,15 +88,17 @@ def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path])
 def data_overrides(given: list[str], own: Any) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
-    Of a path without `part=`, the part for testing is meant if it has one, else all. `kaggle part=test` takes the
-    path from the run's own data, if it has one of the same option.
+    Of a path without `part=`, the part for testing is meant if it has one, else all; its images are brought to the
+    size that the run's own were brought to. `kaggle part=test` takes the path from the run's own data, if it has one
+    of the same option.
     """
     name, *values = given
     keyed = {key.removeprefix("data."): text for key, _, text in (value.partition("=") for value in values)}
     path = Path(name).expanduser()
     if path.exists():
         part = keyed.get("part") or default_part(path, keyed.get("member"))
-        name, keyed = "file", {"path": name, **keyed, "part": part}
+        size = {"size": str(own.size)} if isinstance(own, File) and own.size else {}
+        name, keyed = "file", {"path": name, **size, **keyed, "part": part}
     elif name in OPTIONS["data"] and isinstance(own, OPTIONS["data"][name]) and hasattr(own, "path"):
         keyed = {"path": own.path, **keyed}
     texts = {key: value if value.isdecimal() else recipe.override_text(value) for key, value in keyed.items()}
@@ -144,12 +150,14 @@ def _augmentation(member: Member, tta: int) -> RandomWarp | None:
 def _load_model(member: Member, images: np.ndarray) -> keras.Model:
     """Return the member's model, which takes these images and gives a probability for each of its run's classes."""
     file = member.run.model
+    if not file.is_file():  # a pipe would be waited on for ever
+        raise UserError(f"{file}: not a file")
     try:
         model = keras.saving.load_model(file, compile=False)
-        taken, given = tuple(model.input_shape[1:]), model.output_shape[-1]
+        (_, *taken), (_, given) = model.input_shape, model.output_shape
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
         raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
-    if taken != images.shape[1:]:
+    if tuple(taken) != images.shape[1:]:
         found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], taken))
         raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}")
     if given != len(member.record.classes):

@@ -19,12 +19,13 @@ from plotly.offline import get_plotlyjs
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors
+from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.plots import as_study, draw_plots
 from sweeper_digits.results.statistics import format_value, group_repetitions
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
-from sweeper_digits.screen import printable
+from sweeper_digits.screen import counted, printable
 from sweeper_digits.sweep.trials import trials_of
 
 # The larger side of a picture, in pixels: the nearest whole multiple of the image.
@@ -52,6 +53,7 @@ def write_report(
     shown = join_errors(frame)
     best = groups[0].runs[0]
     saved = _validation(best)
+    looks = {when for record in found for when in record.looks}
     environment = jinja2.Environment(loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True)
     html = environment.get_template("report.html.j2").render(
         title=printable(" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80]),
@@ -63,9 +65,10 @@ def write_report(
         values=[(name, format_value(best, name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
         one_error=ONE_ERROR,
         command=command,
+        warnings=describe_mixture(found),
         verdicts=verdicts,
         repeated=groups[:10] if any(len(group.samples) > 1 for group in groups) else [],
-        looks=len({when for record in found for when in record.looks}),
+        looks=counted(len(looks), "time") if looks else "",
         plots=draw_plots(study, found, objectives, saved, best.classes),
         mistakes=_mistakes(saved, best.classes) if saved else [],
         slices=len({name for trial in trials_of(study) for name in trial.params}),

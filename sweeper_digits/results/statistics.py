@@ -1,5 +1,6 @@
 """Repetitions of one configuration: their mean, its interval, and whether two configurations differ."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from sweeper_digits.results.mixture import data_settings
 from sweeper_digits.runs.noise import WIDTH, describe_noise, gap_between, standard_error
-from sweeper_digits.runs.record import REPEATED, Record, best_first
+from sweeper_digits.runs.record import Record, best_first
 from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.screen import counted
 
 CONFIDENCE = 0.95
+# Values of two configurations, the second's first.
+Sample = tuple[list[float], list[float]]
 OVERLAP = "their training sets overlap, so it is a little narrow (Nadeau and Bengio 2003)"
 
 
@@ -28,12 +33,6 @@ class Configuration:
 
     runs: list[Record]
     samples: dict[tuple[Any, Any], float]
-
-    @property
-    def validated_on(self) -> dict[str, Any]:
-        """Return the settings that decide which images validate, apart from the fold."""
-        settings = self.runs[0].settings.items()
-        return {k: v for k, v in settings if k.split(".")[0] in ("data", "split") and k not in REPEATED}
 
     @property
     def folds(self) -> dict[Any, dict[Any, float]]:
@@ -54,6 +53,16 @@ class Configuration:
         return [float(np.mean(list(seeds.values()))) for seeds in folds] if len(folds) > 1 else list(folds[0].values())
 
     @property
+    def by_seed(self) -> dict[Any, float]:
+        """Return the mean over folds of each seed that all folds have; nothing of a single fold, or of one such seed.
+
+        A seed draws the same weights for all folds, so a lucky one may be lucky in each of them.
+        """
+        folds = list(self.folds.values())
+        shared = set.intersection(*map(set, folds)) if len(folds) > 1 else set()
+        return {s: float(np.mean([fold[s] for fold in folds])) for s in shared} if len(shared) > 1 else {}
+
+    @property
     def mean(self) -> float:
         """Return the mean over the units."""
         return float(np.mean(self.units))
@@ -65,8 +74,12 @@ class Configuration:
 
     @property
     def interval(self) -> float:
-        """Return the half width of the 95 % t interval of the mean; NaN of one unit."""
-        return _interval(stats.ttest_1samp, self.units, 0)[1]
+        """Return the half width of the 95 % t interval of the mean; NaN of one unit.
+
+        Where seeds and folds are crossed, the wider of two intervals: over folds, and over seeds.
+        """
+        ways = [self.units, list(self.by_seed.values())] if self.by_seed else [self.units]
+        return max(_interval(stats.ttest_1samp, units, 0)[1] for units in ways)
 
     @property
     def covers(self) -> str:
@@ -78,12 +91,11 @@ class Configuration:
             return ""
         if len(self.folds) == 1:
             images = self.runs[0].metrics.get("validation_images")
-            counted = f"{images:,} images" if isinstance(images, int) else "images"
-            return f"over {len(self.units)} seeds, on the same {counted}"
-        seeds = max(map(len, self.folds.values()))
-        crossed = len(self.samples) == seeds * len(self.folds) > len(self.folds)
-        each = f", each the mean of {seeds} seeds" if crossed else ""
-        return f"over {len(self.folds)} folds{each}; {OVERLAP}"
+            shown = counted(images, "image") if isinstance(images, int) else "images"
+            return f"over {len(self.units)} seeds, on the same {shown}"
+        seeds = len(self.by_seed)
+        crossed = f" or over {seeds} seeds, the wider of both" if seeds else ""
+        return f"over {len(self.folds)} folds{crossed}; {OVERLAP}"
 
 
 def group_repetitions(found: list[Record], objective: str) -> list[Configuration]:
@@ -110,26 +122,33 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     that both have on one validation part; Welch's t; of one run each, the difference over the validation images, which
     says nothing of other seeds.
 
+    Where both have the same seeds on several folds, the wider of two intervals counts, over folds and over seeds: a
+    seed's luck may be the same in all folds, and folds alone do not show it. With one seed nothing shows it: if its
+    folds share half of the variance between seeds, five folds tell equals apart in 25 % of cases, not in 5 %.
+
     Returns:
         Whether they differ (None: nothing to judge by), and a sentence.
     """
-    alike = first.validated_on == second.validated_on
-    what, pairs = _pair(first, second) if alike else ("", [])
+    alike = data_settings(first.runs[0]) == data_settings(second.runs[0])
     a, b = first.units, second.units
-    if len(pairs) > 1:
-        gap, half = _interval(stats.ttest_rel, *zip(*pairs, strict=True))
-        how = f"paired over {len(pairs)} {what}"
+    if alike and (ways := _pairings(first, second)):
+        gap, half, how = _widest(stats.ttest_rel, ways)
+        how = f"paired {how}" + (": another seed may reverse it" if "seeds" not in ways else "")
     elif min(len(a), len(b)) > 1:
         by_fold = min(len(first.folds), len(second.folds)) > 1
         if not by_fold and not (alike and first.folds.keys() == second.folds.keys()):
             return None, "they were validated on different images; repeat both on the same folds with `confirm`"
-        gap, half = _interval(stats.ttest_ind, b, a, equal_var=False)
-        how = f"over {len(a)} and {len(b)} {'folds' if by_fold else 'seeds'}"
+        ways = {"folds" if by_fold else "seeds": (b, a)}
+        if first.by_seed and second.by_seed:
+            ways["seeds"] = list(second.by_seed.values()), list(first.by_seed.values())
+        gap, half, how = _widest(functools.partial(stats.ttest_ind, equal_var=False), ways)
     elif max(len(a), len(b)) > 1:
         return None, "only one of the two was repeated; repeat both with `confirm`"
     elif found := gap_between(first.runs[0], second.runs[0], objective):
         gap, half = found.mean, WIDTH * found.error
-        images = f"over {found.images:,} validation images" if found.images else "unpaired: over different images"
+        images = (
+            f"over {counted(found.images, 'validation image')}" if found.images else "unpaired: over different images"
+        )
         how = f"{images}, one run each: another seed may reverse it"
     else:
         return None, "one run each: their difference may be luck; repeat them with `confirm`"
@@ -151,8 +170,8 @@ def describe_winner(groups: list[Configuration], objective: str) -> list[str]:
         return lines
     verdicts = [judge_difference(groups[0], group, objective)[0] for group in groups[1:]]
     unknown = f"; {verdicts.count(None)} cannot be judged" if None in verdicts else ""
-    counted = f"{verdicts.count(False)} of {len(verdicts)} other configurations"
-    return [*lines, f"{counted} lie within noise of the best (95 %{unknown})"]
+    alike = f"{verdicts.count(False)} of {len(verdicts)} other configurations"
+    return [*lines, f"{alike} lie within noise of the best (95 %{unknown})"]
 
 
 def format_value(record: Record, name: str, digits: int = 5) -> str:
@@ -167,23 +186,41 @@ def with_error(value: float, error: float | None, digits: int = 5) -> str:
     return shown if error is None or math.isnan(error) else f"{shown} ± {error:.2g}"
 
 
-def _pair(first: Configuration, second: Configuration) -> tuple[str, list[tuple[float, float]]]:
-    """Return what is paired, and the pairs: second and first by fold, or of one common fold by seed."""
+def _pairings(first: Configuration, second: Configuration) -> dict[str, Sample]:
+    """Return the second's and the first's values, paired by fold, and by the seeds that both have on each fold.
+
+    Of one common fold, by seed alone. A way with fewer than two pairs is left out.
+    """
     folds = sorted(first.folds.keys() & second.folds.keys(), key=str)
-    pairs = []
-    for fold in folds:
-        ours, theirs = first.folds[fold], second.folds[fold]
-        seeds = sorted(ours.keys() & theirs.keys(), key=str)
-        if len(folds) == 1:
-            return "seeds", [(theirs[seed], ours[seed]) for seed in seeds]
-        a, b = ([found[s] for s in seeds] if seeds else list(found.values()) for found in (ours, theirs))
-        pairs.append((float(np.mean(b)), float(np.mean(a))))
-    return "folds", pairs
+    shared = [first.folds[fold].keys() & second.folds[fold].keys() for fold in folds]
+    seeds = sorted(set.intersection(*map(set, shared)), key=str) if shared else []
+
+    def over(group: Configuration) -> dict[str, list[float]]:
+        values = [
+            [group.folds[f][s] for s in some] or list(group.folds[f].values())
+            for f, some in zip(folds, shared, strict=True)
+        ]
+        by_seed = [[group.folds[fold][seed] for fold in folds] for seed in seeds]
+        return {"folds": [float(np.mean(one)) for one in values], "seeds": [float(np.mean(one)) for one in by_seed]}
+
+    ours, theirs = over(first), over(second)
+    return {what: (theirs[what], ours[what]) for what in ours if len(ours[what]) > 1}
 
 
-def _interval(test: Callable[..., Any], *samples: Any, **options: Any) -> tuple[float, float]:
+def _widest(test: Callable[..., Any], ways: dict[str, Sample]) -> tuple[float, float, str]:
+    """Return the difference by the first way, half the width of the widest interval of all ways, and what they are."""
+    intervals = [_interval(test, *samples) for samples in ways.values()]
+    paired = test is stats.ttest_rel
+    counts = [
+        f"over {len(b)} {what}" if paired else f"over {len(a)} and {len(b)} {what}" for what, (b, a) in ways.items()
+    ]
+    how = " or ".join(counts) + (", the wider of both" if len(ways) > 1 else "")
+    return intervals[0][0], max(half for _, half in intervals), how
+
+
+def _interval(test: Callable[..., Any], *samples: Any) -> tuple[float, float]:
     """Return the middle and half the width of a t test's interval; NaN of a single value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, of one value and of values that are all equal
-        interval = test(*samples, **options).confidence_interval(CONFIDENCE)
+        interval = test(*samples).confidence_interval(CONFIDENCE)
     return float(interval.high + interval.low) / 2, float(interval.high - interval.low) / 2

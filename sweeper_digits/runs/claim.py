@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
@@ -38,7 +40,7 @@ def claimed(folder: str | Path, resumed: str | Path | None = None, in_sweep: boo
     Raises:
         UserError: The folder has files of another run, or another process runs in it.
     """
-    path = Path(folder).resolve()
+    path = Path(os.path.realpath(folder))  # Path.resolve raises for a loop
     if path in _claimed:
         yield
         return
@@ -90,6 +92,14 @@ def check_free(run: RunFolder, otherwise: str) -> None:
         raise UserError(f"{shown}: it holds a run that was cut off; {otherwise}, or delete it")
 
 
+def refuse_resume(folder: str) -> NoReturn:
+    """Raise a UserError that says that a sweep does not take `resume=FOLDER`."""
+    raise UserError(
+        f"resume={folder}: it continues one run, and a sweep goes on by the same command as before; leave -m out, or "
+        f"begin a sweep at the settings of this run with from_run={folder}"
+    )
+
+
 class OwnFolder(Callback):
     """Give each run a folder of its own, before Hydra writes its configuration and the log there.
 
@@ -110,9 +120,12 @@ class OwnFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
+        if config.resume:
+            with _exit_in_one_line():
+                refuse_resume(config.resume)
         if is_study_sweeper(config.hydra.sweeper):
             return
-        folder = Path(config.hydra.sweep.dir).resolve()
+        folder = Path(os.path.realpath(config.hydra.sweep.dir))
         with _exit_in_one_line():
             self.kept.enter_context(locked(folder))
             for hydra in folder.rglob(".hydra"):
@@ -127,5 +140,5 @@ class OwnFolder(Callback):
 def _exit_in_one_line() -> Iterator[None]:
     try:
         yield
-    except (UserError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, OSError) as error:
         sys.exit(f"error: {one_line(error)}")

@@ -92,8 +92,8 @@ class RunFolder:
         """
         whole = [row for row in _read_rows(self.history) if None not in row.values() and "" not in row.values()]
         try:
-            return [{key: float(value) for key, value in row.items()} for row in whole]
-        except (TypeError, ValueError) as error:  # surplus cells, or no number
+            return [{key: _number(key, value) for key, value in row.items()} for row in whole]
+        except (TypeError, ValueError, OverflowError) as error:  # surplus cells, no number, or an endless epoch
             raise UserError(f"{self.history}: not readable ({error})") from error
 
     def epochs(self) -> int:
@@ -188,6 +188,11 @@ class RunFolder:
             raise UserError(f"resume={self.folder}: its checkpoint is not readable ({error})") from error
 
 
+def _number(name: str, text: str) -> float:
+    """Return a cell of a history; an epoch is whole, so that a continued run writes it as the first one did."""
+    return int(float(text)) if name == "epoch" else float(text)
+
+
 def _append(path: Path, row: dict[str, Any]) -> None:
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as stream:
@@ -216,5 +221,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):  # nobody knows its name
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was renamed or never made, or the disk is read-only
+            temporary.unlink()

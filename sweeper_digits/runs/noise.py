@@ -16,6 +16,7 @@ import numpy as np
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import error_of_mean
 from sweeper_digits.runs.record import Record, best_first
+from sweeper_digits.screen import counted
 
 # Half the width of a 95 % interval, in standard errors. Validation parts are large enough for the normal distribution.
 WIDTH = NormalDist().inv_cdf(0.975)
@@ -105,7 +106,8 @@ def describe_noise(found: list[Record], name: str) -> list[str]:
     unpaired = sum(not gap.images for gap in noise)
     how += [f"{unpaired} of them unpaired, validated on other images"] if unpaired else []
     ways = "; ".join([*how, "another seed may add to it"])
-    lines = [f"{len(noise)} of {len(others)} others lie within noise of the best (95 %; {ways})"]
+    lie = f"{counted(len(others), 'other')} {'lies' if len(others) == 1 else 'lie'}"
+    lines = [f"{len(noise)} of {lie} within noise of the best (95 %; {ways})"]
     return lines + _describe_size(best, _gap(best, read_best, others[0], name), name)
 
 

@@ -51,6 +51,8 @@ def recipe_of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
     Raises:
         UserError: No readable run there, or one that today's conf/ cannot express.
     """
+    if not (Path(folder) / ".hydra").is_dir():
+        raise UserError(f"from_run={folder}: no run folder there ({Path(folder) / '.hydra'} is missing)")
     record = read_run(Path(folder))
     if record.state in ("foreign", "unreadable"):
         raise UserError(f"from_run={folder}: not a readable run of this program ({record.note})")

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS, Augmentation, Model
+from sweeper_digits.options import OPTIONS, Augmentation, Model, with_defaults
 from sweeper_digits.runs.damage import check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES, override_key
@@ -147,10 +147,12 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     metrics = run.read_metrics()
     if metrics is not None:
         check_metrics(metrics)
+    # A run of an earlier version is comparable with today's: what has become a choice since then was its default.
+    whole = {name: with_defaults(name, value) if isinstance(value, dict) else value for name, value in config.items()}
     record = Record(
         run,
         "unfinished" if metrics is None else metrics["state"],
-        settings=dict(flatten(config)) | {group: choices[group] for group in GROUPS if group in choices},
+        settings=dict(flatten(whole)) | {group: choices[group] for group in GROUPS if group in choices},
         overrides={override_key(str(override)) for override in given},
         metrics=metrics or {},
         history=[row for part in (run, *run.folds()) for row in part.read_history()],
@@ -173,7 +175,10 @@ def saved_option(record: Record, group: str) -> Any:
     Raises:
         UserError: Values that no option of this program takes.
     """
-    saved = {name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")}
+    settings = {
+        name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")
+    }
+    saved = with_defaults(group, settings)
     kinds = OPTIONS.get(group) or {group: SINGLE[group]}
     for kind in kinds.values():
         names = {option.name for option in dataclasses.fields(kind)}

@@ -1,14 +1,20 @@
 """To which study a sweep's folder belongs: to one, so that the trials of two studies are never mixed."""
 
+import contextlib
 import json
 import re
 import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-
-import optuna
+from typing import TYPE_CHECKING
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.damage import check_file
+
+if TYPE_CHECKING:  # `compare` reads owners without Optuna, which takes seconds
+    import optuna
 
 # User attribute of a study: what no other study has, not even one of the same name in a database that was made anew.
 IDENTITY = "identity"
@@ -18,17 +24,25 @@ OWNER = ".study.json"
 TRIAL = re.compile(r"[0-9]+")
 
 
+@dataclass(frozen=True)
+class Owner:
+    """The study that a sweep's folder belongs to: its name, and its identity."""
+
+    study: str
+    identity: str
+
+
 def new_identity() -> str:
     """Return an identity for a study that begins."""
     return uuid.uuid4().hex
 
 
-def has_identity(study: optuna.Study) -> bool:
+def has_identity(study: "optuna.Study") -> bool:
     """Return whether a study has an identity; those that an earlier version of this program began have none."""
     return IDENTITY in study.user_attrs
 
 
-def claim_folder(folder: Path, study: optuna.Study) -> None:
+def claim_folder(folder: Path, study: "optuna.Study") -> None:
     """Write down that the folder belongs to the study.
 
     Raises:
@@ -46,7 +60,7 @@ def claim_folder(folder: Path, study: optuna.Study) -> None:
         check_folder(folder, study.study_name, identity, begun=True)
 
 
-def check_claim(folder: Path, study: optuna.Study) -> None:
+def check_claim(folder: Path, study: "optuna.Study") -> None:
     """Raise a UserError if the folder of a sweep that runs was deleted."""
     if not (folder / OWNER).exists() and has_identity(study):
         raise UserError(
@@ -64,14 +78,13 @@ def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> 
         identity: Of the study; None: it has none yet, or an earlier version of this program began it.
         begun: Whether the database has the study.
     """
-    if (folder / OWNER).exists():
-        owner = _read_owner(folder / OWNER)
-        if owner["study"] != name:
+    if owner := owner_of(folder):
+        if owner.study != name:
             raise UserError(
-                f"{screen.relative(folder)}: this folder belongs to the study {owner['study']}, not to {name}; choose "
+                f"{screen.relative(folder)}: this folder belongs to the study {owner.study}, not to {name}; choose "
                 "another folder with hydra.sweep.dir=..., or name both with study=..."
             )
-        if owner["identity"] == identity:
+        if owner.identity == identity:
             return
     elif (identity is None and begun) or not has_trials(folder):
         return
@@ -86,12 +99,38 @@ def has_trials(folder: Path) -> bool:
     return folder.is_dir() and any(TRIAL.fullmatch(entry.name) for entry in folder.iterdir())
 
 
-def _read_owner(file: Path) -> dict[str, str]:
+def owner_of(folder: Path) -> Owner | None:
+    """Return the study that a sweep's folder belongs to; None if nothing there says so.
+
+    Raises:
+        UserError: The file that says so is damaged.
+    """
+    file = folder / OWNER
     try:
+        check_file(file)
+        if not file.exists():
+            return None
         owner = json.loads(file.read_text(encoding="utf-8"))
-        return {"study": str(owner["study"]), "identity": str(owner["identity"])}
-    except (ValueError, TypeError, KeyError) as error:
+        return Owner(screen.printable(str(owner["study"])), str(owner["identity"]))
+    except (UserError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{screen.relative(file)}: not readable, so that nobody knows to which study the folder belongs; "
             "choose another name with study=..., or move the folder away"
         ) from error
+
+
+def find_copies(folders: Iterable[Path]) -> dict[Path, Path]:
+    """Return the sweep folders that are copies, by `cp -r`, each with its original among these folders.
+
+    Of folders of one study, the original is the one with the name of the study; else the first.
+    """
+    by_study: dict[Owner, list[Path]] = {}
+    for folder in sorted({folder.resolve() for folder in folders}):
+        with contextlib.suppress(UserError):  # an owner that is not readable is nobody's copy
+            if owner := owner_of(folder):
+                by_study.setdefault(owner, []).append(folder)
+    found = {}
+    for owner, alike in by_study.items():
+        original = next((folder for folder in alike if folder.name == owner.study), alike[0])
+        found.update({folder: original for folder in alike if folder != original})
+    return found

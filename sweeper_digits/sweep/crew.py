@@ -116,9 +116,10 @@ def _deal(gpus: list[str], options: Any) -> list[str]:
     """Return the GPU of each worker, dealt out in turn; nothing where there are none."""
     most = options.workers_per_gpu
     if gpus and most is not None and options.n_jobs > most * len(gpus):
+        room = f"{screen.counted(len(gpus), 'GPU')} can have {screen.counted(most * len(gpus), 'worker')}"
         raise UserError(
-            f"hydra.sweeper.n_jobs={options.n_jobs}: {len(gpus)} GPU(s) take {most * len(gpus)} workers with "
-            f"hydra.sweeper.workers_per_gpu={most}; ask for fewer, or let more share a GPU"
+            f"hydra.sweeper.n_jobs={options.n_jobs}: {room} with hydra.sweeper.workers_per_gpu={most}; ask for fewer, "
+            "or let more share a GPU"
         )
     return [gpus[number % len(gpus)] for number in range(options.n_jobs)] if gpus else []
 

@@ -14,7 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from sweeper_digits import screen
+from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import with_defaults
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
@@ -59,8 +61,8 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         # The keys that both have: another version of the program has others.
         ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
         theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
-    if isinstance(theirs.get("data"), dict) and "sha256" not in theirs["data"]:
-        ours["data"].pop("sha256", None)
+    if isinstance(theirs.get("data"), dict) and "sha256" not in theirs["data"]:  # of an earlier version
+        ours["data"] = {name: value for name, value in ours["data"].items() if name in theirs["data"]}
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -123,11 +125,8 @@ def warn_of_changed_code(study: optuna.Study) -> None:
 def _settings(sweep: Sweep) -> dict[str, Any]:
     """Return what must be the same for two trials to belong to one study, as JSON would give it back."""
     data = OmegaConf.to_container(sweep.config.data)
-    path = Path(data["path"]) if isinstance(data, dict) and data.get("path") else None
-    if isinstance(data, dict) and path and path.is_file():
-        data["bytes"] = path.stat().st_size
-        with path.open("rb") as stream:  # another file may have the same size
-            data["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+    if isinstance(data, dict):
+        data |= fingerprint({str(key): value for key, value in data.items()})
     settings = {
         "objective": dict(zip(sweep.objectives, sweep.directions, strict=True)),
         "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
@@ -149,7 +148,12 @@ def _composed(sweep: Sweep) -> dict[str, Any]:
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the names of functions, which the code may change, and overrides that do not change a trial."""
+    """Leave out the names of functions, which the code may change, and overrides that do not change a trial.
+
+    A study of an earlier version gets the defaults of the data's keys that it did not have.
+    """
+    if isinstance(settings.get("data"), dict):
+        settings = settings | {"data": with_defaults("data", settings["data"])}
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()

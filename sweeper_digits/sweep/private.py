@@ -4,13 +4,16 @@ Each name is looked up at import: a new version without it ends the program with
 heartbeats or locks silently do nothing.
 """
 
+from pathlib import PurePath
+from typing import Any
+
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 from optuna.storages import get_storage  # puts Optuna's cache in front of a database; documented as internal
 from optuna.storages._heartbeat import BaseHeartbeat  # what Optuna takes for a storage with heartbeats
 from optuna.storages._rdb.models import TrialModel
 
-__all__ = ["BaseHeartbeat", "get_storage", "start_ray"]
+__all__ = ["BaseHeartbeat", "get_storage", "share_folder_of_jobs", "start_ray"]
 
 USED = {
     # `fail_stale_trials` asks the storage in front for it.
@@ -33,3 +36,15 @@ def start_ray(options: DictConfig) -> None:
     from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray as start  # only here: it imports Ray
 
     start(OmegaConf.create(OmegaConf.to_container(options, resolve=True)))
+
+
+def share_folder_of_jobs(launcher: Any) -> None:
+    """Let the jobs of submitit on this machine share one folder, which is there before the first of them starts.
+
+    Submitit starts a job and then makes the job's own folder, named by the job's process. On a busy machine the job is
+    faster, does not find the folder and dies: "has not produced any output". Its files are named by the process too.
+    """
+    if getattr(launcher, "_EXECUTOR", None) == "local":
+        parts = PurePath(launcher.params["submitit_folder"]).parts
+        own = next((place for place, part in enumerate(parts) if "%" in part), len(parts))
+        launcher.params["submitit_folder"] = str(PurePath(*parts[:own]))

@@ -43,15 +43,15 @@ class Progress:
         how = "each point once" if enumerated else str(self.study.sampler)
         pruner = type(self.study.pruner).__name__
         total = len(trials_of(self.study)) if enumerated else sweep.options.n_trials
-        log.info("study      %s: %s trials, %s", self.study.study_name, total, objectives)
+        log.info("study      %s: %s, %s", self.study.study_name, screen.counted(total, "trial"), objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
         log.info("space      %s", ", ".join(sweep.distributions) or listed)
-        log.info("search     %s, %s, %d worker(s)", how, pruner, sweep.options.n_jobs)
+        log.info("search     %s, %s, %s", how, pruner, screen.counted(sweep.options.n_jobs, "worker"))
         if not sweep.prunes:
             log.info("           no pruning: it needs val_loss or val_accuracy as the only objective")
         log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
-            log.info("continued  %d trials are finished already", len(self.known))
+            log.info("continued  %s finished already", screen.counted(len(self.known), "trial"))
         failed = failures(trials_of(self.study), sweep.options.max_retries)
         if failed and enumerated and not sweep.options.retry_failed:
             log.info("           %d of them failed; hydra.sweeper.retry_failed=true tries these again", len(failed))
@@ -77,7 +77,8 @@ class Progress:
         self._clear()
         if self.interrupted:
             storage = self.sweep.options.storage
-            log.info("\nstopped after %d trials; the same command continues:\n  %s", self.done, _command_again(storage))
+            done = screen.counted(self.done, "trial")
+            log.info("\nstopped after %s; the same command continues:\n  %s", done, _command_again(storage))
 
     def end(self) -> None:
         """Show the result and write it down."""
@@ -91,7 +92,7 @@ class Progress:
         _write_results(self.study, self.sweep, best)
         if len(self.sweep.objectives) > 1:
             front = self.study.best_trials
-            log.info("Pareto front of %d trials:", len(front))
+            log.info("Pareto front of %s:", screen.counted(len(front), "trial"))
             for trial in sorted(front, key=lambda trial: trial.values):
                 log.info("  %s", self._line(trial))
         elif best:
@@ -115,20 +116,20 @@ class Progress:
             log.info("           %s", line)
 
     def _line(self, trial: FrozenTrial) -> str:
-        epochs = RunFolder(self.sweep.folder / str(trial.number)).epochs()
+        epochs = screen.counted(RunFolder(self.sweep.folder / str(trial.number)).epochs(), "epoch")
         took = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
         point = trial.params or trial.user_attrs.get("point", {})
         parameters = " ".join(f"{name}={screen.brief(value)}" for name, value in point.items())
         if trial.state == TrialState.FAIL:
             return f"#{trial.number:<4d} failed  {trial.user_attrs.get('error', '')}"[:300]
         if trial.state == TrialState.PRUNED:
-            return f"#{trial.number:<4d} pruned after {epochs} epoch(s)  {took}  {parameters}"
+            return f"#{trial.number:<4d} pruned after {epochs}  {took}  {parameters}"
         names = zip(self.sweep.objectives, trial.values, strict=True)
         values = "  ".join(f"{name} {value:.5g}" for name, value in names)
         marks = ""
         if len(self.sweep.objectives) == 1 and best_first(self.study)[0].number == trial.number:
             marks = "  best so far"
-        return f"#{trial.number:<4d} {values}  {epochs} epochs  {took}  {parameters}{marks}"
+        return f"#{trial.number:<4d} {values}  {epochs}  {took}  {parameters}{marks}"
 
     def _status(self, trials: list[FrozenTrial]) -> str:
         states = counts(self.study)

@@ -1,6 +1,7 @@
 """What a sweep searches: parameters, fixed overrides, objectives."""
 
 import functools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,11 @@ class Sweep:
         """
         searched = (options.params or {}).items()
         given = [f"{key}={value if isinstance(value, str) else recipe.override_text(value)}" for key, value in searched]
-        objective = config.objective
-        objectives = [objective] if isinstance(objective, str) else list(objective)
-        schema.check_objectives(objectives)
+        objectives = schema.checked_objectives(config.objective)
         schema.check_study(config.study)
+        schema.check_study(options.study_name)
+        if config.hydra.launcher is None:
+            raise UserError("hydra.launcher=null: a sweep needs a launcher; choose one with hydra/launcher=...")
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
             raise UserError(
@@ -70,7 +72,7 @@ class Sweep:
             arguments=parse_arguments(given + arguments, loader),
             objectives=objectives,
             directions=_directions(options.direction, objectives),
-            folder=Path(config.hydra.sweep.dir).resolve(),
+            folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
             loader=loader,
         )
         sweep._check()

@@ -26,7 +26,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
 from sweeper_digits.sweep.trials import trials_of
-from sweeper_digits.sweep.url import check_url, first_line, sqlite_file
+from sweeper_digits.sweep.url import check_url, first_line, hidden, sqlite_file
 
 OPENING_ATTEMPTS = 4
 # How often a sampler may draw a point that was tried before another value is taken.
@@ -208,10 +208,13 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
     for attempt in range(OPENING_ATTEMPTS):
         try:
             return open_storage(options.storage, options.heartbeat_seconds)
+        except FileExistsError:  # a file where the folder of the studies would be
+            raise
         except Exception as error:  # of whichever database driver
             if attempt == OPENING_ATTEMPTS - 1:
                 cause = first_line(error, options.storage)
-                raise UserError(f"hydra.sweeper.storage: the study cannot be opened: {cause}") from error
+                shown = hidden(options.storage)
+                raise UserError(f"hydra.sweeper.storage={shown}: it cannot be opened: {cause}") from error
             time.sleep(0.5)
     raise AssertionError("unreachable")
 
@@ -240,12 +243,11 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
         raise UserError(f"hydra/sweeper/sampler: Optuna's {name} needs the package {needed}: pip install {needed}")
     if name == "GridSampler":
         return RandomSampler()
+    if not isinstance(options.get("seed"), int | None):
+        raise UserError(f"hydra.sweeper.sampler.seed={options.seed}: must be an integer, or null")
     if options.get("seed") is not None and name != "QMCSampler":
-        options.seed = (int(options.seed) * 1_000_003 + number) % 2**32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        allowed = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
-        sampler: BaseSampler = instantiate(options, _execution_whitelist_=allowed)
+        options.seed = (options.seed * 1_000_003 + number) % 2**32
+    sampler: BaseSampler = _made("sampler", options, ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*"))
     return sampler
 
 
@@ -269,7 +271,15 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
 
 
 def _pruner(options: dict[str, Any]) -> BasePruner:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner: BasePruner = instantiate(options, _execution_whitelist_=("optuna.pruners.*", FOLD_PRUNER))
+    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER))
     return pruner
+
+
+def _made(what: str, options: Any, allowed: tuple[str, ...]) -> Any:
+    """Make a sampler or a pruner; raise a UserError for values that Optuna does not take."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return instantiate(options, _execution_whitelist_=allowed)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"hydra.sweeper.{what}: a value that Optuna does not take ({error})") from error

@@ -53,7 +53,7 @@ def supervise(sweep: Sweep) -> None:
     progress = Progress(queue.study, sweep)
     progress.begin()
     if orphans := queue.reap(max_retries=None):
-        log.info("%d trial(s) of workers that are gone are queued again", len(orphans))
+        log.info("queued again: %s of workers that are gone", screen.counted(len(orphans), "trial"))
     if not queue.is_finished(sweep):
         crew = Crew(sweep, conf)
         try:
@@ -135,7 +135,8 @@ def _raise_at_failures(progress: Progress, options: Any) -> None:
         elif is_own_failure(trial, options.max_retries):  # not those of a machine that left
             streak.append(trial)
     if len(streak) >= options.max_failures:
-        raise UserError(f"{len(streak)} trials in a row failed, the first was {_cause(streak[0], progress.sweep)}")
+        many = screen.counted(len(streak), "trial")
+        raise UserError(f"{many} in a row failed, the first was {_cause(streak[0], progress.sweep)}")
 
 
 def _raise_without_result(queue: Queue, progress: Progress) -> None:

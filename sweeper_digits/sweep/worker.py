@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.job import Heartbeats, running_trial
-from sweeper_digits.sweep.private import start_ray
+from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError
@@ -65,6 +65,7 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
         return
     if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
         start_ray(launcher.ray_cfg.init)
+    share_folder_of_jobs(launcher)
     slots = [
         threading.Thread(target=_run_trials, args=(queue, sweep, launcher, None)) for _ in range(sweep.options.n_jobs)
     ]

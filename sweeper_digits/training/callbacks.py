@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import minutes
+from sweeper_digits.screen import counted, minutes
 from sweeper_digits.training.reporting import RunningTrial, better_of
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class BestWeights(keras.callbacks.Callback):
             self.epoch, self.weights = epoch, self.kept.get_weights()
         elif self.patience is not None and epoch - max(self.epoch, self.first - 1) >= self.patience:
             self.model.stop_training = True
-            log.info("stopped: no better %s for %d epochs", self.metric, self.patience)
+            log.info("stopped: no better %s for %s", self.metric, counted(self.patience, "epoch"))
 
     def restore(self) -> None:
         """Give the model its best weights."""
@@ -241,22 +241,33 @@ class Checkpoint(keras.callbacks.Callback):
         state["seconds"] = np.array(self.earlier_seconds + time.perf_counter() - self.started)
         self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.value])})
 
-    def restore(self, source: RunFolder) -> int:
-        """Take over the state of a killed run and return the epoch, from 0, to begin with.
+    def restore(self, source: RunFolder) -> tuple[int, list[dict[str, float]]]:
+        """Take over the state of a killed run; return the epoch, from 0, to begin with, and the rows before it.
 
         Raises:
-            UserError: There is no checkpoint, or it is of another model or optimizer.
+            UserError: There is no checkpoint, it is of another model or optimizer, or rows are missing. Nothing is
+                changed then.
         """
         state = source.read_checkpoint()
         shapes = {f"variable_{i}": tuple(variable.shape) for i, variable in enumerate(self.variables)}
         shapes |= {f"best_{i}": weights.shape for i, weights in enumerate(self.best.weights)} | {"progress": (3,)}
         if {name: values.shape for name, values in state.items() if name != "seconds"} != shapes:
             raise UserError(f"resume={source.folder}: its checkpoint is of another model, optimizer or schedule")
+        epoch, best_epoch, best_value = state["progress"].tolist()
+        rows = _rows(source, int(epoch))
         for i, variable in enumerate(self.variables):
             variable.assign(state[f"variable_{i}"])
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
+        self.best.epoch, self.best.value = int(best_epoch), best_value
         self.earlier_seconds = float(state.get("seconds", 0.0))  # missing in a checkpoint of version 0.1
-        epoch, best_epoch, self.best.value = state["progress"].tolist()
-        self.best.epoch, first_epoch = int(best_epoch), int(epoch)
-        log.info("resumed    %s after epoch %d", source.folder, first_epoch)
-        return first_epoch
+        log.info("resumed    %s after epoch %d", source.folder, len(rows))
+        return len(rows), rows
+
+
+def _rows(source: RunFolder, epochs: int) -> list[dict[str, float]]:
+    """Return the history of the epochs before a checkpoint; the best epoch's numbers are found by their place in it."""
+    rows = source.read_history()[:epochs]
+    if [row.get("epoch") for row in rows] != list(range(1, epochs + 1)):
+        missing = f"{source.history.name} has not each epoch up to {epochs}"
+        raise UserError(f"resume={source.folder}: {missing}; train it again")
+    return rows

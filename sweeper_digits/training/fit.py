@@ -50,7 +50,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
 
     Raises:
         Diverged: The loss became NaN or infinite; history.csv stays.
-        UserError: There is no checkpoint to continue, or it is of another model.
+        UserError: There is no checkpoint to continue, or it is of another model. A trial starts over then.
     """
     config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
     trial, metric = reporting.current_trial(), epoch_metric(config)
@@ -58,9 +58,9 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     first_clean = config.epochs - clean
     best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
     checkpoint = Checkpoint(folder, trainee, best, prepared.started)
-    first_epoch = checkpoint.restore(source) if source else 0
+    first_epoch, rows = _continue(source, checkpoint)
     history = History(folder, config.epochs, feed.steps * feed.batch_size)
-    history.begin_with(_rows(source, first_epoch) if source else [])
+    history.begin_with(rows)
     validation = _validation(prepared)
     callbacks = [*([validation] if validation else []), history, best, checkpoint]
     if trial:
@@ -92,12 +92,15 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     return Fitted(history.rows, best.epoch, pruned, probabilities, checkpoint.earlier_seconds)
 
 
-def _rows(source: RunFolder, epochs: int) -> list[dict[str, float]]:
-    """Return the history of the epochs before a checkpoint; the best epoch's numbers are found by their place in it."""
-    rows = source.read_history()[:epochs]
-    if [row.get("epoch") for row in rows] != list(range(1, epochs + 1)):
-        raise UserError(f"resume={source.folder}: {source.history.name} has not all {epochs} epochs; train it again")
-    return rows
+def _continue(source: RunFolder | None, checkpoint: Checkpoint) -> tuple[int, list[dict[str, float]]]:
+    """Return the epoch, from 0, to begin with and the rows before it; restore the checkpoint of the source, if any."""
+    if source is None:
+        return 0, []
+    try:
+        return checkpoint.restore(source)
+    except UserError as error:
+        reporting.start_over(error)
+        return 0, []
 
 
 def clean_epochs(fraction: float, epochs: int) -> int:

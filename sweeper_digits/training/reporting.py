@@ -4,11 +4,15 @@ A trial runs inside the worker process that asked for it. The worker sets the tr
 outside a sweep finds None. No optuna and no keras here.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from sweeper_digits.errors import UserError
 from sweeper_digits.schema import OBJECTIVES
+
+log = logging.getLogger(__name__)
 
 # User attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
 ATTACHED = "attached"
@@ -106,3 +110,14 @@ def set_current_trial(trial: RunningTrial | None) -> None:
     """Begin a trial, or end it with None."""
     global _running
     _running = trial
+
+
+def start_over(error: UserError) -> None:
+    """Log that a trial trains from the beginning what it cannot continue, and why.
+
+    Raises:
+        UserError: The error, outside a sweep: there a person can choose.
+    """
+    if _running is None:
+        raise error
+    log.warning("starts over: %s", error)

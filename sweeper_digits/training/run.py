@@ -17,12 +17,14 @@ import numpy as np
 
 import sweeper_digits
 from sweeper_digits.data.dataset import Dataset, load
+from sweeper_digits.data.inspection import Inspection, inspect
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
+from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import relative
 from sweeper_digits.training import reporting
@@ -74,15 +76,16 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
         raise UserError(f"{dataset.source}: training needs labels")
     if len(dataset.classes) < 2:
         raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
-    parts = list(splits(config.split, dataset.labels))
-    _show_plan(config, dataset, parts, f"{describe_device(device)}, {precision}")
+    pixels = inspect(dataset, config.data)
+    parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
+    _show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
         measured = _train_parts(config, dataset, parts, here, source)
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
     seconds = round(time.perf_counter() - started, 3)
-    metrics = _about(config, dataset, objective, seconds, precision, device) | measured
+    metrics = _about(config, dataset, objective, seconds, precision, device) | {"pixels": pixels.as_json()} | measured
     try:
         if finished:
             _show(metrics)
@@ -187,15 +190,28 @@ def _train_fold(
     config: Config, dataset: Dataset, parts: Parts, fold: RunFolder, source: RunFolder | None
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
-    done = source.read_metrics() if source and source.model.exists() else None
-    if source and done and done["state"] == "finished":
+    try:
+        done = _finished(source) if source else None
+        values = [row[epoch_metric(config)] for row in source.read_history()] if source and done else []
+    except UserError as error:
+        reporting.start_over(error)
+        source = done = None
+    if source and done:
         log.info("already finished: val_loss %.4f", done["val_loss"])
         if trial := reporting.current_trial():
-            trial.restore([row[epoch_metric(config)] for row in source.read_history()], config.epochs)
+            trial.restore(values, config.epochs)
         if source.folder.resolve() != fold.folder.resolve():
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
     return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None)
+
+
+def _finished(source: RunFolder) -> dict[str, Any] | None:
+    """Return the metrics of a fold that has finished, or None; raise a UserError if they are damaged."""
+    record = read_metrics_alone(source.folder)
+    if record.state == "unreadable":
+        raise UserError(f"resume={source.folder}: {record.note}")
+    return record.metrics if record.finished and source.model.exists() else None
 
 
 def _objective(config: Config, metrics: dict[str, Any]) -> Any:
@@ -204,7 +220,7 @@ def _objective(config: Config, metrics: dict[str, Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _show_plan(config: Config, dataset: Dataset, parts: list[Parts], hardware: str) -> None:
+def _show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list[Parts], hardware: str) -> None:
     train, validation = parts[0]
     text = f"{len(train):,} for training, {len(validation):,} for validation"
     if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
@@ -212,8 +228,8 @@ def _show_plan(config: Config, dataset: Dataset, parts: list[Parts], hardware: s
     if config.from_run:
         log.info("as         %s", config.from_run)
     log.info("data       %s: %s", dataset.source, dataset.describe())
-    for note in dataset.notes:
-        log.info("           %s", note)
+    for line in pixels.lines():
+        log.info("%s", line)
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
     backend = keras.backend.backend()
     version = importlib.metadata.version(backend)

@@ -1,29 +1,31 @@
-"""Parts are stratified, disjoint, complete, and decided by the split's seed alone."""
+"""Parts are stratified, disjoint, complete, decided by the split's seed alone, and share no equal images."""
 
 import numpy as np
 import pytest
 
+from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.data.split import split_test, splits
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import All, Holdout, KFold
 
 LABELS = np.repeat(np.arange(10), [40, 50, 60, 70, 80, 90, 100, 110, 120, 130])  # 850 images
+DIFFERENT = np.arange(850)
 
 
 def test_holdout_is_stratified_and_complete() -> None:
-    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.2), LABELS)
+    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.2), LABELS, DIFFERENT)
     assert (len(parts.train), len(parts.validation)) == (680, 170)
     assert np.bincount(LABELS[parts.validation]).tolist() == [8, 10, 12, 14, 16, 18, 20, 22, 24, 26]
     assert sorted([*parts.train, *parts.validation]) == list(range(850))
 
 
 def test_kaggle_sized_holdout_has_the_notebooks_sizes() -> None:
-    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), np.arange(42000) % 10)
+    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), np.arange(42000) % 10, np.arange(42000))
     assert (len(parts.train), len(parts.validation)) == (35700, 6300)
 
 
 def test_folds_validate_each_image_once() -> None:
-    folds = list(splits(KFold(test_size=0, seed=0, folds=5, fold=None), LABELS))
+    folds = list(splits(KFold(test_size=0, seed=0, folds=5, fold=None), LABELS, DIFFERENT))
     assert sorted(np.concatenate([fold.validation for fold in folds])) == list(range(850))
     for fold in folds:
         assert np.bincount(LABELS[fold.validation]).tolist() == [8, 10, 12, 14, 16, 18, 20, 22, 24, 26]
@@ -31,13 +33,13 @@ def test_folds_validate_each_image_once() -> None:
 
 
 def test_one_fold_is_the_same_as_in_all() -> None:
-    folds = list(splits(KFold(test_size=0.1, seed=3, folds=5, fold=None), LABELS))
-    (second,) = splits(KFold(test_size=0.1, seed=3, folds=5, fold=1), LABELS)
+    folds = list(splits(KFold(test_size=0.1, seed=3, folds=5, fold=None), LABELS, DIFFERENT))
+    (second,) = splits(KFold(test_size=0.1, seed=3, folds=5, fold=1), LABELS, DIFFERENT)
     np.testing.assert_array_equal(second.validation, folds[1].validation)
 
 
 def test_all_trains_on_everything() -> None:
-    (parts,) = splits(All(test_size=0, seed=0), LABELS)
+    (parts,) = splits(All(test_size=0, seed=0), LABELS, DIFFERENT)
     assert (len(parts.train), len(parts.validation)) == (850, 0)
 
 
@@ -50,15 +52,15 @@ def test_all_trains_on_everything() -> None:
     ],
 )
 def test_test_part_is_locked_away_from_every_split(split: Holdout | KFold | All) -> None:
-    _, locked = split_test(Holdout(test_size=0.2, seed=5, validation_size=0.15), LABELS)
+    _, locked = split_test(Holdout(test_size=0.2, seed=5, validation_size=0.15), LABELS, DIFFERENT)
     assert np.bincount(LABELS[locked]).tolist() == [8, 10, 12, 14, 16, 18, 20, 22, 24, 26]
-    for parts in splits(split, LABELS):
+    for parts in splits(split, LABELS, DIFFERENT):
         assert not set(locked) & {*parts.train, *parts.validation}
 
 
 def test_seed_decides() -> None:
     def validation(seed: int) -> list[int]:
-        (parts,) = splits(Holdout(test_size=0, seed=seed, validation_size=0.2), LABELS)
+        (parts,) = splits(Holdout(test_size=0, seed=seed, validation_size=0.2), LABELS, DIFFERENT)
         return parts.validation.tolist()
 
     assert validation(1) == validation(1) != validation(2)
@@ -67,17 +69,65 @@ def test_seed_decides() -> None:
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (Holdout(test_size=0, seed=0, validation_size=0.2), r"validation_size=0.2: class 7 has 1 example"),
-        (Holdout(test_size=0.2, seed=0, validation_size=0.2), r"test_size=0.2: class 7 has 1 example"),
-        (KFold(test_size=0, seed=0, folds=5, fold=None), r"folds=5: class 7 has 1 example\(s\).* at least 5"),
+        (Holdout(test_size=0, seed=0, validation_size=0.2), r"validation_size=0.2: class 7 has 1 different example"),
+        (Holdout(test_size=0.2, seed=0, validation_size=0.2), r"test_size=0.2: class 7 has 1 different example"),
+        (KFold(test_size=0, seed=0, folds=5, fold=None), r"folds=5: class 7 has 1 different example\(s\).* at least 5"),
     ],
 )
 def test_a_class_with_one_example_cannot_be_split(split: Holdout | KFold, message: str) -> None:
     labels = np.array([3] * 20 + [7])
     with pytest.raises(UserError, match=message):
-        list(splits(split, labels))
+        list(splits(split, labels, np.arange(21)))
 
 
 def test_part_smaller_than_the_classes_is_refused() -> None:
     with pytest.raises(UserError, match=r"validation_size=0.01: 40 images cannot be split so"):
-        list(splits(Holdout(test_size=0, seed=0, validation_size=0.01), np.arange(40) % 10))
+        list(splits(Holdout(test_size=0, seed=0, validation_size=0.01), np.arange(40) % 10, np.arange(40)))
+
+
+SPLITS = [
+    Holdout(test_size=0.2, seed=5, validation_size=0.3),
+    KFold(test_size=0.1, seed=5, folds=3, fold=None),
+    All(test_size=0.2, seed=5),
+]
+THREE = DIFFERENT // 3  # each image three times, some of them with two labels
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_equal_images_are_in_one_part_and_parts_keep_their_shares_of_each_class(split: Holdout | KFold | All) -> None:
+    usable, locked = split_test(split, LABELS, THREE)
+    assert sorted([*usable, *locked]) == list(range(850))
+    assert not set(THREE[usable]) & set(THREE[locked])
+    pairs = zip(splits(split, LABELS, THREE), splits(split, LABELS, DIFFERENT), strict=True)
+    for parts, plain in pairs:
+        assert sorted([*parts.train, *parts.validation]) == usable.tolist()
+        assert not set(THREE[parts.train]) & set(THREE[parts.validation])
+        near = np.bincount(LABELS[parts.validation], minlength=10) - np.bincount(LABELS[plain.validation], minlength=10)
+        assert np.abs(near).max() <= 3
+
+
+def test_the_numbers_of_the_groups_do_not_matter() -> None:
+    for one, other in zip(splits(SPLITS[0], LABELS, THREE), splits(SPLITS[0], LABELS, 999 - THREE), strict=True):
+        np.testing.assert_array_equal(one.validation, other.validation)
+
+
+def test_one_image_many_times_moves_no_other_image() -> None:
+    split = Holdout(test_size=0, seed=0, validation_size=0.2)
+    groups = DIFFERENT.copy()
+    groups[LABELS == 4] = np.minimum(groups[LABELS == 4], 230)  # 80 images: 10 different ones, then 70 equal ones
+    (parts,), (plain,) = splits(split, LABELS, groups), splits(split, LABELS, DIFFERENT)
+    moved = np.setxor1d(parts.validation, plain.validation)
+    assert len(moved) and set(groups[moved]) == {230}
+
+
+def test_a_class_of_copies_of_one_image_cannot_be_split() -> None:
+    groups = np.where(LABELS == 7, 850, DIFFERENT)
+    for names, name in (((), "7"), ("abcdefghij", "h")):
+        with pytest.raises(UserError, match=f"class {name} has 1 different example"):
+            list(splits(Holdout(test_size=0, seed=0, validation_size=0.2), LABELS, groups, names))
+
+
+def test_equal_images_have_equal_numbers_in_all_arrays() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 8, 3), np.uint8)
+    one, other = number_images(images[[0, 1, 0, 2]], images[[3, 2, 0]])
+    assert one.tolist() == [0, 1, 0, 2] and other.tolist() == [3, 2, 0]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from plotly.offline import get_plotlyjs
 
@@ -16,6 +17,7 @@ from sweeper_digits.results.confirm import find_finalists
 from sweeper_digits.results.ensemble import choose_members
 from sweeper_digits.results.report import write_report
 from sweeper_digits.results.statistics import describe_winner, group_repetitions
+from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import describe_noise
 from sweeper_digits.runs.record import best_first, find_runs, read_metrics_alone, read_run
@@ -122,7 +124,22 @@ def stray_folders(folder: Path) -> None:
         (folder / f"fold_{name}").mkdir()
 
 
+def validation(**changed: object) -> Damage:
+    """Change a saved array, on which the labels alone throw no light."""
+
+    def damage(folder: Path) -> None:
+        with np.load(folder / "validation.npz") as archive:
+            arrays = {name: archive[name] * change for name, change in changed.items()}
+            arrays = dict(archive) | arrays
+        np.savez(folder / "validation.npz", **arrays)
+
+    return damage
+
+
 ODD: dict[str, Damage] = {
+    # Of the predictions, `compare` reads the labels alone for each run; what needs the rest goes on without it.
+    "a prediction not a number": validation(log_probabilities=np.float16("nan")),
+    "a mistake of no image": validation(worst=10_000),
     "no value": metrics(val_loss=None),
     "a list for a setting": config(r"^  filters: .*", "  filters: [1, 2]"),
     "a date for a setting": config(r"^  filters: .*", "  filters: 2026-01-01"),
@@ -188,7 +205,76 @@ def test_compare_prints_what_a_terminal_can_show(
 
 
 def test_a_run_with_a_damaged_model_is_one_line(runs: Path, tool: Callable[..., str]) -> None:
+    for folder in Path("multirun/first").glob("[0-9]"):
+        ODD["a prediction not a number"](folder)
+    with pytest.raises(SystemExit, match=r"error: .*validation\.npz: no readable validation predictions"):
+        tool("predict", "multirun/first", "--top", "2", "--weights", "greedy", "--part", "validation")
     best = RunFolder("multirun/first/0")
     best.model.write_bytes(b"PK")
     with pytest.raises(SystemExit, match=r"error: .*model\.keras: no readable model"):
         tool("predict", "multirun/first/0")
+
+
+def test_doctor_survives_every_damage(tool: Callable[..., str]) -> None:
+    multirun = Path("multirun")
+    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
+    gone = process.signature().replace(f":{os.getpid()}:", ":999999:")
+    damages = {name: damage for name, (damage, _) in UNREADABLE.items()} | ODD
+    objectives: list[object] = [["a"], None, "0.1", {}, float("nan"), [0.1, 0.2]]
+    damages |= {f"objective {value}": metrics(objective=value) for value in objectives}
+    for damage in damages.values():
+        trial = study.ask()
+        trial.set_user_attr("worker", gone)
+        shutil.copytree(multirun / "first" / "0", multirun / "first" / str(trial.number))
+        damage(multirun / "first" / str(trial.number))
+    (multirun / "first" / "0" / "metrics.json").write_text("[1]")  # of a trial that is complete
+    (multirun / "first" / "777").write_text("")
+    (multirun / "first" / f".metrics-{process.machine()}-99999999999999.json").write_text("")
+    (multirun / "first" / "loop").symlink_to(multirun / "first" / "loop")
+    out = tool("doctor")
+    named = [name for name in UNREADABLE if name.startswith(("metrics", "a fold", "a number", "a truth", "an unknown"))]
+    assert out.count("its run is not readable (") == len(named) and out.isascii()
+    assert "#0: not readable (" in out and "the study keeps its value" in out and "777" not in out
+    tool("doctor", "--fix")
+    states = [trial.state.name for trial in study.get_trials()]
+    assert "RUNNING" not in states and "nothing to repair" in tool("doctor")
+
+
+@pytest.mark.parametrize("name", ["../..", "/", "a\0b", "a/b", "\x1b[2J", "é" * 300, "optuna.db"])
+def test_doctor_survives_names_of_studies(tool: Callable[..., str], name: str) -> None:
+    study = optuna.create_study(study_name=name, storage="sqlite:///multirun/optuna.db")
+    study.ask().set_user_attr("worker", [{}])
+    out = tool("doctor")
+    assert "first: 4 complete" in out and ": not a study of this program (study=" in out and "\x1b" not in out
+
+
+def test_doctor_survives_values_of_another_program(tool: Callable[..., str]) -> None:
+    study = optuna.create_study(study_name="other", storage="sqlite:///multirun/optuna.db")
+    values: list[object] = [3, "::::", "a:" + "9" * 100 + f":{process.machine()}:1", [{}]]
+    for value in values:
+        study.ask().set_user_attr("worker", value)
+    out = tool("doctor")
+    assert "other: 4 running" in out and "first: 4 complete" in out
+
+
+def test_doctor_names_folders_that_no_database_knows(tool: Callable[..., str]) -> None:
+    multirun = Path("multirun")
+    shutil.copytree(multirun / "first", multirun / "copied")
+    shutil.copytree(multirun / "first" / "0", multirun / "older" / "0")
+    (multirun / "2026-01-01" / "12-00-00").mkdir(parents=True)
+    shutil.copytree(multirun / "older", multirun / "damaged")
+    (multirun / "damaged" / ".study.json").write_text("{")
+    assert (lines := tool("doctor").splitlines())[0].startswith("first: 4 complete")
+    assert len(lines) == 6 and lines[1].startswith("multirun/copied: a copy of ") and "move it away" in lines[1]
+    assert lines[2].startswith("multirun/damaged/.study.json: not readable")
+    assert lines[3].startswith("multirun/older: the database has no study of these trials; ") and "study=" in lines[3]
+    assert tool("doctor", "first").count("\n") == 3
+    assert tool("doctor", "older").startswith("multirun/older: the database has no study of these trials")
+    optuna.delete_study(study_name="first", storage="sqlite:///multirun/optuna.db")
+    assert "multirun/first: the database has no study of these trials" in tool("doctor")
+    (multirun / "optuna.db").unlink()
+    assert tool("doctor").startswith("sqlite:///multirun/optuna.db: no such file; if it is elsewhere")
+    assert "multirun/first: the database has no study" in tool("doctor", "first")
+    shutil.rmtree(multirun)
+    with pytest.raises(SystemExit, match="no such file; start a sweep"):
+        tool("doctor")

@@ -1,5 +1,6 @@
 """Predictions of a real sweep: scores, averages, pictures."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def test_scores_of_the_locked_part_and_the_note_of_it(tool: Tool, digits: Datase
     out = tool("predict", SWEEP, "--top", "2")
     assert "60 images (test)" in out and "0 of them occur in the training data" in out
     first, second = best_first(find_runs([SWEEP]), "val_loss")[:2]
-    _, test = split_test(saved_option(first, "split"), digits.labels)
+    _, test = split_test(saved_option(first, "split"), digits.labels, digits.groups)
     both = [keras.saving.load_model(r.run.model).predict(digits.images[test], verbose=0) for r in (first, second)]
     expected = accuracy(np.mean(both, axis=0), digits.labels[test])
     assert f"accuracy   {expected:.5f}" in out
@@ -51,22 +52,44 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Datase
     out = tool("predict", SWEEP, "--top", "2", "--weights", "greedy", "--part", "validation")
     assert "in sample: the weights were chosen on 36 of them" in line_of(out, "accuracy")
     assert "in sample" not in tool("predict", SWEEP, "--top", "2", "--weights", "greedy")
+    # Without the run's own data nobody knows.
+    np.savez("some.npz", images=digits.images[:20], labels=digits.labels[:20] + np.arange(20) % 2)
+    for config in Path(SWEEP).glob("*/.hydra/config.yaml"):
+        config.write_text(config.read_text().replace("digits.npz", "gone.npz"))
+    out = tool("predict", SWEEP, "--data", "some.npz")
+    for name in ("accuracy", "log loss"):
+        assert "not known how many of them were trained on" in line_of(out, name)
 
 
 def test_each_look_at_a_locked_image_is_noted_whatever_the_option(tool: Tool, npz: Path, digits: Dataset) -> None:
     (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
-    _, locked = split_test(saved_option(best, "split"), digits.labels)
+    _, locked = split_test(saved_option(best, "split"), digits.labels, digits.groups)
     chosen = np.append(locked[:5], np.flatnonzero(~np.isin(np.arange(300), locked))[::9])
     np.savez("some.npz", images=digits.images[chosen], labels=digits.labels[chosen])
-    np.savez("others.npz", images=255 - digits.images[:20], labels=np.arange(20) % 10)
-    arguments = [["--part", "all"], ["--data", str(npz)], ["--data", "some.npz"]]
-    for number, (given, images) in enumerate(zip(arguments, (60, 60, 5), strict=True), 1):
+    np.savez("inverted.npz", images=255 - digits.images[chosen], labels=digits.labels[chosen])
+    np.savez("others.npz", images=np.roll(digits.images[:20], 3, axis=1), labels=np.arange(20) % 10)
+    arguments = [["--part", "all"], ["--data", str(npz)], ["--data", "some.npz"], ["--data", "inverted.npz"]]
+    for number, (given, images) in enumerate(zip(arguments, (60, 60, 5, 5), strict=True), 1):
         assert f"noted      {images} of the images are locked" in tool("predict", SWEEP, *given)
         looks = best.run.read_tests()
         assert len(looks) == number and looks[-1]["images"] == str(images)
     for given in (["--part", "validation"], ["--data", "others.npz"]):
         tool("predict", SWEEP, *given)
-    assert len(best.run.read_tests()) == 3
+    assert len(best.run.read_tests()) == 4
+
+
+def test_a_whole_data_set_on_a_light_background_is_inverted_and_said(tool: Tool, npz: Path, digits: Dataset) -> None:
+    np.savez("light.npz", images=255 - digits.images, labels=digits.labels)
+    plain, light = (tool("predict", SWEEP, "--data", data) for data in (str(npz), "light.npz"))
+    assert line_of(light, "accuracy") == line_of(plain, "accuracy") and "note  " not in plain
+    assert (
+        line_of(light, "note  ") == "note       inverted: the background is light, that of the training data was dark"
+    )
+    np.savez("turned.npz", images=digits.images.swapaxes(1, 2), labels=digits.labels)
+    with pytest.raises(SystemExit, match=r"the digits look transposed, .* add transpose=true after --data"):
+        tool("predict", SWEEP, "--data", "turned.npz")
+    turned = tool("predict", SWEEP, "--data", "turned.npz", "transpose=true")
+    assert line_of(turned, "accuracy") == line_of(plain, "accuracy")
 
 
 def test_runs_that_locked_other_images_away_are_not_scored_together(
@@ -140,6 +163,21 @@ def spoil(name: str) -> None:
             model.unlink()
     if name == "picture":
         Path("7.png").write_bytes(b"no picture")
+
+
+def test_what_is_no_model_of_this_program_and_no_file_is_one_line(tool: Tool) -> None:
+    models = list(Path(SWEEP).glob("*/model.keras"))
+    for model in models:
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)]).save(model)
+    with pytest.raises(SystemExit, match=r"model\.keras: a model from \(None, 5\) to \(None, 3\); not one of this"):
+        tool("predict", SWEEP)
+    for path in (*models, Path("7.png")):
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)  # which would be waited on
+    with pytest.raises(SystemExit, match=r"model\.keras: not a file"):
+        tool("predict", SWEEP)
+    with pytest.raises(SystemExit, match=r"7\.png: not a file"):
+        tool("predict", SWEEP, "7.png")
 
 
 @pytest.mark.parametrize(

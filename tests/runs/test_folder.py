@@ -1,6 +1,7 @@
 """The files of a run are whole after a kill."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise RuntimeError
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught, replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert caught.value.filename == str(path)  # not the temporary file's, which is gone
+
+
+def test_a_read_only_disk_is_said_of_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *options: object, **more: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught, replacing(tmp_path / "report.html") as temporary:
+        temporary.write_text("whole")
+    assert caught.value.filename == str(tmp_path / "report.html")
 
 
 def test_a_history_that_cannot_be_read_counts_no_epoch(tmp_path: Path) -> None:

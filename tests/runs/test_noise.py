@@ -51,6 +51,8 @@ def test_equal_images_are_paired_in_any_order_and_others_are_not(tmp_path: Path)
     other = record(tmp_path / "other", losses + 0.001, images=np.arange(IMAGES) + 1)
     gap = gap_between(first, other, "val_loss")
     assert gap.images == 0 and gap.is_noise and gap.error == pytest.approx(math.sqrt(2) * error_of_mean(losses))
+    second.metrics["data"] = "other.npz"  # equal places in other data are other images
+    assert gap_between(first, second, "val_loss").images == 0
 
 
 def test_the_winner_says_how_many_it_cannot_be_told_from_and_what_would_do(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import Npz
 from sweeper_digits.results.compare import build_table
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.record import Record, best_first, read_run
+from sweeper_digits.runs.record import Record, best_first, read_run, saved_option
 
 Tool = Callable[..., str]
 
@@ -47,6 +48,18 @@ def test_a_damaged_file_makes_a_run_unreadable(run: RunFolder, name: str, damage
     record = read_run(run.folder)
     assert record.state == "unreadable" and record.note and "\n" not in record.note
     assert list(build_table([record])["note"]) == [record.note]
+
+
+def test_a_run_of_before_a_key_of_its_data_existed_has_the_keys_default(run: RunFolder) -> None:
+    today = read_run(run.folder)
+    config = run.folder / ".hydra" / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("  invert: false\n", "").replace("  transpose: false\n", ""))
+    assert config.read_text() != text
+    record = read_run(run.folder)
+    assert record.settings == today.settings and record.configuration == today.configuration
+    option = saved_option(record, "data")
+    assert isinstance(option, Npz) and not option.invert and not option.transpose
 
 
 @pytest.mark.parametrize("rest", [b"3,0.25", b"\0" * 100])  # of a kill, of a power cut

@@ -1,5 +1,6 @@
 """The folder of a sweep: it belongs to one study, and its trials are where the sweep says. The trials sleep."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +65,25 @@ def test_a_study_of_an_earlier_version_goes_on_in_its_folder(in_process: Callabl
 
 def test_a_damaged_owner_is_said(in_process: Callable[..., Sweeps]) -> None:
     sweeps = in_process(*TWO_SEEDS)
-    (sweeps.folder / "multirun/sweep/.study.json").write_text("[1]")
+    owner = sweeps.folder / "multirun/sweep/.study.json"
+    owner.write_text("[1]")
     assert "multirun/sweep/.study.json: not readable" in refused(in_process, *TWO_SEEDS)
+    owner.unlink()
+    os.mkfifo(owner)  # which would be waited for
+    assert "multirun/sweep/.study.json: not a file" in refused(in_process, *TWO_SEEDS)
+
+
+def test_a_folder_that_cannot_be_one_is_one_line(sweeps: Sweeps, in_process: Callable[..., Sweeps]) -> None:
+    folder = sweeps.folder / "multirun"
+    folder.touch()
+    assert "multirun: a file is where a folder is needed" in refused(in_process, *TWO_SEEDS)
+    folder.unlink()
+    folder.mkdir()
+    (folder / "sweep").touch()
+    assert "multirun/sweep: a file is where a folder is needed" in refused(in_process, *TWO_SEEDS)
+    (folder / "sweep").unlink()
+    (folder / "sweep").symlink_to("sweep")
+    assert "multirun/sweep: " in refused(in_process, *TWO_SEEDS)
 
 
 def test_a_folder_with_the_time_in_its_name_is_one_folder(sweeps: Sweeps) -> None:
@@ -106,6 +124,22 @@ def test_data_of_the_same_size_is_other_data(in_process: Callable[..., Sweeps], 
     command = (*TWO_SEEDS, "data=npz", f"data.path={tmp_path}/a.npz")
     in_process(*command)
     (tmp_path / "a.npz").write_bytes(b"two")
+    assert "data: was sha256=" in refused(in_process, *command)
+
+
+@pytest.mark.parametrize(
+    ("option", "read", "other"),
+    [("idx", "train-labels.idx1-ubyte", "notes.txt"), ("kaggle", "train.csv", "test.csv")],
+)
+def test_a_changed_file_of_a_folder_is_other_data(
+    in_process: Callable[..., Sweeps], tmp_path: Path, option: str, read: str, other: str
+) -> None:
+    (tmp_path / read).write_bytes(b"one")
+    command = (*TWO_SEEDS, f"data={option}", f"data.path={tmp_path}")
+    in_process(*command)
+    (tmp_path / other).write_bytes(b"not read by a run")
+    in_process(*command)
+    (tmp_path / read).write_bytes(b"two")
     assert "data: was sha256=" in refused(in_process, *command)
 
 

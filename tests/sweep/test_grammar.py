@@ -154,13 +154,15 @@ def test_a_distribution_contains_what_it_can_draw(distribution: Any, inside: lis
     assert all(contains(distribution, value) for value in values_of(distribution) or [])
 
 
-def test_a_sweep_begun_before_functions_were_moved_and_keys_became_incidental_continues(make_sweep: MakeSweep) -> None:
+def test_a_sweep_begun_before_functions_moved_and_keys_came_or_became_incidental_continues(
+    make_sweep: MakeSweep,
+) -> None:
     sweep = make_sweep("seed=1,2", "epochs=3", "export=[onnx]")
     study = optuna.create_study()
     assert not check_same(study, sweep)
     record_settings(study, sweep)
     begun = study.user_attrs["sweep"]
-    begun["data"]["_target_"] = "sweeper_digits.data.load_mnist_5k"
+    begun["data"] = {"_target_": "sweeper_digits.data.load_mnist_5k"}  # neither invert nor transpose
     begun["fixed overrides"] = ["epochs=3", "export=[tflite]", "tensorboard=True"]
     study.set_user_attr("sweep", begun)
     assert check_same(study, sweep)
@@ -185,10 +187,15 @@ def test_points_that_a_condition_leaves_out_are_not_counted(make_sweep: MakeSwee
     assert finite.has_at_most(sweep, 6) and not finite.has_at_most(sweep, 5)
 
 
+def test_an_interval_without_length_is_one_point(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("optimizer.learning_rate=interval(0.1,0.1)", "seed=1,2")
+    assert sweep.is_enumerated and len(list(finite.points(sweep))) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["epochs=0,3"], r"epochs=0: must be in \[1, inf\)"),
+        (["epochs=0,3"], r"epochs=0: must be in \[1, 1000000000\]"),
         (["epochs=range(0,3)"], r"epochs=0: must be in"),
         (["model.dropout=interval(0,1.5)"], r"model\.dropout=1\.5: must be in"),
         (["precision=float32,float8"], r"precision=float8: Invalid value 'float8'"),

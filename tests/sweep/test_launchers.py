@@ -9,11 +9,15 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep import crew
+from sweeper_digits.sweep.private import share_folder_of_jobs
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for, workers_of
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -110,6 +114,24 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
     assert trials[1].datetime_start < trials[0].datetime_complete
 
 
+def test_a_local_job_may_start_faster_than_its_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_launcher("submitit", "slurm")
+    from submitit.local import local
+
+    begin = local.LocalJob.__init__
+
+    def begin_late(self: Any, **options: Any) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            options["process"].wait(5)  # it has started, and without a folder it dies
+        begin(self, **options)
+
+    monkeypatch.setattr(local.LocalJob, "__init__", begin_late)
+    launcher = SimpleNamespace(_EXECUTOR="local", params={"submitit_folder": f"{tmp_path}/.submitit/%j"})
+    share_folder_of_jobs(launcher)
+    executor = local.LocalExecutor(launcher.params["submitit_folder"])
+    assert executor.submit(int, "3").result() == 3
+
+
 def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Sweeps) -> None:
     needs_launcher("submitit", "slurm")
     sweeps.environment["SLURM_CONF"] = str(slurm.conf)
@@ -127,13 +149,19 @@ def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Swe
     assert sweeps.trial_folder(1).read_metrics()["resumed"][0] == str(sweeps.trial_folder(0).folder)
 
 
+def test_the_cores_are_those_that_a_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert crew._cores() == 2
+
+
 def test_workers_are_dealt_over_the_gpus(sweeps: Sweeps) -> None:
     sweeps.environment["CUDA_VISIBLE_DEVICES"] = "4,7"  # named, not there: only what workers are given counts
     sweeps.trials_last(100)
     arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3")
     done = sweeps.run(*arguments, "hydra.sweeper.workers_per_gpu=1")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=3: 2 GPU(s) take 2 workers")
+    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=3: 2 GPUs can have 2 workers")
     with sweeps.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
         workers = workers_of(process, 3)
         given = [worker_environment(worker) for worker in workers]

@@ -108,7 +108,8 @@ def test_a_wrong_password_is_one_line_without_it(postgres: Postgres, shared: Swe
     shared.environment["OPTUNA_STORAGE"] = postgres.url.replace(PASSWORD, "n0t-this-one")
     done = shared.run("seed=1,2")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: hydra.sweeper.storage: the study cannot be opened")
+    assert done.stderr.startswith("error: hydra.sweeper.storage=postgresql")
+    assert ": it cannot be opened: " in done.stderr
     assert done.stderr.count("\n") == 1 and "password authentication failed" in done.stderr
     assert "n0t-this-one" not in done.stdout + done.stderr
 

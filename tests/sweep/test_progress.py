@@ -26,4 +26,4 @@ def test_the_winner_is_shown_with_its_error(tmp_path: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.INFO):
         Progress(study, sweep).end()
     assert "best       #0: val_loss 0.017 ± 0.0031 (one standard error over its validation images)" in caplog.text
-    assert "1 of 1 others lie within noise of the best" in caplog.text
+    assert "1 of 1 other lies within noise of the best" in caplog.text

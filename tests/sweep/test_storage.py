@@ -1,6 +1,7 @@
 """The database of a sweep: its URL, its password, and what is waited for. The trials sleep."""
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.progress import _command_again
 from sweeper_digits.sweep.storage import StorageError, _can_heal, open_storage
 from sweeper_digits.sweep.url import check_url, hidden, without_password
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
@@ -46,6 +48,19 @@ def test_a_password_is_in_no_text() -> None:
     assert hidden(url) == "postgresql+psycopg://me:***@host/x?sslpassword=hidden"
     text = without_password(f"cannot reach {url}: ge@heim, ge%40heim and auch are wrong", url)
     assert not any(secret in text for secret in ("heim", "auch "))
+
+
+def test_a_password_is_in_no_line_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql+psycopg://me:geheim@host/x"
+    storage = open_storage(f"sqlite:///{tmp_path}/x.db", 60)
+    storage.url = url
+    assert storage.describe(OperationalError("", {}, OSError(f"no {url}\nof geheim"))) == (
+        "hydra.sweeper.storage=postgresql+psycopg://me:***@host/x: no postgresql+psycopg://me:***@host/x"
+    )
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", "-m", f"hydra.sweeper.storage={url}", "seed=1,2"])
+    assert (
+        _command_again(url) == "python train.py -m 'hydra.sweeper.storage=postgresql+psycopg://me:***@host/x' seed=1,2"
+    )
 
 
 def test_workers_do_not_show_the_url(sweeps: Sweeps) -> None:

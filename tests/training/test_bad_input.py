@@ -23,7 +23,7 @@ Train = Callable[..., RunFolder]
             ["optimizer=adamm"],
             r"optimizer=adamm: no such option \(did you mean 'adam' or 'nadam'\?\); choose from",
         ),
-        (["epochs=0"], r"epochs=0: must be in \[1, inf\)"),
+        (["epochs=0"], r"epochs=0: must be in \[1, 1000000000\]"),
         (["data=kaggle", "data.path=???"], r"data\.path: a value is needed"),
         (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
         (["data=mnist_5k", "data.path=foo"], r"data\.path: Mnist5k, the chosen data, .* choose data=kaggle\|idx\|npz"),
@@ -35,11 +35,36 @@ Train = Callable[..., RunFolder]
         (["model.dropuot=1"], r"dropuot.*Did you mean.*dropout"),
         (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
         (["optimizer._target_=os.system"], r"os\.system"),
+        (["data._target_=os.system"], r"os\.system"),
+        (["objective=null"], r"objective=None: no such objective; choose from val_loss"),
+        (["objective=3"], r"objective=3: no such objective; choose from val_loss"),
+        (["objective=[]"], r"objective=\[\]: name one objective, or a list"),
+        (["~seed"], r"seed: a value is needed; add seed=VALUE"),
+        (["seed=4294967296"], r"seed=4294967296: must be in \[0, 4294967295\]"),
+        (["epochs=9999999999999999999999"], r"epochs=9999999999999999999999: must be in \[1, 1000000000\]"),
+        (["seed=${nope}"], r"'nope' not found"),
+        (["hydra.run.dir=${nope}"], r"'nope' not found"),
+        (["foo"], r"foo: an override has the form KEY=VALUE"),
+        (["augmentation=null"], r"augmentation=null: no such option; choose from .*none"),
+        (["hydra/sweeper/pruner=null"], r"pruner=null: no such option; choose from .*none"),
+        (["model=1"], r"model=1: no such option; choose from .*small"),
+        (["data=npz", "data.path=pipe"], r"data\.path=pipe: not a file or folder"),
+        (["data=kaggle", "data.path=/dev/zero"], r"data\.path=/dev/zero: not a file or folder"),
+        (["hydra.run.dir=loop"], r"loop: "),
+        (["hydra.run.dir=logged"], r"logged/train\.log: Is a directory"),
+        (["hydra.run.dir=file"], r"file: a file is where a folder is needed"),
     ],
 )
-def test_bad_input_is_one_line(train: Train, overrides: list[str], message: str) -> None:
+def test_bad_input_is_one_line(
+    train: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    (tmp_path / "logged" / "train.log").mkdir(parents=True)
     with pytest.raises(SystemExit) as caught:
         train(*overrides)
+    assert capfd.readouterr().err == ""  # Hydra has lines of its own for some errors
     text = str(caught.value)
     assert re.search(message, text) and "\n" not in text and text.startswith("error: ")
 

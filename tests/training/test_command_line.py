@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import command_line, schema
@@ -82,6 +83,39 @@ def test_a_folder_cannot_set_more_than_a_run(started: Callable[..., list[str]], 
         started("resume=old")
     text = str(caught.value)
     assert text.startswith("error: resume=old: ") and repr(entry) in text and "remove it there" in text
+
+
+@pytest.mark.parametrize("sweep", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
+@pytest.mark.parametrize("more", [[], ["hydra/sweeper=basic"]])
+def test_a_sweep_resumes_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: str, more: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    import train
+
+    save(tmp_path / "old", "[epochs=3]")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", sweep, "resume=old", *more])
+    try:
+        with pytest.raises(SystemExit, match=r"^error: resume=old: it continues one run, .*with from_run=old$"):
+            command_line.start(train.main)
+    finally:
+        GlobalHydra.instance().clear()
+    assert capfd.readouterr() == ("", "") and [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("options", [["-m", "--cfg", "job"], ["--multirun", "--info", "config"], ["-r", "-m"]])
+def test_options_of_hydra_that_exclude_each_other_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *options, "seed=1,2"])
+    try:
+        with pytest.raises(SystemExit, match=r"^error: --multirun, --run, --cfg and --info exclude each other; .*"):
+            command_line.start(train.main)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 @pytest.mark.parametrize("text", ["a: 1", "7", "[unclosed", "\x00", "!!python/object/apply:os.getcwd []"])

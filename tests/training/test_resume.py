@@ -1,6 +1,8 @@
 """The same seed gives the same run, also after a kill, and never another run's numbers."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +134,62 @@ def test_a_resumed_run_has_the_epochs_and_the_time_of_all_its_parts(
     assert loss == min(reported.values()) and 1000 < seconds < 1100
 
 
+def test_the_history_of_a_continued_run_is_written_as_that_of_a_whole_one(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_in_epoch(2, monkeypatch)
+    with pytest.raises(SystemExit):
+        train("epochs=3", folder="killed")
+    monkeypatch.undo()
+    before = "\n".join((tmp_path / "killed" / "history.csv").read_text().splitlines()[:2])
+    after = train("resume=killed", folder="resumed", defaults=[]).history.read_text()
+    assert after.startswith(before) and [line.split(",")[0] for line in after.splitlines()] == ["epoch", "1", "2", "3"]
+
+
+def a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next training be that of a trial."""
+    trial = SimpleNamespace(report=lambda value, step: None, should_prune=lambda: False)
+    monkeypatch.setattr(reporting, "_running", reporting.RunningTrial(trial, by_fold=False, prunes=True))
+
+
+@pytest.mark.parametrize("damaged", ["checkpoint.npz", "history.csv"])
+def test_a_trial_whose_checkpoint_is_damaged_starts_over(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    whole = train("epochs=3", folder="whole")
+    stop_in_epoch(2, monkeypatch)
+    with pytest.raises(SystemExit):
+        train("epochs=3", folder="killed")
+    monkeypatch.undo()
+    (tmp_path / "killed" / damaged).write_bytes(b"damaged")
+    a_trial(monkeypatch)
+    again = train("resume=killed", folder="again", defaults=[])
+    assert without_times(again) == without_times(whole)
+    assert f"starts over: resume=killed: {'its checkpoint' if 'npz' in damaged else damaged}" in train_log(again)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "history.csv"])
+def test_a_trial_trains_a_damaged_fold_again(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    whole = train("split=kfold", "split.folds=2", "epochs=1", folder="whole")
+    shutil.copytree(whole.folder, tmp_path / "killed")
+    (tmp_path / "killed" / "metrics.json").unlink()
+    (tmp_path / "killed" / "fold_0" / name).write_bytes(b"epoch\n\xff")
+    with pytest.raises(SystemExit, match=f"^error: .*killed/fold_0/{name}: not readable"):
+        train("resume=killed", folder="refused", defaults=[])
+    a_trial(monkeypatch)
+    again = train("resume=killed", folder="again", defaults=[])
+    assert re.search(rf"starts over: .*killed/fold_0/{name}", train_log(again))
+    assert "already finished" in train_log(again)
+    assert again.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]
+
+
+def train_log(run: RunFolder) -> str:
+    """What a run has logged."""
+    return (run.folder / "train.log").read_text()
+
+
 def test_resume_says_what_cannot_be_continued(train: Train, tmp_path: Path) -> None:
     train("epochs=1", folder="done")
     with pytest.raises(SystemExit, match="this run has finished"):
@@ -159,7 +217,7 @@ def test_a_damaged_checkpoint_or_history_is_one_line(
             train("resume=killed", folder="resumed", defaults=[])
 
     killed.write_history(rows[:1])  # as a power cut leaves it: the best epoch would be another row
-    refused("history.csv has not all 2 epochs")
+    refused("history.csv has not each epoch up to 2; train it again")
     killed.write_history(rows)
     killed.write_checkpoint({name: array for name, array in state.items() if name != "best_0"})
     refused("its checkpoint is of another model")

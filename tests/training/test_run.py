@@ -57,6 +57,9 @@ def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object], dig
     assert matrix.sum() == 45 and np.trace(matrix) / 45 == pytest.approx(metrics["val_accuracy"], abs=1e-6)
     assert metrics["state"] == "finished" and metrics["seed"] == 0
     assert {"python", "keras", "tensorflow", "numpy"} <= set(metrics["versions"])
+    pixels = metrics["pixels"]
+    assert (pixels["least"], pixels["most"], pixels["background"]) == (0, 255, "dark")
+    assert pixels["images_per_class"] == [30] * 10 and pixels["orientation"] == "upright" and pixels["notes"] == []
 
 
 def test_metrics_name_the_commit_of_the_code(whole: tuple[RunFolder, object]) -> None:
@@ -70,7 +73,7 @@ def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object],
     from sweeper_digits.options import Holdout
 
     run, _ = whole
-    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels)
+    (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels, digits.groups)
     model = keras.saving.load_model(run.model, safe_mode=True)
     probabilities = model.predict(digits.images[parts.validation], verbose=0)
     loss = -np.log(probabilities[np.arange(45), digits.labels[parts.validation]]).mean()
@@ -101,9 +104,10 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subproces
     run, done = whole
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["data", "split", "device", "model"]
+    assert [line.split()[0] for line in lines[:5]] == ["data", "pixels", "split", "device", "model"]
     assert sum(line.startswith("epoch ") for line in lines) == 12
-    assert "val_loss" in lines[5] and "images/s" in lines[5] and "left" in lines[5]
+    assert lines[1] == "pixels     0 to 255, dark background; 30 images of each class"
+    assert "val_loss" in lines[6] and "images/s" in lines[6] and "left" in lines[6]
     metrics = run.read_metrics()
     assert lines[-8].split() == ["val_loss", f"{metrics['val_loss']:.4f}", "±", f"{metrics['val_loss_se']:.4f}"]
     assert lines[-1].split() == ["folder", "run"]
@@ -111,7 +115,7 @@ def test_the_screen_shows_the_run_and_no_noise(whole: tuple[RunFolder, subproces
 
 def test_each_step_can_be_called_alone(digits: Dataset, tmp_path: Path) -> None:
     config = configured("model=small", "model.filters=4", "epochs=2", "batch_size=32", "figures=false")
-    prepared = prepare(config, digits, next(splits(config.split, digits.labels)))
+    prepared = prepare(config, digits, next(splits(config.split, digits.labels, digits.groups)))
     folder = RunFolder(tmp_path)
     fitted = fit(prepared, folder)
     metrics = keep(prepared, fitted, folder)
@@ -125,6 +129,18 @@ def test_few_images_are_drawn_too(train: Train, digits: Dataset, tmp_path: Path)
     np.savez(tmp_path / "few.npz", images=digits.images[chosen], labels=digits.labels[chosen])
     run = train(f"data.path={tmp_path / 'few.npz'}", "split.validation_size=0.25", "figures=true", "epochs=1")
     assert (run.figures / "augmentation.png").exists() and run.metrics.exists()
+
+
+def test_a_run_notes_what_looks_off_and_validates_on_no_copy(train: Train, digits: Dataset, tmp_path: Path) -> None:
+    places = np.r_[0:300, 0:300:2]
+    np.savez(tmp_path / "copies.npz", images=255 - digits.images[places], labels=digits.labels[places])
+    run = train(f"data.path={tmp_path / 'copies.npz'}", "epochs=1")
+    pixels = run.read_metrics()["pixels"]
+    text = (run.folder / "train.log").read_text()
+    assert (pixels["background"], pixels["copies"]) == ("light", 150) and "data.invert=true" in text
+    validation = places[run.read_validation().images]
+    trained = np.delete(places, run.read_validation().images)
+    assert len(validation) in range(60, 76) and not set(validation) & set(trained)
 
 
 def test_pictures_come_after_the_metrics_and_one_that_fails_costs_a_line(

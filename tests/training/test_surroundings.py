@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from tests.conftest import ROOT
 
@@ -31,6 +32,27 @@ def test_kerass_own_settings_do_not_count(command: Command, tmp_path: Path, tiny
         assert done.returncode == 0, done.stderr
         losses.append([row["val_loss"] for row in RunFolder(tmp_path / folder).read_history()])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"floatx": "float99"}', '{"epsilon": "tiny"}', "[1]", '{"floatx": []}', "[" * 100_000], ids=range(5)
+)
+def test_settings_that_keras_cannot_use_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import keras.src.backend.config as reader
+
+    from sweeper_digits.screen import quiet_import
+
+    (tmp_path / "keras.json").write_text(text)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    source = Path(reader.__file__).read_text()
+    capfd.readouterr()  # what TensorFlow has printed, if this was its first import
+    with pytest.raises(UserError) as caught, quiet_import():
+        exec(compile(source, reader.__file__, "exec"), {"__name__": "config"})  # as its import does
+    found = str(caught.value)
+    assert found.startswith(f"{tmp_path}/keras.json: Keras cannot use these settings (") and "\n" not in found
+    assert found.endswith("); correct or delete the file") and capfd.readouterr().err == ""
 
 
 def test_a_run_on_a_screen_of_ascii(tmp_path: Path, tiny: list[str], digits: Dataset) -> None:
@@ -62,5 +84,7 @@ def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {tmp_path}/ran; false")
     monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".gitconfig").write_text(f'[core]\n\tfsmonitor = "touch {tmp_path}/ran; false"\n')
     assert _git_commit.__wrapped__() == expected
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == [".gitconfig"]

@@ -1,0 +1,206 @@
+"""One look at the pixels of a data set before it is trained on: what they are, and what looks off."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.data.duplicates import divided_groups
+from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT, class_means, match_digits
+from sweeper_digits.options import Data
+from sweeper_digits.screen import printable
+
+SAMPLE = 2000  # images, evenly spread, where not all are needed
+DIGITS = tuple("0123456789")
+LEAST_DIGITS = 5  # classes of digits, each with LEAST_IMAGES, before their orientation is judged
+LEAST_IMAGES = 3
+DIM = 64  # the brightest pixel of a data set that was never scaled to 255
+UNEVEN = 5  # times as many images in the largest class as in the smallest
+# Correlation of neighbouring pixels, and how many pixels a side needs to be judged. MNIST has 0.74, the 8x8 digits of
+# scikit-learn 0.27, photographs 0.97. MNIST's pixels in the order of their names as text (1, 10, 100, 101) have 0.19
+# in one direction, with a wrong width 0.21, in random order 0.03.
+LEAST_NEIGHBOURS = {8: 0.1, 20: 0.25}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one look at the pixels found; metrics.json keeps it under `pixels`.
+
+    Attributes:
+        least: The darkest pixel of all, from 0 to 255.
+        most: The brightest pixel of all.
+        background: `dark`, `light`, or `mixed` where the border of the images has no colour of its own.
+        neighbours: Correlation over images of pixels one above the other, and side by side, from -1 to 1.
+        images_per_class: In the order of the classes.
+        copies: How many images equal an earlier one.
+        two_labels: How many different images occur with more than one label.
+        orientation: Of digits: `upright`, or how they seem to be turned; None: not judged.
+        correlation: Of digits, as they are, with MNIST's class means, from -1 to 1; negative on a light background.
+        notes: What reading changed and what looks off, a line each, for people.
+    """
+
+    least: int
+    most: int
+    background: str
+    neighbours: tuple[float, float]
+    images_per_class: tuple[int, ...]
+    copies: int
+    two_labels: int
+    orientation: str | None
+    correlation: float | None
+    notes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return what a run shows of it: one line, and one for each note."""
+        counts = self.images_per_class
+        least, most = min(counts), max(counts)
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        text = f"{self.least} to {self.most}, {self.background} background; {each} images of each class"
+        if self.copies:
+            text += f"; {self.copies:,} equal an earlier one and stay with it"
+        return [f"pixels     {text}", *(f"note       {note}" for note in self.notes)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what metrics.json keeps."""
+        return asdict(self)
+
+
+def inspect(dataset: Dataset, option: Data) -> Inspection:
+    """Look at a labelled data set.
+
+    Args:
+        dataset: As the option gives it.
+        option: Of the config group `data`, for the advice.
+    """
+    assert dataset.labels is not None  # noqa: S101 - for training
+    images = dataset.images
+    background = background_of(images)
+    neighbours = _neighbours(_sample(images))
+    shuffled = _is_shuffled(neighbours, images.shape[1:3])
+    orientation, correlation = (None, None) if shuffled else orientation_of(dataset, background)
+    divided = divided_groups(dataset.groups, dataset.labels)
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    most = int(images.max())
+    return Inspection(
+        least=int(images.min()),
+        most=most,
+        background=background,
+        neighbours=neighbours,
+        images_per_class=tuple(counts.tolist()),
+        copies=len(images) - len(np.unique(dataset.groups)),
+        two_labels=len(divided),
+        orientation=orientation,
+        correlation=correlation,
+        notes=(
+            *map(printable, dataset.notes),
+            *([f"the brightest pixel is {most} of 255: scale the pixels in the file"] if most < DIM else []),
+            *_note_background(background, option),
+            *(_note_neighbours(neighbours) if shuffled else _note_orientation(orientation, option)),
+            *_note_counts(dataset, counts),
+            *_note_labels(dataset, divided),
+        ),
+    )
+
+
+def background_of(images: np.ndarray) -> str:
+    """Return `dark`, `light` or `mixed`: what the border of most images is, uint8 (n, height, width, channels).
+
+    A border is dark or light if half of its pixels are within an eighth of the range around the median, and the
+    median is in the lowest or highest third of the range.
+    """
+    images = _sample(images)
+    sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+    counts = np.bincount(np.concatenate([side.ravel() for side in sides]), minlength=256)
+    median = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
+    least, most = int(images.min()), int(images.max())
+    near = (most - least) // 8
+    if most == least or counts[max(0, median - near) : median + near + 1].sum() < counts.sum() / 2:
+        return "mixed"
+    position = (median - least) / (most - least)
+    return "dark" if position < 1 / 3 else "light" if position > 2 / 3 else "mixed"
+
+
+def orientation_of(dataset: Dataset, background: str) -> tuple[str | None, float | None]:
+    """Return how labelled digits are turned, and their correlation with MNIST's; None for other images.
+
+    Args:
+        dataset: Labelled.
+        background: What `background_of` returns of it.
+    """
+    assert dataset.labels is not None  # noqa: S101 - see above
+    images, labels = _sample(dataset.images), _sample(dataset.labels)
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    places = [place for place, name in enumerate(dataset.classes) if name in DIGITS and counts[place] >= LEAST_IMAGES]
+    if dataset.image_shape[2] != 1 or len(places) < LEAST_DIGITS:
+        return None, None
+    means = class_means(images, labels, places)
+    light = background == "light"
+    orientation, correlation = match_digits(255 - means if light else means, [int(dataset.classes[p]) for p in places])
+    return orientation, round(-correlation if light else correlation, 4)
+
+
+def _sample(rows: np.ndarray) -> np.ndarray:
+    return rows[:: -(-len(rows) // SAMPLE)]
+
+
+def _neighbours(images: np.ndarray) -> tuple[float, float]:
+    """Return the correlation of each pixel with the next below, and with the next to the right, over all images.
+
+    Where no pixel differs between images, it is 1.
+    """
+    spread = images.astype(np.float32) - images.mean(axis=0, dtype=np.float32)
+    down, across = (
+        float(np.vdot(one, other) / scale) if (scale := np.sqrt(np.vdot(one, one) * np.vdot(other, other))) else 1.0
+        for one, other in ((spread[:, 1:], spread[:, :-1]), (spread[:, :, 1:], spread[:, :, :-1]))
+    )
+    return round(down, 4), round(across, 4)
+
+
+def _is_shuffled(neighbours: tuple[float, float], sides: tuple[int, ...]) -> bool:
+    least = max(value for side, value in LEAST_NEIGHBOURS.items() if min(sides) >= side)
+    return min(neighbours) < least
+
+
+def _note_background(background: str, option: Data) -> list[str]:
+    if background != "light":
+        return []
+    how = "leave out data.invert=true" if option.invert else "data.invert=true inverts the images"
+    return [f"the background is light, and augmentation fills in dark pixels: {how}"]
+
+
+def _note_neighbours(neighbours: tuple[float, float]) -> list[str]:
+    down, across = neighbours
+    return [
+        f"neighbouring pixels are hardly alike (correlation {down:.2f} down, {across:.2f} across): "
+        "are the pixels in order, and the height and width right?"
+    ]
+
+
+def _note_orientation(orientation: str | None, option: Data) -> list[str]:
+    if orientation in (None, UPRIGHT):
+        return []
+    how = "turn them in the file"
+    if orientation == TRANSPOSED:
+        how = "leave out data.transpose=true" if option.transpose else "data.transpose=true turns them"
+    return [f"the digits look {orientation}, compared with MNIST's: {how}"]
+
+
+def _note_counts(dataset: Dataset, counts: np.ndarray) -> list[str]:
+    fewest, most = int(counts.argmin()), int(counts.argmax())
+    if counts[most] < UNEVEN * max(counts[fewest], 1):
+        return []
+    few, many = (printable(repr(dataset.classes[place])) for place in (fewest, most))
+    return [f"the classes are uneven: {counts[fewest]:,} images of {few}, {counts[most]:,} of {many}"]
+
+
+def _note_labels(dataset: Dataset, divided: np.ndarray) -> list[str]:
+    """Name an image that has two labels, if there is one."""
+    if len(divided) == 0:
+        return []
+    assert dataset.labels is not None  # noqa: S101 - for training
+    places = np.flatnonzero(dataset.groups == divided[0])
+    other = places[np.argmax(dataset.labels[places] != dataset.labels[places[0]])]
+    first, second = (printable(repr(dataset.classes[dataset.labels[place]])) for place in (places[0], other))
+    images = "1 image has" if len(divided) == 1 else f"{len(divided):,} images have"
+    return [f"{images} two labels: image {places[0]} is {first}, and image {other}, which is equal, is {second}"]

@@ -1,0 +1,57 @@
+"""A data set to predict, in the light and dark that a model was trained on; what cannot be adapted is refused."""
+
+from dataclasses import replace
+from typing import Any
+
+from sweeper_digits.data.dataset import Dataset, inverted
+from sweeper_digits.data.inspection import background_of, orientation_of
+from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT
+from sweeper_digits.errors import UserError
+from sweeper_digits.options import Data
+from sweeper_digits.runs.record import Record
+
+# How many times brighter or darker than the training data's the brightest pixel may be.
+RANGE = 3
+
+
+def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
+    """Return a data set with the background of a run's training data, inverted if need be, with a note of it.
+
+    A run of an earlier version did not keep what its pixels looked like; for such a run nothing is changed.
+    Images of another shape are left to the model, which refuses them.
+
+    Args:
+        dataset: As the option gives it.
+        option: Of the config group `data`.
+        trained: The run.
+
+    Raises:
+        UserError: Pixels of another range, or transposed digits.
+    """
+    known = trained.metrics.get("pixels")
+    if not isinstance(known, dict) or trained.metrics.get("image_shape") != list(dataset.image_shape):
+        return dataset
+    ours, theirs = background_of(dataset.images), str(known.get("background"))
+    if {ours, theirs} == {"dark", "light"}:
+        dataset = inverted(dataset, f"inverted: the background is {ours}, that of the training data was {theirs}")
+        ours = theirs
+    _check_range(dataset, known)
+    orientation = orientation_of(dataset, ours)[0] if dataset.labels is not None else None
+    if {orientation, trained_on := str(known.get("orientation"))} == {UPRIGHT, TRANSPOSED}:
+        raise UserError(
+            f"{dataset.source}: the digits look {orientation}, those of the training data {trained_on}; "
+            f"add transpose={str(not option.transpose).lower()} after --data"
+        )
+    if orientation is None and bool(trained.settings.get("data.transpose")) and not option.transpose:
+        note = "as it was read; the training data was transposed: transpose=true after --data transposes this too"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    return dataset
+
+
+def _check_range(dataset: Dataset, known: dict[str, Any]) -> None:
+    ours, theirs = int(dataset.images.max()), known.get("most")
+    if isinstance(theirs, int) and not theirs <= RANGE * ours <= RANGE**2 * theirs:
+        raise UserError(
+            f"{dataset.source}: the brightest pixel is {ours}, that of the training data was {theirs}; "
+            "scale the pixels in the file"
+        )
