@@ -17,8 +17,9 @@ from hydra.utils import instantiate
 from sweeper_digits.data.checks import as_labels, as_pixels
 from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import TARGETS, Data
+from sweeper_digits.options import TARGETS
 from sweeper_digits.screen import counted
+from sweeper_digits.sources import Data
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 

@@ -8,8 +8,8 @@ import numpy as np
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.duplicates import divided_groups
 from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT, class_means, match_digits
-from sweeper_digits.options import Data
 from sweeper_digits.screen import printable
+from sweeper_digits.sources import Data
 
 SAMPLE = 2000  # images, evenly spread, where not all are needed
 DIGITS = tuple("0123456789")

@@ -1,76 +1,169 @@
-"""Photographs and drawings of single digits, in the form that MNIST's digits have."""
+"""Picture files of any format that Pillow reads by itself, as arrays in the form that a model takes."""
 
+import functools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
-from scipy import ndimage
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sweeper_digits.data.photographs import LEAST_RANGE, SIDE, as_mnist, on_dark
 from sweeper_digits.errors import UserError
 
-# MNIST's images have this side; its digits fill a box of 20x20, centred by mass (http://yann.lecun.com/exdb/mnist/).
-SIDE, BOX = 28, 20
-# What Pillow raises for bombs and damaged files; the last is for a PNG's checksums.
-UNREADABLE = (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning, SyntaxError)
+# Pillow starts a program for EPS and calls the system for WMF; what is not in this list stays off.
+FORMATS = (
+    "AVIF BMP DDS DIB GIF ICNS ICO JPEG JPEG2000 MSP PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP XBM XPM".split()  # noqa: SIM905
+)
+PAGED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # a file of several equal pages or frames
+# First bytes of what people take for a picture, and what it is.
+STRANGERS = {
+    b"%PDF": "a PDF",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an SVG drawing or another XML file",
+    b"PK\x03\x04": "a zip file",
+}
+HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a pixel that cameras and scanners give
 
 
-def read_pictures(paths: Sequence[Path]) -> np.ndarray:
-    """Read PNG or JPEG files of single digits as MNIST would have them, uint8 (n, 28, 28, 1).
+def read_pictures(
+    paths: Sequence[Path], image_shape: tuple[int, int, int], digits: bool
+) -> tuple[np.ndarray, dict[Path, str]]:
+    """Read picture files in the form that a model takes.
 
-    A light background is inverted. A picture of another size than 28x28 is cropped to the digit, scaled into a
-    box of 20x20 and centred by its mass, which is how MNIST was made.
+    A picture of the model's own size keeps its pixels. Any other picture is scaled to that size, whatever its
+    proportions; of digits, it is first brought into the form that MNIST's digits have.
+
+    Args:
+        paths: The files.
+        image_shape: Height, width and channels, 1 (grey) or 3 (RGB), of the model's images.
+        digits: Whether the model knows MNIST's digits, bright on dark: a picture with a light ground is inverted.
+
+    Returns:
+        uint8 (n, height, width, channels), of the files that could be read, in their order; and of the others, why not.
+    """
+    images, refused = [], {}
+    for path in paths:
+        try:
+            images.append(_in_form(read_picture(path, image_shape[2]), image_shape, digits))
+        except UserError as error:
+            refused[path] = str(error)
+    return np.array(images, np.uint8).reshape(-1, *image_shape), refused
+
+
+def read_picture(path: Path, channels: int) -> np.ndarray:
+    """Return the pixels of a picture file, upright, uint8 (height, width, channels).
+
+    Pixels of more than 8 bits are scaled. What is transparent is white, or black if nothing is to be seen on white.
+
+    Args:
+        path: The file.
+        channels: 1 for grey, 3 for RGB.
 
     Raises:
-        UserError: A file that is not a readable picture, or a picture without a digit.
+        UserError: No picture, a damaged one, one of more than 179 million pixels, or one of several pages.
     """
-    return np.stack([_read_picture(path) for path in paths])[..., np.newaxis]
-
-
-def _read_picture(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+        raise UserError("not a file" if path.exists() else "no such file")
     try:
-        pixels = _read_grey(path)
-    except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable picture ({error})") from error
-    if _ground(pixels) > (float(pixels.min()) + float(pixels.max())) / 2:  # also dark ink on dim paper
-        pixels = 255 - pixels
-    if np.ptp(pixels) < 32:
-        raise UserError(f"{path}: nothing but background in this picture")
-    return pixels if pixels.shape == (SIDE, SIDE) else _centred(pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Pillow warns of more than MAX_IMAGE_PIXELS, 89 million, before it unpacks them.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=known_formats()) as picture:
+                pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
+                pixels = pixels_of(ImageOps.exif_transpose(picture), channels) if pages == 1 else np.zeros(0)
+    except Exception as error:  # Pillow's readers raise almost anything for a damaged file
+        raise UserError(f"not a readable picture ({_reason(path, error)})") from error
+    if pages > 1:
+        raise UserError(f"{pages} pages or frames; save the one to be read as a picture of its own")
+    return pixels
 
 
-def _read_grey(path: Path) -> np.ndarray:
-    """Return uint8 (height, width), on white where the picture is transparent."""
-    with warnings.catch_warnings():
-        # Pillow warns of more than MAX_IMAGE_PIXELS, 89 million, before it unpacks them.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # Pillow starts a program for some other formats.
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    flat = Image.new("RGBA", upright.size, "white")
-    flat.alpha_composite(upright)
-    return np.asarray(flat.convert("L"), np.uint8)
+def is_picture(path: Path) -> bool:
+    """Return whether a file begins as a picture does, or is called one: a damaged picture counts too."""
+    if path.suffix.lower() in _suffixes():
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=known_formats()):
+                return True
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # see above
+        return False
 
 
-def _ground(pixels: np.ndarray) -> float:
-    """Return the median of the border, which is background."""
-    return float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
+@functools.cache
+def known_formats() -> tuple[str, ...]:
+    """Return the formats of `FORMATS` that the installed Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # an older Pillow has fewer
 
 
-def _centred(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 (28, 28) of a bright digit on a dark ground, uint8 (height, width)."""
-    ground = _ground(pixels)
-    clean = np.clip((pixels - ground) * (255 / max(pixels.max() - ground, 1)), 0, 255)
-    rows, columns = np.nonzero(clean > 64)
-    digit = clean[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    scale = BOX / max(digit.shape)
-    size = (max(1, round(digit.shape[1] * scale)), max(1, round(digit.shape[0] * scale)))
-    small = np.asarray(Image.fromarray(digit.astype(np.uint8)).resize(size, Image.Resampling.BOX))
-    margins = []
-    for centre, length in zip(ndimage.center_of_mass(small), small.shape, strict=True):
-        before = int(np.clip(round((SIDE - 1) / 2 - centre), 0, SIDE - length))
-        margins.append((before, SIDE - length - before))
-    return np.pad(small, margins)
+@functools.cache
+def _suffixes() -> set[str]:
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in known_formats()}
+    return known | {".heic", ".heif"}  # refused by name
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return what a file is that is no picture."""
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as file:
+            start = file.read(16)
+        if not start:
+            return "an empty file"
+        if start[4:8] == b"ftyp" and start[8:12] in HEIC:
+            return "HEIC, which Pillow cannot read; save it as JPEG or PNG"
+        if names := [name for magic, name in STRANGERS.items() if start.startswith(magic)]:
+            return f"{names[0]}; save it as PNG or JPEG"
+        return "no format that is known; save it as PNG or JPEG"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def pixels_of(picture: Image.Image, channels: int) -> np.ndarray:
+    """Return uint8 (height, width, channels): 16 bits scaled, white or black where it is transparent."""
+    if picture.mode.startswith(("I", "F")):
+        grey = _eight_bits(np.asarray(picture).astype(np.float64), picture.mode)
+        return np.repeat(grey[..., np.newaxis], channels, axis=2)
+    mode = "L" if channels == 1 else "RGB"
+    if not picture.has_transparency_data:
+        pixels = np.asarray(picture.convert("RGB").convert(mode), np.uint8)
+    else:
+        for ground in ("white", "black"):
+            flat = Image.new("RGBA", picture.size, ground)
+            flat.alpha_composite(picture.convert("RGBA"))
+            pixels = np.asarray(flat.convert(mode), np.uint8)
+            if np.ptp(pixels) >= LEAST_RANGE:
+                break
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """Scale whole numbers by the fewest bits that hold the largest, and floats up to 1 by 255."""
+    largest = float(values.max())
+    if mode == "F" and largest <= 1:
+        most = 1.0
+    else:
+        most = next((2.0**bits - 1 for bits in DEPTHS if largest < 2**bits), largest)
+    return np.clip(values * (255 / most), 0, 255).round().astype(np.uint8)
+
+
+def _in_form(pixels: np.ndarray, image_shape: tuple[int, int, int], digits: bool) -> np.ndarray:
+    if digits and image_shape[2] == 1:
+        # Only of MNIST's own size is it known where in the picture a digit belongs.
+        own = pixels.shape == image_shape != (SIDE, SIDE, 1)
+        pixels = (on_dark if own else as_mnist)(pixels[..., 0])[..., np.newaxis]
+    if pixels.shape == image_shape:
+        return pixels
+    height, width, channels = image_shape
+    how = Image.Resampling.BOX if pixels.shape[1] > width else Image.Resampling.BICUBIC
+    flat = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    return np.asarray(flat.resize((width, height), how), np.uint8).reshape(image_shape)

@@ -115,5 +115,6 @@ def _check_classes(labels: np.ndarray, groups: np.ndarray, least: int, key: str,
         place, count = places[counts.argmin()], counts.min()
         name = classes[place] if classes else place
         raise UserError(
-            f"{key}: class {name} has {counted(int(count), 'different example')}; a stratified split needs at least {least}"
+            f"{key}: class {name} has {counted(int(count), 'different example')}; "
+            f"a stratified split needs at least {least}"
         )

@@ -11,19 +11,20 @@ import numpy as np
 from sweeper_digits import command_line
 from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
-from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS, File
+from sweeper_digits.options import OPTIONS
 from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
 from sweeper_digits.results.scores import format_scores, note_looks
+from sweeper_digits.results.single import label_pictures, sort_paths
 from sweeper_digits.results.statistics import format_value
 from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import saved_option
 from sweeper_digits.schema import parse
 from sweeper_digits.screen import printable
+from sweeper_digits.sources import File
 from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.models import from_float
@@ -34,8 +35,7 @@ UNKNOWN = "the training data is not at hand: not known how many of them were tra
 
 def main(arguments: argparse.Namespace) -> None:
     """Print what the runs predict; write it where `--out` says."""
-    pictures = [Path(path) for path in arguments.paths if path.lower().endswith((".png", ".jpg", ".jpeg"))]
-    runs = [path for path in arguments.paths if Path(path) not in pictures]
+    runs, pictures = sort_paths(arguments.paths)
     _check(arguments, runs, pictures)
     chosen = choose_members(runs, arguments.top)
     weights = weigh_members(chosen, arguments.weights)
@@ -44,9 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"model      {record.run.folder}  weight {weight:.3f}{loss and f'  val_loss {loss}'}")
     members, classes = models_of(chosen, weights), chosen[0].classes
     if pictures:
-        probabilities = average_probabilities(members, read_pictures(pictures), arguments.tta)
-        for path, row in zip(pictures, probabilities, strict=True):
-            print(f"{path}  {classes[row.argmax()]}  {row.max():.1%}")
+        label_pictures(pictures, chosen, members, lambda images: average_probabilities(members, images, arguments.tta))
         return
     sample = None
     if arguments.data:

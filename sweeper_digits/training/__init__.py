@@ -14,4 +14,5 @@ Reading order:
     device        device, precision and threads
     figures       the pictures
     export        the model in other formats
+    provenance    versions and the commit of the code
 """

@@ -1,13 +1,9 @@
 """One run: prepare, fit and keep on each split, then metrics.json and the objective."""
 
-import functools
 import importlib.metadata
 import logging
-import os
-import platform
 import shlex
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-import sweeper_digits
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.inspection import Inspection, inspect
 from sweeper_digits.data.split import Parts, splits
@@ -33,6 +28,7 @@ from sweeper_digits.training.export import COMPARED, check_packages, export
 from sweeper_digits.training.fit import epoch_metric, fit
 from sweeper_digits.training.keep import draw, keep
 from sweeper_digits.training.prepare import prepare
+from sweeper_digits.training.provenance import git_commit, versions
 
 log = logging.getLogger(__name__)
 
@@ -268,37 +264,6 @@ def _about(
         "data": dataset.source,
         "image_shape": dataset.image_shape,
         "classes": dataset.classes,
-        "versions": _versions(),
-        "git_commit": _git_commit(),
+        "versions": versions(),
+        "git_commit": git_commit(),
     }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("keras", keras.backend.backend(), "numpy", "hydra-core")
-    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-    return versions | {"sweeper_digits": sweeper_digits.__version__}
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    """Return the commit of the code, with `+changes` if the work tree differs, or None outside git.
-
-    Variables and settings that make git run other programs, or look at another repository, are not passed on: a config
-    can set variables.
-    """
-    folder = Path(__file__).parent
-    command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--abbrev=40", "--exclude=*"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            [*command, "--dirty=+changes"],
-            cwd=folder,
-            env=clean,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

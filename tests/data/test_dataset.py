@@ -7,7 +7,7 @@ import pytest
 
 from sweeper_digits.data.dataset import load, load_keras, load_mnist_5k
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Npz
+from sweeper_digits.sources import Npz
 
 
 def test_mnist_5k_needs_no_download() -> None:

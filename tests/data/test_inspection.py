@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from sweeper_digits.data.dataset import Dataset, as_dataset, inverted, load_mnist_5k, transposed
 from sweeper_digits.data.inspection import Inspection, background_of, inspect
 from sweeper_digits.data.orientation import MEANS, class_means
-from sweeper_digits.options import Mnist5k
+from sweeper_digits.sources import Mnist5k
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,8 @@ def test_uneven_classes_are_said(few: Dataset) -> None:
 
 def test_dim_and_empty_pixels_are_said() -> None:
     small = load_digits()
-    dim = as_dataset(small.images, small.target, "8x8")  # 0 to 16
-    assert look(dim).notes == ("the brightest pixel is 16 of 255: scale the pixels in the file",)
+    dim = as_dataset(small.images // 2 * 3, small.target, "8x8")  # 0 to 24
+    assert look(dim).notes == ("the brightest pixel is 24 of 255: scale the pixels in the file",)
     blank = as_dataset(np.zeros((20, 28, 28), np.uint8), np.arange(20) % 10, "blank")
     assert look(blank).copies == 19 and background_of(blank.images) == "mixed"
 

@@ -8,10 +8,10 @@ import pytest
 from sweeper_digits.data.dataset import Dataset, inverted, load_mnist_5k, transposed
 from sweeper_digits.data.inspection import inspect
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Mnist5k
 from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record
+from sweeper_digits.sources import Mnist5k
 
 PLAIN = Mnist5k()
 

@@ -12,9 +12,9 @@ import pytest
 
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import File
 from sweeper_digits.results.predict import data_overrides
 from sweeper_digits.results.submission import read_sample, write_predictions
+from sweeper_digits.sources import File
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"

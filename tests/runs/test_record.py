@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Npz
 from sweeper_digits.results.compare import build_table
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, best_first, read_run, saved_option
+from sweeper_digits.sources import Npz
 
 Tool = Callable[..., str]
 

@@ -1,11 +1,13 @@
 """Runs of several folds, and of no validation part."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.training import reporting
 
 Train = Callable[..., RunFolder]
 
@@ -27,15 +29,21 @@ def test_kfold_reports_mean_and_deviation_of_its_folds(train: Train) -> None:
     assert single.read_metrics()["val_loss"] == losses[2]
 
 
-def test_resumed_folds_bring_their_files_along(train: Train) -> None:
+def test_resumed_folds_bring_their_files_along(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     folds = ("split=kfold", "split.folds=2", "epochs=2")
     whole = train(*folds, folder="whole")
     killed = train(*folds, folder="killed")
     killed.metrics.unlink()
     for file in (killed.fold(1).metrics, killed.fold(1).model):
         file.unlink()
+    reported: dict[int, float] = {}
+    trial = SimpleNamespace(report=lambda value, step: reported.update({step: value}), should_prune=lambda: False)
+    monkeypatch.setattr(reporting, "_running", reporting.RunningTrial(trial, by_fold=False, prunes=True))
     resumed = train("resume=killed", folder="resumed", defaults=[])
     assert "already finished" in (resumed.folder / "train.log").read_text()
+    first, second = (min(row["val_loss"] for row in fold.read_history()) for fold in resumed.folds())
+    assert sorted(reported) == [0, 1, 2, 3]  # the finished fold's epochs too
+    assert min(reported[2], reported[3]) == pytest.approx((first + second) / 2)
     assert len(resumed.models()) == 2 and len(resumed.read_validation().labels) == 300
     assert [len(fold.read_history()) for fold in resumed.folds()] == [2, 2]
     assert resumed.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]

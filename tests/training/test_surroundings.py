@@ -77,14 +77,14 @@ def test_text_that_python_cannot_read_is_one_line(command: Command) -> None:
 
 
 def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper_digits.training.run import _git_commit
+    from sweeper_digits.training.provenance import git_commit
 
-    expected = _git_commit.__wrapped__()
+    expected = git_commit.__wrapped__()
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", f"touch {tmp_path}/ran; false")
     monkeypatch.setenv("GIT_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".gitconfig").write_text(f'[core]\n\tfsmonitor = "touch {tmp_path}/ran; false"\n')
-    assert _git_commit.__wrapped__() == expected
+    assert git_commit.__wrapped__() == expected
     assert [file.name for file in tmp_path.iterdir()] == [".gitconfig"]

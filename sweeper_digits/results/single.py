@@ -1,0 +1,112 @@
+"""What `predict` does with paths: which are runs, which are pictures, and the labels of the pictures."""
+
+import glob
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.data.pictures import is_picture, read_pictures
+from sweeper_digits.errors import UserError
+from sweeper_digits.results.ensemble import Member
+from sweeper_digits.results.images import look
+from sweeper_digits.results.scores import note_looks
+from sweeper_digits.runs.record import Record
+from sweeper_digits.screen import printable
+
+DIGITS = tuple("0123456789")
+
+
+def sort_paths(given: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Tell runs from pictures by what is there, not by names.
+
+    A folder with a run anywhere in it is a run or a sweep; one with pictures in it, at any depth, stands for all of
+    them, in the order of their names, numbers as numbers. A pattern such as `*.webp` stands for what it matches.
+
+    Returns:
+        The runs, and the pictures.
+
+    Raises:
+        UserError: A path that is neither.
+    """
+    runs: list[str] = []
+    pictures: list[Path] = []
+    for path in (found for text in given for found in _expand(text)):
+        if not path.is_dir():
+            pictures.append(path)
+        elif next(path.rglob(".hydra"), None):
+            if any(is_picture(file) for file in path.iterdir() if file.is_file()):
+                raise UserError(f"{path}: both runs and pictures are in it; name a run, or pictures: '{path}/*.png'")
+            runs.append(str(path))
+        else:
+            files = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))]
+            if not (found := [file for file in files if is_picture(file)]):
+                raise UserError(f"{path}: neither a run (a folder .hydra) nor a picture is in it")
+            if len(found) < len(files):
+                print(f"left out   {len(files) - len(found):,} of {len(files):,} files in {path}: no pictures")
+            pictures.extend(sorted(found, key=_in_numeric_order))
+    return runs, pictures
+
+
+def label_pictures(
+    pictures: Sequence[Path],
+    chosen: list[Record],
+    members: list[Member],
+    predict: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Print the label of each picture and its probability; or why it has none.
+
+    A picture that equals an image that a run locked away for testing is noted there as a look.
+
+    Args:
+        pictures: The files.
+        chosen: The runs.
+        members: Their models.
+        predict: Gives probabilities, float (n, classes), of images, uint8 (n, height, width, channels).
+
+    Raises:
+        UserError: A picture that could not be read or shows no single digit; raised after the others are printed.
+    """
+    classes = chosen[0].classes
+    height, width, channels = chosen[0].metrics.get("image_shape") or (28, 28, 1)
+    images, refused = read_pictures(pictures, (height, width, channels), classes == DIGITS)
+    if len(pictures) == len(refused) == 1:
+        raise UserError(f"{printable(str(pictures[0]))}: {refused[pictures[0]]}")
+    rows: Iterator[np.ndarray] = iter(())
+    if len(images):
+        probabilities = predict(images)
+        looked = look(Dataset(images, None, "pictures"), "pictures", chosen, members)
+        note_looks(chosen, looked, probabilities)  # first: no look without its note
+        rows = iter(probabilities)
+    lengths = max(len(printable(str(path))) for path in pictures), max(map(len, classes))
+    for path in pictures:
+        name = printable(str(path)).ljust(lengths[0])
+        if path in refused:
+            print(f"{name}  {'-'.ljust(lengths[1])}  {printable(refused[path])}")
+        else:
+            row = next(rows)
+            print(f"{name}  {classes[row.argmax()].ljust(lengths[1])}  {row.max():6.1%}")
+    if refused:
+        raise UserError(f"{len(refused):,} of {len(pictures):,} pictures have no label; their lines say why")
+
+
+def _expand(text: str) -> list[Path]:
+    """Return the paths that a path or a pattern stands for."""
+    path = Path(text).expanduser()
+    if path.exists():
+        return [path]
+    if glob.has_magic(text):
+        if found := [Path(name) for name in glob.glob(str(path), recursive=True)]:  # noqa: PTH207 - also absolute
+            return sorted(found, key=_in_numeric_order)
+        raise UserError(f"{text}: no file or folder matches")
+    raise UserError(f"{text}: no such folder, no such picture")
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _in_numeric_order(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path)) if part]
