@@ -126,9 +126,9 @@ def _walk(folder: Path) -> Iterator[Member]:
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]
         for name in files:
-            if _hidden(name):
-                continue
             path = Path(root, name)
+            if _hidden(name) or not path.is_file():  # a pipe would be waited for
+                continue
             yield Member(path.relative_to(folder).as_posix(), str(path), partial(_open, path))
             if (count := count + 1) > MOST_FILES:
                 raise UserError(f"{folder}: more than {MOST_FILES:,} files; name the folder of one data set")

@@ -1,7 +1,7 @@
 """Pictures in folders, or in a zip: a folder for each class, or none for pictures that are to be labelled."""
 
-import functools
 import io
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,14 +15,13 @@ from sweeper_digits.data.checks import SIDES
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.limits import check_size
+from sweeper_digits.data.pictures import known_formats, pixels_of
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, words_of
 from sweeper_digits.errors import UserError
 
-# Formats that Pillow reads by itself: for others it starts a program.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000", "AVIF", "ICO")
 MOST_PIXELS = 50_000_000  # of one picture
 SAMPLE = 1000  # pictures whose size is looked at
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+UNREADABLE = (OSError, ValueError, SyntaxError)
 
 
 def find_folders(members: Sequence[Member]) -> list[Piece]:
@@ -58,12 +57,12 @@ def _part_of(folder: str) -> str | None:
 
 
 def _read(members: Sequence[Member], labels: list[str] | None, every: Sequence[Member], wish: Wish) -> Found:
-    found = read_pictures(members, every, wish)
+    found = read_sized(members, every, wish)
     ids = tuple(PurePosixPath(member.name).name for member in members)
     return replace(found, labels=None if labels is None else np.array(labels), ids=ids)
 
 
-def read_pictures(members: Sequence[Member], every: Sequence[Member], wish: Wish) -> Found:
+def read_sized(members: Sequence[Member], every: Sequence[Member], wish: Wish) -> Found:
     """Read pictures, and bring them to one size.
 
     Args:
@@ -96,47 +95,32 @@ def read_pictures(members: Sequence[Member], every: Sequence[Member], wish: Wish
     return Found(images, None, notes=tuple(notes))
 
 
-@functools.cache
-def _formats() -> list[str]:
-    """Return the formats of `FORMATS` that the installed Pillow knows."""
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
-
-
 def _open(member: Member) -> Image.Image:
     """Return a picture whose pixels are not unpacked yet."""
     try:
-        picture = Image.open(io.BytesIO(member.read()), formats=_formats())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow's, for many pixels: refused below
+            picture = Image.open(io.BytesIO(member.read()), formats=known_formats())
+        size = picture.width * picture.height
+    except Image.DecompressionBombError:
+        size = MOST_PIXELS + 1
     except UNREADABLE as error:
         kind = kind_of(member.head)
         plain = f"{member.where}: not a picture of a format that is read"
         raise UserError(refusal(kind, member.where) if kind in REFUSED else plain) from error
-    if picture.width * picture.height > MOST_PIXELS:
-        raise UserError(f"{member.where}: {picture.width}x{picture.height} pixels when unpacked; that is too large")
+    if size > MOST_PIXELS:
+        raise UserError(f"{member.where}: a picture of more than {MOST_PIXELS:,} pixels; no larger ones are read")
     return picture
 
 
 def _pixels(member: Member, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Return uint8 (height, width, 3), upright and on white, and whether the size was changed."""
+    """Return uint8 (height, width, 3), upright, and whether the size was changed."""
     try:
         with _open(member) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            flat = _flat(upright)
-            changed = flat.size != size
-            if changed:
-                flat = flat.resize(size, Image.Resampling.BOX if flat.width > size[0] else Image.Resampling.BICUBIC)
-            return np.asarray(flat.convert("RGB")), changed
+            pixels = pixels_of(ImageOps.exif_transpose(picture), 3)
     except UNREADABLE as error:
         raise UserError(f"{member.where}: not a readable picture ({error})") from error
-
-
-def _flat(picture: Image.Image) -> Image.Image:
-    """Return a picture without transparency, of 8 bits a value."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, np.float64)
-        return Image.fromarray(np.clip(values / (257 if values.max() > 255 else 1), 0, 255).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
-        ground = Image.new("RGBA", picture.size, "white")
-        ground.alpha_composite(picture.convert("RGBA"))
-        return ground
-    return picture
+    if pixels.shape[1::-1] == size:
+        return pixels, False
+    method = Image.Resampling.BOX if pixels.shape[1] > size[0] else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(pixels).resize(size, method)), True

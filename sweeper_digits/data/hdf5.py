@@ -1,6 +1,5 @@
 """HDF5 files (.h5), and MATLAB's .mat files of version 7.3."""
 
-import io
 from functools import partial
 from typing import Any
 
@@ -40,7 +39,7 @@ def list_hdf5(member: Member) -> list[Named]:
 
     reverse = raw.startswith(b"MATLAB")  # which writes the last axis first
     try:
-        with h5py.File(io.BytesIO(raw), "r") as file:
+        with _open(raw) as file:
             file.visititems(visit)
     except UNREADABLE as error:
         raise UserError(f"{member.where}: not a readable HDF5 file ({error})") from error
@@ -48,9 +47,14 @@ def list_hdf5(member: Member) -> list[Named]:
     return found
 
 
+def _open(raw: bytes) -> h5py.File:
+    """Return an open file; HDF5 reads the bytes itself, for it ends the process where a Python stream fails."""
+    return h5py.File(h5py.h5f.open_file_image(raw))
+
+
 def _read(raw: bytes, path: str, reverse: bool, text: bool, where: str) -> np.ndarray:
     try:
-        with h5py.File(io.BytesIO(raw), "r") as file:
+        with _open(raw) as file:
             array = np.asarray(file[path].asstr()[()] if text else file[path][()])
     except UNREADABLE as error:
         raise UserError(f"{where}: not a readable HDF5 file ({error})") from error

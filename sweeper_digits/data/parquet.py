@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeper_digits.data.columns import LABELS
 from sweeper_digits.data.contents import Member
-from sweeper_digits.data.folders import read_pictures
+from sweeper_digits.data.folders import read_sized
 from sweeper_digits.data.pieces import Found, Piece, Wish, name_and_part
 from sweeper_digits.errors import UserError, closest
 
@@ -57,7 +57,7 @@ def _read(members: Sequence[Member], wish: Wish) -> Found:
         Member(f"{image}[{place}]", f"{where}/{image}[{place}]", partial(io.BytesIO, raw))
         for place, raw in enumerate(raws)
     ]
-    found = read_pictures(pictures, pictures, wish)
+    found = read_sized(pictures, pictures, wish)
     return Found(found.images, labels, names=names, notes=found.notes)
 
 

@@ -73,9 +73,9 @@ def read_picture(path: Path, channels: int) -> np.ndarray:
             warnings.simplefilter("ignore")
             # Pillow warns of more than MAX_IMAGE_PIXELS, 89 million, before it unpacks them.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as picture:
+            with Image.open(path, formats=known_formats()) as picture:
                 pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
-                pixels = _pixels(ImageOps.exif_transpose(picture), channels) if pages == 1 else np.zeros(0)
+                pixels = pixels_of(ImageOps.exif_transpose(picture), channels) if pages == 1 else np.zeros(0)
     except Exception as error:  # Pillow's readers raise almost anything for a damaged file
         raise UserError(f"not a readable picture ({_reason(path, error)})") from error
     if pages > 1:
@@ -90,7 +90,7 @@ def is_picture(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()):
+            with Image.open(path, formats=known_formats()):
                 return True
     except Image.DecompressionBombError:
         return True
@@ -99,14 +99,15 @@ def is_picture(path: Path) -> bool:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def known_formats() -> tuple[str, ...]:
+    """Return the formats of `FORMATS` that the installed Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)  # an older Pillow has fewer
 
 
 @functools.cache
 def _suffixes() -> set[str]:
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in _formats()}
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in known_formats()}
     return known | {".heic", ".heif"}  # refused by name
 
 
@@ -127,7 +128,8 @@ def _reason(path: Path, error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
+def pixels_of(picture: Image.Image, channels: int) -> np.ndarray:
+    """Return uint8 (height, width, channels): 16 bits scaled, white or black where it is transparent."""
     if picture.mode.startswith(("I", "F")):
         grey = _eight_bits(np.asarray(picture).astype(np.float64), picture.mode)
         return np.repeat(grey[..., np.newaxis], channels, axis=2)

@@ -24,6 +24,7 @@ from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import saved_option
 from sweeper_digits.schema import parse
 from sweeper_digits.screen import printable
+from sweeper_digits.sources import File
 from sweeper_digits.training.augmentation import RandomWarp
 from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.models import from_float
@@ -85,15 +86,17 @@ def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path])
 def data_overrides(given: list[str], own: Any) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
-    Of a path without `part=`, the part for testing is meant if it has one, else all. `kaggle part=test` takes the
-    path from the run's own data, if it has one of the same option.
+    Of a path without `part=`, the part for testing is meant if it has one, else all; its images are brought to the
+    size that the run's own were brought to. `kaggle part=test` takes the path from the run's own data, if it has one
+    of the same option.
     """
     name, *values = given
     keyed = {key.removeprefix("data."): text for key, _, text in (value.partition("=") for value in values)}
     path = Path(name).expanduser()
     if path.exists():
         part = keyed.get("part") or default_part(path, keyed.get("member"))
-        name, keyed = "file", {"path": name, **keyed, "part": part}
+        size = {"size": str(own.size)} if isinstance(own, File) and own.size else {}
+        name, keyed = "file", {"path": name, **size, **keyed, "part": part}
     elif name in OPTIONS["data"] and isinstance(own, OPTIONS["data"][name]) and hasattr(own, "path"):
         keyed = {"path": own.path, **keyed}
     texts = {key: value if value.isdecimal() else recipe.override_text(value) for key, value in keyed.items()}

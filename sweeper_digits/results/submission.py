@@ -13,6 +13,7 @@ import numpy as np
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.screen import counted
 from sweeper_digits.sources import File, Kaggle
 
 
@@ -107,7 +108,7 @@ def _is_sample(name: str) -> bool:
 def _places(sample: Sample, number: int, ids: Sequence[str] | None, path: Path) -> Sequence[int]:
     """Return which image answers each row of the sample: that of its id, or, without ids, that of its place."""
     if len(sample.ids) != number:
-        raise UserError(f"{path}: {sample.where} has {len(sample.ids)} rows, the predictions {number}")
+        raise UserError(f"{path}: {sample.where} has {counted(len(sample.ids), 'row')}, the predictions {number}")
     if ids is None:
         return range(number)
     for name in (str, _stem):

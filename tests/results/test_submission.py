@@ -118,6 +118,8 @@ def test_a_path_alone_means_its_test_part_or_all_of_it(tmp_path: Path, monkeypat
     assert data_overrides(["test.npz"], None)[-1] == "data.part=all"
     given = ["both (1).npz", "data.part=train", "size=28"]
     assert data_overrides(given, None)[-2:] == ["data.part=train", "data.size=28"]
+    sized = File(path="own", part="train", size=32, label=None, member=None)
+    assert data_overrides(["test.npz"], sized)[2] == "data.size=32"
     assert data_overrides(["file", "part=test"], option(Path("own.npz")))[1:] == ["data.path=own.npz", "data.part=test"]
 
 
