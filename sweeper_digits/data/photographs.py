@@ -18,7 +18,6 @@ LEAST_RANGE = 32  # grey levels; less is nothing but background
 WORK = 320
 LEAST_INK = 0.06  # of the light that the paper gives; a grey pencil takes 0.2
 SHADOW = 70  # dark areas wider than this are no strokes
-UNSURE = 0.15  # of the ink that would be there if all of it were darker, or lighter, than its surroundings
 LEAST_SIDE = 16  # smaller things are specks
 LINE = 8  # a ruled line is not thicker
 BLOB = 0.3  # of the longer side, half of the thickest part; 1 of 1,000 MNIST digits has more than 0.27
@@ -93,7 +92,7 @@ def _sheet(grey: np.ndarray) -> np.ndarray:
     box = (rows.stop - rows.start) * (columns.stop - columns.start)
     framed = all(side.mean() < 0.2 for side in (largest[0], largest[-1], largest[:, 0], largest[:, -1]))
     has_ink = filled.sum() - largest.sum() > 0.002 * grey.size
-    if framed and has_ink and filled.sum() > max(0.75 * box, 0.3 * grey.size) and largest.sum() > 0.6 * filled.sum():
+    if framed and has_ink and filled.sum() > max(0.8 * box, 0.3 * grey.size) and largest.sum() > 0.8 * filled.sum():
         # What is left of the frame beside a turned sheet takes the brightness of the sheet's edge.
         outside = ~ndimage.binary_erosion(filled, iterations=3)
         nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
@@ -104,11 +103,8 @@ def _sheet(grey: np.ndarray) -> np.ndarray:
 def _is_dark_on_light(grey: np.ndarray) -> bool:
     """Return whether what is rarer than its surroundings is darker than them."""
     small = _resized(grey, 48 / max(grey.shape))
-    rest = small - ndimage.median_filter(small, size=25, mode="reflect")
-    cubes = rest**3
-    if abs(cubes.sum()) < UNSURE * np.abs(cubes).sum():  # a picture that the digit fills
-        return _ground(grey) > (grey.min() + grey.max()) / 2
-    return bool(cubes.sum() < 0)
+    rest = small - ndimage.median_filter(small, size=25, mode="nearest")
+    return bool((rest**3).sum() < 0)
 
 
 def _ink(grey: np.ndarray) -> np.ndarray:
@@ -124,7 +120,9 @@ def _main_strokes(ink: np.ndarray) -> np.ndarray:
         UserError: More than one digit.
     """
     mask = ink > max(LEAST_INK, 0.3 * np.percentile(ink, 99.5))
-    mask = _without_lines(_without_lines(mask).T).T
+    without = _without_lines(_without_lines(mask).T).T
+    if without.sum() > 0.05 * mask.sum():  # else the one line is a long 1
+        mask = without
     labels, count = ndimage.label(mask, NEIGHBOURS)
     if not count:
         return mask
@@ -184,7 +182,7 @@ def _without_lines(mask: np.ndarray) -> np.ndarray:
         covered = np.bincount(places[(places >= 0) & (places < height)], minlength=height) / width
         if (covered**2).sum() > (profile**2).sum():
             profile, slope = covered, candidate
-    labels, _ = ndimage.label(profile > 0.5)
+    labels, _ = ndimage.label(profile > 0.6)
     on_line, thickest = np.zeros(height, bool), 0
     for (found,) in ndimage.find_objects(labels):
         if (thickness := found.stop - found.start) <= LINE:
