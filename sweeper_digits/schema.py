@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sweeper_digits.errors import INFINITY, UserError, check_range, closest
@@ -108,6 +111,19 @@ def override_key(override: str) -> str:
 def is_study_sweeper(sweeper: Any) -> bool:
     """Return whether hydra.sweeper is this program's."""
     return str(sweeper.get("_target_")).endswith("StudySweeper")
+
+
+def check_plugins(hydra: DictConfig) -> None:
+    """Raise a UserError unless hydra.sweeper and hydra.launcher name plugins that are installed."""
+    for name, kind in {"sweeper": Sweeper, "launcher": Launcher}.items():
+        target = OmegaConf.select(hydra, f"{name}._target_")
+        if hydra[name] is None:
+            raise UserError(f"hydra.{name}=null: a sweep needs a {name}; choose one with hydra/{name}=...")
+        plugin = Plugins.instance().class_name_to_class.get(str(target))
+        if plugin is None or not issubclass(plugin, kind):
+            raise UserError(
+                f"hydra.{name}._target_={target}: no {name} that is installed; choose one with hydra/{name}=..."
+            )
 
 
 def checked_objectives(given: Any) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -49,7 +50,7 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
     except BrokenPipeError:  # `compare | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(1)
-    except (HydraException, OmegaConfBaseException, OSError) as error:
+    except (HydraException, OmegaConfBaseException, OSError, yaml.YAMLError) as error:
         if SHOW_TRACEBACK:
             raise
         sys.exit(f"error: {one_line(error)}")

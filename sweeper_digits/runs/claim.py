@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import is_study_sweeper
+from sweeper_digits.schema import check_plugins, is_study_sweeper
 from sweeper_digits.screen import one_line, relative
 
 # What a user can do about a folder that is taken.
@@ -120,8 +120,9 @@ class OwnFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
-        if config.resume:
-            with _exit_in_one_line():
+        with _exit_in_one_line():
+            check_plugins(config.hydra)
+            if config.resume:
                 refuse_resume(config.resume)
         if is_study_sweeper(config.hydra.sweeper):
             return

@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import screen
 from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import with_defaults
+from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
 from sweeper_digits.schema import INCIDENTAL, override_key
+from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import trials_of
 
@@ -82,7 +86,11 @@ def copy_of_conf(sweep: Sweep) -> Path:
 
 
 def freeze_conf(sweep: Sweep) -> Path:
-    """Copy conf/ into the sweep's folder, from where the workers compose, once for the whole sweep."""
+    """Copy conf/ into the sweep's folder, from where the workers compose, once for the whole sweep.
+
+    Raises:
+        UserError: The copy was damaged since.
+    """
     source = Path(next(s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "main"))
     frozen = copy_of_conf(sweep)
     if not frozen.exists():
@@ -94,6 +102,7 @@ def freeze_conf(sweep: Sweep) -> Path:
         except OSError:  # another supervisor of the same study was faster
             shutil.rmtree(copy)
     elif changed := _differences(source, frozen):
+        _check_files(frozen, changed, _used(sweep))
         log.info(
             "warning: %s changed since the sweep began; it goes on with its own copy in %s",
             ", ".join(changed),
@@ -101,6 +110,39 @@ def freeze_conf(sweep: Sweep) -> Path:
         )
         drop_removed_keys(frozen)
     return frozen
+
+
+def _used(sweep: Sweep) -> set[str]:
+    """Return the files of conf/ that the sweep composes from, the options that it searches included."""
+    used = {f"{group}/{option}.yaml" for group, option in sweep.config.hydra.runtime.choices.items()}
+    searched = ((group, values_of(sweep.distributions[group]) or ()) for group in sweep.groups)
+    return {"config.yaml"} | used | {f"{group}/{option}.yaml" for group, options in searched for option in options}
+
+
+def _check_files(frozen: Path, names: list[str], used: set[str]) -> None:
+    """Raise a UserError that names the file of a copy of conf/ that workers could not read.
+
+    Args:
+        frozen: The copy.
+        names: Files of it that are not as in conf/, or that only one of both has.
+        used: Files that must be there.
+    """
+    for name in names:
+        file = frozen / name
+        try:
+            if not os.path.lexists(file):
+                if name in used:
+                    raise UserError("it is gone")
+                continue  # an option that conf/ has since
+            check_file(file)
+            if not OmegaConf.load(file):
+                raise UserError("it holds nothing")
+        except (OmegaConfBaseException, OSError, UserError, ValueError, yaml.YAMLError) as error:
+            cause = " ".join(str(error).replace(str(file), "").split())
+            raise UserError(
+                f"{screen.relative(file)}: trials compose from the sweep's copy of conf/, and this file of it is "
+                f"damaged ({cause}); copy conf/{name} there"
+            ) from error
 
 
 def drop_removed_keys(frozen: Path) -> None:

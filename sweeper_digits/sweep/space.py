@@ -59,8 +59,6 @@ class Sweep:
         objectives = schema.checked_objectives(config.objective)
         schema.check_study(config.study)
         schema.check_study(options.study_name)
-        if config.hydra.launcher is None:
-            raise UserError("hydra.launcher=null: a sweep needs a launcher; choose one with hydra/launcher=...")
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
             raise UserError(

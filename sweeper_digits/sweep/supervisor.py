@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
-from sweeper_digits.errors import UserError
+from sweeper_digits.errors import INFINITY, UserError, check_range
 from sweeper_digits.sweep.claim import check_claim
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
@@ -43,6 +43,7 @@ def supervise(sweep: Sweep) -> None:
     for key in at_least_one:
         if sweep.options[key] is not None and sweep.options[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
+    check_range("hydra.sweeper.max_retries", sweep.options.max_retries, 0, INFINITY)
     if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
     check_values(sweep)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper_digits.results.statistics import with_error
 from sweeper_digits.runs.folder import RunFolder
 
 Tool = Callable[..., str]
@@ -53,6 +54,16 @@ def test_filter_sort_top_group_and_csv(tool: Tool) -> None:
     assert float(adam[1]) == pytest.approx(np.mean(list(losses.values())), rel=1e-3) and adam[4] == "2"
     table = tool("compare", "multirun", "--csv").splitlines()
     assert table[0].startswith("rank,val_loss,val_loss_se,optimizer,") and len(table) == 5
+
+
+def test_values_stand_beside_their_errors(tool: Tool) -> None:
+    out = tool("compare", str(SWEEP), "--report", "runs.html")
+    page = Path("runs.html").read_text()
+    for row in rows(tool, str(SWEEP)):
+        for name in ("val_loss", "val_accuracy"):
+            shown = with_error(row[name], row[f"{name}_se"])
+            assert " ± " in shown and shown in out and shown in page
+    assert "_se" not in out
 
 
 def test_a_reader_that_has_seen_enough_gets_no_complaint(tool: Tool) -> None:

@@ -1,15 +1,19 @@
 """A run folder is read whole, or marked with what is wrong with it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from sweeper_digits.data import limits
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import build_table
+from sweeper_digits.runs import damage
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, best_first, read_run, saved_option
 from sweeper_digits.sources import Npz
@@ -60,6 +64,17 @@ def test_a_run_of_before_a_key_of_its_data_existed_has_the_keys_default(run: Run
     assert record.settings == today.settings and record.configuration == today.configuration
     option = saved_option(record, "data")
     assert isinstance(option, Npz) and not option.invert and not option.transpose
+
+
+@pytest.mark.parametrize(
+    ("module", "message"), [(damage, "/config.yaml: more than 100 bytes"), (limits, "/validation.npz: .*when unpacked")]
+)
+def test_a_giant_file_makes_a_run_unreadable(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, module: ModuleType, message: str
+) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    record = read_run(run.folder)
+    assert record.state == "unreadable" and re.search(message, record.note)
 
 
 @pytest.mark.parametrize("rest", [b"3,0.25", b"\0" * 100])  # of a kill, of a power cut

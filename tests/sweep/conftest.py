@@ -176,7 +176,7 @@ def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def call(*overrides: str, worker: bool = True) -> Sweeps:
         from benchmarks import sleeper
         from sweeper_digits import command_line
-        from sweeper_digits.sweep import study
+        from sweeper_digits.sweep import study, supervisor
         from sweeper_digits.sweep import worker as worker_module
 
         monkeypatch.chdir(sweeps.folder)
@@ -184,6 +184,7 @@ def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         if worker:
             monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
+        monkeypatch.setattr(supervisor, "Crew", None)  # its workers would be this command, pytest, again
         monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", *overrides])
         try:
             command_line.start(sleeper.main)

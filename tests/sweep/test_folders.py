@@ -7,8 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep.worker import NUMBER
 from tests.conftest import ROOT
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for
 
@@ -102,6 +104,8 @@ def test_relative_paths_count_from_where_the_user_stands(sweeps: Sweeps) -> None
     (sweeps.folder / "points.yaml").write_text("[{seed: 1}]")
     sweeps.ok("search.points=points.yaml", "epochs=1", "hydra.job.chdir=true")
     assert sweeps.states() == {COMPLETE: 1}
+    saved = yaml.safe_load((sweeps.trial_folder(0).folder / ".hydra/hydra.yaml").read_text())
+    assert saved["hydra"]["job"]["chdir"] is False
 
 
 def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> None:
@@ -147,6 +151,25 @@ def test_what_does_not_change_a_trial_may_change(in_process: Callable[..., Sweep
     in_process(*TWO_SEEDS, "hydra.sweeper.n_trials=1")
     sweeps = in_process(*TWO_SEEDS, "export=[onnx]", "search.points=[{seed: 2}]", "hydra.sweeper.n_trials=2")
     assert sweeps.states() == {COMPLETE: 2}
+
+
+def test_a_damaged_copy_of_conf_is_one_line(in_process: Callable[..., Sweeps], monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (*TWO_SEEDS, "model=small")
+    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
+    monkeypatch.delenv(NUMBER)
+    copy = sweeps.folder / "multirun/sweep/conf"
+    shutil.copytree(ROOT / "conf", copy)
+    for damaged, cause in {
+        b"filters: [1": "while parsing a flow sequence",
+        bytes(50): "unacceptable character",
+        b"": "it holds nothing",
+        b"\xff": "can't decode byte",
+    }.items():
+        (copy / "model/small.yaml").write_bytes(damaged)
+        line = refused(in_process, *command)
+        assert line.startswith("error: multirun/sweep/conf/model/small.yaml: trials compose from") and cause in line
+    (copy / "model/small.yaml").unlink()
+    assert "conf/model/small.yaml: trials" in (line := refused(in_process, *command)) and "it is gone" in line
 
 
 def test_another_conf_of_another_machine_is_seen(sweeps: Sweeps) -> None:

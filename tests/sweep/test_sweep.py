@@ -236,6 +236,10 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
         (["seed=1,2", "hydra.sweeper.pruner.n_startup_trials=abc"], r"sweeper\.pruner: a value that Optuna does not"),
         (["seed=1,2", "hydra.sweeper.study_name=../x"], r"study=\.\./x: it names a folder"),
         (["seed=1,2", "hydra.launcher=null"], "launcher=null: a sweep needs a launcher"),
+        (["seed=1,2", "hydra.sweeper=null"], "sweeper=null: a sweep needs a sweeper"),
+        (["seed=1,2", "hydra.sweeper._target_=foo.Bar"], r"sweeper\._target_=foo\.Bar: no sweeper that is installed"),
+        (["seed=1,2", "hydra.launcher._target_=foo.Bar"], r"launcher\._target_=foo\.Bar: no launcher that is"),
+        (["seed=1,2", "hydra.sweeper.max_retries=-1"], r"max_retries=-1: must be in \[0, inf\]"),
     ],
 )  # fmt: skip
 def test_bad_sweeps_are_one_line(in_process: Callable[..., Sweeps], overrides: list[str], message: str) -> None:

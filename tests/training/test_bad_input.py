@@ -50,6 +50,7 @@ Train = Callable[..., RunFolder]
         (["model=1"], r"model=1: no such option; choose from .*small"),
         (["data=npz", "data.path=pipe"], r"data\.path=pipe: not a file or folder"),
         (["data=kaggle", "data.path=/dev/zero"], r"data\.path=/dev/zero: not a file or folder"),
+        (["--config-dir=own", "model=own"], r"while parsing a flow sequence; in .*own/model/own\.yaml"),
         (["hydra.run.dir=loop"], r"loop: "),
         (["hydra.run.dir=logged"], r"logged/train\.log: Is a directory"),
         (["hydra.run.dir=file"], r"file: a file is where a folder is needed"),
@@ -61,6 +62,8 @@ def test_bad_input_is_one_line(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "own.yaml").write_text("filters: [1")
     (tmp_path / "logged" / "train.log").mkdir(parents=True)
     with pytest.raises(SystemExit) as caught:
         train(*overrides)
