@@ -15,7 +15,7 @@ import pytest
 from sweeper_digits.data import limits
 from sweeper_digits.data.arrays import load_npz
 from sweeper_digits.data.idx import load_idx
-from sweeper_digits.data.pictures import read_picture
+from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.data.tables import load_kaggle
 from sweeper_digits.errors import UserError
 
@@ -70,8 +70,9 @@ def bomb_png(folder: Path) -> Path:
     return path
 
 
-def read_grey(path: str) -> np.ndarray:
-    return read_picture(Path(path), 1)
+def read_picture(path: str) -> None:
+    for file, reason in read_pictures([Path(path)], (28, 28, 1), True)[1].items():
+        raise UserError(f"{file}: {reason}")  # the table of predict puts the file beside the reason
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def read_grey(path: str) -> np.ndarray:
         (bomb_npz, load_npz),
         (lying_npz, load_npz),
         (bomb_gz, load_idx),
-        (bomb_png, read_grey),
+        (bomb_png, read_picture),
     ],
 )
 def test_a_bomb_is_refused_in_one_line_without_its_memory(
