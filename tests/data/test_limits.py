@@ -14,6 +14,7 @@ import pytest
 
 from sweeper_digits.data import limits
 from sweeper_digits.data.file import load_file, load_idx, load_npz
+from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.data.tables import load_kaggle
 from sweeper_digits.errors import UserError
 
@@ -69,6 +70,11 @@ def bomb_png(folder: Path) -> Path:
     return path
 
 
+def read_picture(path: str) -> None:
+    for file, reason in read_pictures([Path(path)], (28, 28, 1), True)[1].items():
+        raise UserError(f"{file}: {reason}")  # the table of predict puts the file beside the reason
+
+
 @pytest.mark.parametrize(
     ("make", "read"),
     [
@@ -78,6 +84,7 @@ def bomb_png(folder: Path) -> Path:
         (lying_npz, load_npz),
         (bomb_gz, load_idx),
         (bomb_png, load_file),
+        (bomb_png, read_picture),
     ],
 )
 def test_a_bomb_is_refused_in_one_line_without_its_memory(

@@ -1,6 +1,7 @@
 """Picture files of many formats are read in the form that a model takes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_a_photograph_held_upright_is_turned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_gives_the_same_pixels(suffix: str, digits: Dataset, tmp_path: Path) -> None:
     path = tmp_path / f"own.{suffix}"
-    options = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "avif" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {"quality": 100} if suffix == "avif" else {}
     if suffix == "ico":
         options = {"sizes": [(28, 28)]}
     Image.fromarray(digits.images[0, ..., 0]).save(path, **options)

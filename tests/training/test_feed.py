@@ -23,8 +23,14 @@ def test_each_epoch_is_a_shuffle_of_its_own_and_a_resumed_run_sees_the_same() ->
 
 
 def test_epochs_are_drawn_when_their_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, draw = [], Feed.epoch
-    monkeypatch.setattr(Feed, "epoch", lambda feed, number: (drawn.append(number), draw(feed, number))[1])
+    drawn: list[int] = []
+    draw = Feed.epoch
+
+    def note(feed: Feed, number: int) -> object:
+        drawn.append(number)
+        return draw(feed, number)
+
+    monkeypatch.setattr(Feed, "epoch", note)
     feed = Feed.of(np.arange(64), np.zeros(64, np.int32), batch_size=16, seed=0)
     next(iter(feed.epochs(0, 1000)))
     assert 1 <= len(drawn) < 10
