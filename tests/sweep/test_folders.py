@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from sweeper_digits.sweep.worker import NUMBER
@@ -103,6 +104,8 @@ def test_relative_paths_count_from_where_the_user_stands(sweeps: Sweeps) -> None
     (sweeps.folder / "points.yaml").write_text("[{seed: 1}]")
     sweeps.ok("search.points=points.yaml", "epochs=1", "hydra.job.chdir=true")
     assert sweeps.states() == {COMPLETE: 1}
+    saved = yaml.safe_load((sweeps.trial_folder(0).folder / ".hydra/hydra.yaml").read_text())
+    assert saved["hydra"]["job"]["chdir"] is False
 
 
 def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> None:

@@ -22,6 +22,19 @@ def test_each_epoch_is_a_shuffle_of_its_own_and_a_resumed_run_sees_the_same() ->
     np.testing.assert_array_equal(np.concatenate(resumed), orders[2])
 
 
+def test_epochs_are_drawn_when_their_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], Feed.epoch
+
+    def noted(feed: Feed, number: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(number)
+        return draw(feed, number)
+
+    monkeypatch.setattr(Feed, "epoch", noted)
+    feed = Feed.of(np.arange(64), np.zeros(64, np.int32), batch_size=16, seed=0)
+    next(iter(feed.epochs(0, 1000)))
+    assert 1 <= len(drawn) < 10
+
+
 def test_other_backends_are_fed_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Feed.of(np.arange(64), np.zeros(64, np.int32), batch_size=16, seed=0)
     ours = [np.asarray(x) for x, _ in feed.epochs(0, 2)]
