@@ -201,6 +201,10 @@ def _note_labels(dataset: Dataset, divided: np.ndarray) -> list[str]:
     assert dataset.labels is not None  # noqa: S101 - for training
     places = np.flatnonzero(dataset.groups == divided[0])
     other = places[np.argmax(dataset.labels[places] != dataset.labels[places[0]])]
-    first, second = (printable(repr(dataset.classes[dataset.labels[place]])) for place in (places[0], other))
     images = "1 image has" if len(divided) == 1 else f"{len(divided):,} images have"
-    return [f"{images} two labels: image {places[0]} is {first}, and image {other}, which is equal, is {second}"]
+    first, second = (
+        f"{printable(dataset.ids[place]) if dataset.ids else f'image {place}'} is "
+        + printable(repr(dataset.classes[dataset.labels[place]]))
+        for place in (places[0], other)
+    )
+    return [f"{images} two labels: {first}, and {second}, with equal pixels"]

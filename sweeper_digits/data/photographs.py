@@ -17,11 +17,13 @@ SMALL, OFF_CENTRE = 15, 2
 LEAST_RANGE = 32  # grey levels; less is nothing but background
 WORK = 320
 LEAST_INK = 0.06  # of the light that the paper gives; a grey pencil takes 0.2
-SHADOW = 0.3  # of the shorter side; dark areas wider than this are no strokes
+SHADOW = 70  # dark areas wider than this are no strokes
+LEAST_SIDE = 16  # smaller things are specks
 LINE = 8  # a ruled line is not thicker
-THICK = 0.3  # of a digit's longer side; a blob has more around its innermost pixel
+BLOB = 0.3  # of the longer side, half of the thickest part; 1 of 1,000 MNIST digits has more than 0.27
 WIDE = 1.8  # as wide as high; of 1,000 MNIST digits 1 is wider than 1.7
-THIN = 1.8  # pixels of the box; of 20 MNIST digits 1 has thinner strokes, and thinner strokes are thickened
+# Pixels of the box: of 20 MNIST digits 1 has strokes thinner than 1.8, the median is 2.5.
+THIN, USUAL = 1.8, 2.3
 NEIGHBOURS = np.ones((3, 3))
 
 
@@ -45,12 +47,13 @@ def as_mnist(grey: np.ndarray) -> np.ndarray:
     work = _sheet(_resized(grey, WORK / max(grey.shape)))
     if not _is_dark_on_light(work):
         work = 255 - work
-    for picture in (work, 255 - work):
-        ink = _ink(picture)
+    for ink in (_ink(work), _ink(255 - work)):
         strokes = _main_strokes(ink)
-        if strokes.any() and not _is_blob(strokes):
+        if not strokes.any():
+            break
+        if not _is_blob(strokes):
             return _in_box(ink, strokes)
-    raise UserError("no digit found, only background or an area")
+    raise UserError("nothing but background, no strokes of a digit")
 
 
 def on_dark(grey: np.ndarray) -> np.ndarray:
@@ -89,8 +92,11 @@ def _sheet(grey: np.ndarray) -> np.ndarray:
     box = (rows.stop - rows.start) * (columns.stop - columns.start)
     framed = all(side.mean() < 0.2 for side in (largest[0], largest[-1], largest[:, 0], largest[:, -1]))
     has_ink = filled.sum() - largest.sum() > 0.002 * grey.size
-    if framed and has_ink and filled.sum() > max(0.75 * box, 0.3 * grey.size) and largest.sum() > 0.6 * filled.sum():
-        return grey[rows, columns]
+    if framed and has_ink and filled.sum() > max(0.8 * box, 0.3 * grey.size) and largest.sum() > 0.8 * filled.sum():
+        # What is left of the frame beside a turned sheet takes the brightness of the sheet's edge.
+        outside = ~ndimage.binary_erosion(filled, iterations=3)
+        nearest = ndimage.distance_transform_edt(outside, return_distances=False, return_indices=True)
+        return grey[tuple(nearest)][rows, columns]
     return grey
 
 
@@ -103,8 +109,7 @@ def _is_dark_on_light(grey: np.ndarray) -> bool:
 
 def _ink(grey: np.ndarray) -> np.ndarray:
     """Return the share of the light that ink takes, 0-1, whatever the light: float (height, width)."""
-    size = int(SHADOW * min(grey.shape)) | 1
-    paper = ndimage.grey_closing(ndimage.gaussian_filter(grey, 2), (size, size), mode="nearest")
+    paper = ndimage.grey_closing(ndimage.gaussian_filter(grey, 2), (SHADOW, SHADOW), mode="nearest")
     return np.clip(1 - ndimage.gaussian_filter(grey, 1) / np.maximum(paper, 20), 0, 1)
 
 
@@ -115,7 +120,9 @@ def _main_strokes(ink: np.ndarray) -> np.ndarray:
         UserError: More than one digit.
     """
     mask = ink > max(LEAST_INK, 0.3 * np.percentile(ink, 99.5))
-    mask = _without_lines(_without_lines(mask).T).T
+    without = _without_lines(_without_lines(mask).T).T
+    if without.sum() > 0.05 * mask.sum():  # else the one line is a long 1
+        mask = without
     labels, count = ndimage.label(mask, NEIGHBOURS)
     if not count:
         return mask
@@ -123,6 +130,8 @@ def _main_strokes(ink: np.ndarray) -> np.ndarray:
     masses = _without_frames(ndimage.sum(ink, labels, range(1, count + 1)), labels, boxes)
     main = int(masses.argmax())
     box = boxes[main]
+    if not masses[main] or max(side.stop - side.start for side in box) < LEAST_SIDE:
+        return np.zeros_like(mask)
     digit = labels == main + 1
     for other in np.flatnonzero(masses > 0.05 * masses[main]):
         if other != main and _belongs(boxes[other], box):
@@ -131,11 +140,13 @@ def _main_strokes(ink: np.ndarray) -> np.ndarray:
 
 
 def _without_frames(masses: np.ndarray, labels: np.ndarray, boxes: list[tuple[slice, slice]]) -> np.ndarray:
-    """Return the masses, almost nothing for what lies along the border: a frame, the edge of a shadow."""
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    contacts = np.bincount(border, minlength=len(masses) + 1)[1:]
-    sides = np.array([max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in boxes])
-    return masses * np.maximum(1 - 2 * contacts / sides, np.where(contacts > len(border) / 4, 1e-6, 0.005))
+    """Return the masses, nothing for what lies along the border: a frame, the edge of a shadow."""
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    contacts = np.array([np.bincount(side, minlength=len(masses) + 1)[1:] for side in sides])
+    lengths = np.array([max(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in boxes])
+    # A digit that fills the picture touches three sides or four, but does not run along them.
+    fills = ((contacts > 0).sum(axis=0) >= 3) & (contacts.sum(axis=0) < 0.5 * sum(map(len, sides)))
+    return masses * np.maximum(1 - 2 * contacts.sum(axis=0) / lengths, np.where(fills, 0.01, 0))
 
 
 def _belongs(other: tuple[slice, slice], main: tuple[slice, slice]) -> bool:
@@ -155,9 +166,10 @@ def _belongs(other: tuple[slice, slice], main: tuple[slice, slice]) -> bool:
 
 
 def _is_blob(strokes: np.ndarray) -> bool:
+    """Return whether this is an area rather than strokes."""
     rows, columns = np.nonzero(strokes)
     side = max(np.ptp(rows), np.ptp(columns)) + 1
-    return bool(ndimage.distance_transform_edt(np.pad(strokes, 1)).max() > THICK * side)
+    return bool(ndimage.distance_transform_edt(np.pad(strokes, 1)).max() > BLOB * side)
 
 
 def _without_lines(mask: np.ndarray) -> np.ndarray:
@@ -170,7 +182,7 @@ def _without_lines(mask: np.ndarray) -> np.ndarray:
         covered = np.bincount(places[(places >= 0) & (places < height)], minlength=height) / width
         if (covered**2).sum() > (profile**2).sum():
             profile, slope = covered, candidate
-    labels, _ = ndimage.label(profile > 0.5)
+    labels, _ = ndimage.label(profile > 0.6)
     on_line, thickest = np.zeros(height, bool), 0
     for (found,) in ndimage.find_objects(labels):
         if (thickness := found.stop - found.start) <= LINE:
@@ -184,15 +196,32 @@ def _without_lines(mask: np.ndarray) -> np.ndarray:
 
 
 def _in_box(ink: np.ndarray, strokes: np.ndarray) -> np.ndarray:
-    """Return uint8 (28, 28)."""
-    rows, columns = np.nonzero(strokes)
-    scale = BOX / (max(np.ptp(rows), np.ptp(columns)) + 1)
+    """Return the strokes as MNIST would have them, uint8 (28, 28)."""
     edge = ndimage.binary_dilation(strokes, iterations=2)
     clean = np.where(edge, np.clip((ink / np.percentile(ink[strokes], 70) - 0.2) / 0.7, 0, 1), 0)
+    clean, strokes = _thickened(clean, strokes)
+    rows, columns = np.nonzero(strokes)
     digit = clean[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    small = np.asarray(_resized(digit * 255, scale)).round().astype(np.uint8)
+    small = _resized(digit * 255, BOX / max(digit.shape)).round().astype(np.uint8)
     margins = []
     for centre, length in zip(ndimage.center_of_mass(small), small.shape, strict=True):
         before = int(np.clip(round((SIDE - 1) / 2 - centre), 0, SIDE - length))
         margins.append((before, SIDE - length - before))
     return np.pad(small, margins)
+
+
+def _thickened(clean: np.ndarray, strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return thin strokes as thick as MNIST's, with room for them at the border; others as they are."""
+    rows, columns = np.nonzero(strokes)
+    pixel = (max(np.ptp(rows), np.ptp(columns)) + 1) / BOX
+    depth = ndimage.distance_transform_edt(np.pad(strokes, 1))
+    ridge = (depth > 0) & (depth == ndimage.maximum_filter(depth, 3))
+    thickness = 2 * float(np.median(depth[ridge]))
+    if thickness >= THIN * pixel:
+        return clean, strokes
+    radius = round((USUAL * pixel - thickness) / 2)
+    disk = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius + 0.5
+    return (
+        ndimage.grey_dilation(np.pad(clean, radius), footprint=disk),
+        ndimage.binary_dilation(np.pad(strokes, radius), disk),
+    )

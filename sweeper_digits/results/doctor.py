@@ -46,6 +46,9 @@ class Diagnosis:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print what is known of the studies; repair what is stuck if `--fix` says so."""
+    if (file := sqlite_file(arguments.storage)) and not file.exists():  # an error, but the folders can be named
+        for diagnosis in _unknown_folders(arguments.multirun, arguments.study, {}):
+            print(printable(diagnosis.lines[0]))
     diagnoses = diagnose(arguments.storage, arguments.multirun, arguments.study)
     repairs = [repair for diagnosis in diagnoses for repair in diagnosis.repairs]
     print("\n".join(printable(line) for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
@@ -75,10 +78,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     """
     check_url(storage, "--storage")
     if (file := sqlite_file(storage)) and not file.exists():
-        unknown = _unknown_folders(multirun, name, {})
-        if not unknown:
-            raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
-        return [Diagnosis([f"{storage}: no such file; if it is elsewhere, name it with --storage"]), *unknown]
+        raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
     try:
         opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))

@@ -17,6 +17,7 @@ from sweeper_digits.runs.record import Record
 from sweeper_digits.screen import printable
 
 DIGITS = tuple("0123456789")
+TABLES = (".csv", ".npz", ".npy", ".gz", ".zip", ".parquet", ".mat", ".h5")  # data sets, not pictures
 
 
 def sort_paths(given: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -35,6 +36,8 @@ def sort_paths(given: Sequence[str]) -> tuple[list[str], list[Path]]:
     pictures: list[Path] = []
     for path in (found for text in given for found in _expand(text)):
         if not path.is_dir():
+            if path.suffix.lower() in TABLES:
+                raise UserError(f"{path}: not a readable picture; to predict data, type --data {path}")
             pictures.append(path)
         elif next(path.rglob(".hydra"), None):
             if any(is_picture(file) for file in path.iterdir() if file.is_file()):

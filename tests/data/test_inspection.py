@@ -119,7 +119,9 @@ def test_copies_and_images_with_two_labels_are_counted(few: Dataset) -> None:
     labels[[1001, 1003]] = 4, 7  # of a 0 and of a 9
     found = look(replace(copied, labels=labels))
     assert (found.copies, found.two_labels) == (4, 2)
-    assert found.notes == ("2 images have two labels: image 3 is '0', and image 1001, which is equal, is '4'",)
+    assert found.notes == ("2 images have two labels: image 3 is '0', and image 1001 is '4', with equal pixels",)
+    (note,) = look(replace(copied, labels=labels, ids=tuple(f"{place}.png" for place in range(1004)))).notes
+    assert "3.png is '0', and 1001.png is '4'" in note
 
 
 def test_uneven_classes_are_said(few: Dataset) -> None:
@@ -131,8 +133,8 @@ def test_uneven_classes_are_said(few: Dataset) -> None:
 
 def test_dim_and_empty_pixels_are_said() -> None:
     small = load_digits()
-    dim = as_dataset(small.images // 2 * 3, small.target, "8x8")  # 0 to 24
-    assert look(dim).notes == ("the brightest pixel is 24 of 255: scale the pixels in the file",)
+    dim = as_dataset(small.images.astype(np.uint8) * 2, small.target, "8x8")
+    assert look(dim).notes == ("the brightest pixel is 32 of 255: scale the pixels in the file",)
     blank = as_dataset(np.zeros((20, 28, 28), np.uint8), np.arange(20) % 10, "blank")
     assert look(blank).copies == 19 and background_of(blank.images) == "mixed"
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import optuna
 import pytest
 from plotly.offline import get_plotlyjs
 
+from sweeper_digits import __main__
 from sweeper_digits.results.compare import build_table
 from sweeper_digits.results.confirm import find_finalists
 from sweeper_digits.results.ensemble import choose_members
@@ -257,7 +259,9 @@ def test_doctor_survives_values_of_another_program(tool: Callable[..., str]) -> 
     assert "other: 4 running" in out and "first: 4 complete" in out
 
 
-def test_doctor_names_folders_that_no_database_knows(tool: Callable[..., str]) -> None:
+def test_doctor_names_folders_that_no_database_knows(
+    tool: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     multirun = Path("multirun")
     shutil.copytree(multirun / "first", multirun / "copied")
     shutil.copytree(multirun / "first" / "0", multirun / "older" / "0")
@@ -273,8 +277,8 @@ def test_doctor_names_folders_that_no_database_knows(tool: Callable[..., str]) -
     optuna.delete_study(study_name="first", storage="sqlite:///multirun/optuna.db")
     assert "multirun/first: the database has no study of these trials" in tool("doctor")
     (multirun / "optuna.db").unlink()
-    assert tool("doctor").startswith("sqlite:///multirun/optuna.db: no such file; if it is elsewhere")
-    assert "multirun/first: the database has no study" in tool("doctor", "first")
-    shutil.rmtree(multirun)
-    with pytest.raises(SystemExit, match="no such file; start a sweep"):
-        tool("doctor")
+    for study in ([], ["first"]):
+        monkeypatch.setattr(sys, "argv", ["sweeper_digits", "doctor", *study])
+        with pytest.raises(SystemExit, match="no such file; start a sweep"):
+            __main__.main()
+        assert "multirun/first: the database has no study of these trials; " in capsys.readouterr().out

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sweeper_digits import __main__
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import split_test
 from sweeper_digits.runs.folder import RunFolder
@@ -143,9 +144,44 @@ def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, 
 
 
 def test_pictures_are_labelled(tool: Tool, digits: Dataset) -> None:
+    Path("photos/more").mkdir(parents=True)
+    for name in ("photos/10.webp", "photos/9.png", "photos/more/1.bmp"):
+        Image.fromarray(digits.images[0, ..., 0]).save(name, **({"lossless": True} if "webp" in name else {}))
+    Path("photos/notes.txt").write_text("not a picture")
+    Image.fromarray(digits.images[0, ..., 0]).save("alone", format="PNG")
+    line = r"^{}  +\d  +[\d.]+%$"
+    for given in (["photos"], ["photos/*.webp", "photos/9.png", "photos/*/*.bmp"], ["alone"]):
+        out = tool("predict", SWEEP, *given)
+        named = ["alone"] if given == ["alone"] else ["photos/9.png", "photos/10.webp", "photos/more/1.bmp"]
+        for name in named:
+            assert re.search(line.format(re.escape(name)), out, re.MULTILINE), out
+        assert "accuracy" not in out and len({len(found) for found in out.splitlines() if "%" in found}) == 1
+    assert "left out   1 of 4 files in photos" in tool("predict", SWEEP, "photos")
+
+
+def test_a_bad_picture_is_said_in_its_line_and_the_others_are_answered(
+    tool: Tool, digits: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.fromarray(digits.images[0, ..., 0]).save("0.png")
-    out = tool("predict", SWEEP, "0.png")
-    assert re.search(r"^0\.png  \d  [\d.]+%$", out, re.MULTILINE)
+    spoil("picture")
+    monkeypatch.setattr("sys.argv", ["sweeper_digits", "predict", SWEEP, "0.png", "7.png"])
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    out = capsys.readouterr().out
+    assert re.search(r"^0\.png  \d  +[\d.]+%$", out, re.MULTILINE)
+    assert re.search(r"^7\.png  -  not a readable picture", out, re.MULTILINE)
+    assert str(caught.value) == "error: 1 of 2 pictures have no label; their lines say why"
+
+
+def test_a_picture_of_a_locked_image_is_noted_as_a_look(tool: Tool, digits: Dataset) -> None:
+    (best, *_) = best_first(find_runs([SWEEP]), "val_loss")
+    parts = dict(zip(("trained", "locked"), split_test(saved_option(best, "split"), digits.labels), strict=True))
+    for name, places in parts.items():
+        Image.fromarray(255 - digits.images[places[0], ..., 0]).save(f"{name}.png")
+    assert "noted" not in tool("predict", SWEEP, "trained.png") and not best.run.read_tests()
+    assert "noted      1 of the images are locked" in tool("predict", SWEEP, "trained.png", "locked.png")
+    (look,) = best.run.read_tests()
+    assert look["images"] == "1"
 
 
 def spoil(name: str) -> None:
@@ -161,6 +197,12 @@ def spoil(name: str) -> None:
     if name == "weights":
         for model in Path(SWEEP).glob("*/model.keras"):
             model.unlink()
+    if name == "data":
+        Path("digits.csv").write_text("label,pixel0\n1,0\n")
+    if name == "folder":
+        Path("empty").mkdir()
+        shutil.copytree(f"{SWEEP}/0", "both/0")
+        Path("both/7.png").write_bytes(b"no picture")
     if name == "picture":
         Path("7.png").write_bytes(b"no picture")
 
@@ -188,11 +230,16 @@ def test_what_is_no_model_of_this_program_and_no_file_is_one_line(tool: Tool) ->
         ("data", [SWEEP, "other", "--top", "4"], r"trained on .*more.npz.*, but .* on .*digits.npz"),
         ("weights", [SWEEP], "no finished run with a model.keras"),
         ("picture", [SWEEP, "7.png"], "7.png: not a readable picture"),
-        ("", ["7.png"], "name a run or a sweep"),
+        ("picture", ["7.png"], "name a run or a sweep"),
+        ("", [SWEEP, "7.webp"], "7.webp: no such folder, no such picture"),
+        ("", [SWEEP, "*.webp"], r"\*.webp: no file or folder matches"),
+        ("data", [SWEEP, "digits.csv"], "digits.csv: not a readable picture; .*--data digits.csv"),
+        ("folder", [SWEEP, "empty"], "empty: neither a run .* nor a picture"),
+        ("folder", [SWEEP, "both"], "both: both runs and pictures are in it"),
         ("", [SWEEP, "--out", "x.txt"], "the suffix must be .csv"),
         ("", [SWEEP, "--data", "kagle"], "kagle"),
         ("", [SWEEP, "--data", "kaggle", "--part", "all"], "--part is a part of the run's own data"),
-        ("", [SWEEP, "7.png", "--out", "x.csv"], "leave out --data, --part and --out"),
+        ("picture", [SWEEP, "7.png", "--out", "x.csv"], "leave out --data, --part and --out"),
         ("", [SWEEP, "--data", "npz", "path=none.npz"], "none.npz: no such file"),
     ],
 )

@@ -1,0 +1,55 @@
+"""Photographs of a digit are brought into MNIST's form, or refused."""
+
+import numpy as np
+import pytest
+
+from benchmarks.photographs import KINDS, REFUSED
+from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.data.photographs import as_mnist
+from sweeper_digits.errors import UserError
+
+
+def taken(light: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    noise = random.normal(0, 0.012, light.shape) if light.shape != (28, 28) else 0
+    return (np.clip(light + noise, 0, 1) * 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_photographs_resemble_the_digit_that_they_were_made_of(kind: str, digits: Dataset) -> None:
+    random = np.random.default_rng(0)
+    likenesses = []
+    for digit in digits.images[::75, ..., 0]:
+        found = as_mnist(taken(KINDS[kind](digit, random), random))
+        likenesses.append(np.corrcoef(found.ravel(), digit.ravel())[0, 1])
+    # Strokes get soft edges and shift by up to half a pixel; another digit has 0.3.
+    assert np.mean(likenesses) > 0.65 and np.min(likenesses) > 0.4
+
+
+@pytest.mark.parametrize(("kind", "message"), [("two digits", "more than one digit"), ("no digit", "background")])
+def test_what_is_not_one_digit_is_refused(kind: str, message: str, digits: Dataset) -> None:
+    random = np.random.default_rng(0)
+    for digit in digits.images[::100, ..., 0]:
+        with pytest.raises(UserError, match=message):
+            as_mnist(taken(REFUSED[kind](digit, random), random))
+
+
+def test_images_of_the_data_set_keep_their_pixels(digits: Dataset) -> None:
+    for digit in digits.images[..., 0]:
+        assert np.array_equal(as_mnist(digit), digit) and np.array_equal(as_mnist(255 - digit), digit)
+
+
+@pytest.mark.parametrize("thickness", [2, 60])
+def test_strokes_get_the_thickness_of_mnists(thickness: int) -> None:
+    paper = np.full((300, 400), 240, np.uint8)
+    paper[30:270, 200 : 200 + thickness] = 20
+    rows, columns = np.nonzero(as_mnist(paper) > 128)
+    assert np.ptp(rows) + 1 in (19, 20, 21)
+    assert 2 <= np.ptp(columns) + 1 <= 5
+    assert abs(rows.mean() - 13.5) < 1 and abs(columns.mean() - 13.5) < 1
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+@pytest.mark.parametrize("shape", [(28, 28), (1, 1), (3, 400), (200, 200)])
+def test_one_colour_is_refused_at_any_size(value: int, shape: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match="nothing but background"):
+        as_mnist(np.full(shape, value, np.uint8))
