@@ -65,9 +65,7 @@ def bomb_mat(folder: Path) -> Path:
 
 def bomb_h5(folder: Path) -> Path:
     with h5py.File(folder / "digits.h5", "w") as file:
-        file.create_dataset(
-            "images", (LARGE // 784, 28, 28), np.uint8, compression="gzip"
-        )  # zeros, none of them stored
+        file.create_dataset("images", (LARGE // 784, 28, 28), np.uint8, compression="gzip")  # zeros
     return folder / "digits.h5"
 
 
