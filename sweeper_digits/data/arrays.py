@@ -1,6 +1,7 @@
 """Arrays by their names: .npz and .npy here, .mat and .h5 from their modules; which are images, which their labels."""
 
 import io
+import itertools
 import math
 import re
 import zipfile
@@ -25,6 +26,7 @@ IMAGES = {
 }
 LABELS = {*("y", "labels", "label", "lbls", "target", "targets", "class", "classes")}
 KINDS = {"b": "bool", "u": "integer", "i": "integer", "f": "float", "U": "text", "S": "text", "c": "complex"}
+NUMBERED = re.compile(r"arr_\d+")  # what np.savez calls arrays without names
 JOINED = re.compile(r"(x|y)(train|test|val|tr|te)|(train|test|val)(x|y)")
 UNREADABLE = (
     TypeError,
@@ -155,20 +157,33 @@ def describe(arrays: Sequence[Named]) -> str:
 
 def _pieces(arrays: Sequence[Named]) -> list[Piece]:
     """Return a piece for each array of images among these; others with the same number of pixels are copies."""
+    if all(NUMBERED.fullmatch(array.name) for array in arrays):
+        return _numbered_pieces(arrays)
     images: dict[tuple[tuple[str, ...], str], Named] = {}
     for array in sorted(arrays, key=lambda array: len(array.shape)):
         if array.is_images:
-            images[array.key if array.key != ("arr",) else (), array.part] = array
+            images[array.key, array.part] = array
     labels = [array for array in arrays if array.is_labels and array not in images.values()]
-    pieces = []
-    for (_, part), one in images.items():
-        own = _labels_of(one, labels)
-        folder, _ = name_and_part(one.file)
-        name = "/".join(part for part in (folder, "-".join(one.key)) if part and not part.startswith("arr"))
-        files = tuple(dict.fromkeys(array.file for array in (one, own) if array is not None))
-        transposed = is_emnist(one.file) and one.file.lower().endswith(".mat")
-        pieces.append(Piece(name, part, files, one.where, partial(_read, one, own), transposed))
-    return pieces
+    return [_piece(one, _labels_of(one, labels), part, one.key) for (_, part), one in images.items()]
+
+
+def _numbered_pieces(arrays: Sequence[Named]) -> list[Piece]:
+    """Return the pieces of arr_0, arr_1, ...: each images with the next labels; of two, the second is the test part."""
+    images = [array for array in arrays if array.is_images]
+    labels = [array for array in arrays if array.is_labels]
+    parts = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(
+        len(images), (name_and_part(arrays[0].file)[1],)
+    )
+    pairs = itertools.zip_longest(images, labels[: len(images)], parts[: len(images)], fillvalue=None)
+    return [_piece(one, own, part or "", ()) for one, own, part in pairs if one is not None]
+
+
+def _piece(images: Named, labels: Named | None, part: str, key: tuple[str, ...]) -> Piece:
+    folder, _ = name_and_part(images.file)
+    name = "/".join(part for part in (folder, "-".join(key)) if part)
+    files = tuple(dict.fromkeys(array.file for array in (images, labels) if array is not None))
+    transposed = is_emnist(images.file) and images.file.lower().endswith(".mat")
+    return Piece(name, part, files, images.where, partial(_read, images, labels), transposed)
 
 
 def _labels_of(images: Named, labels: Sequence[Named]) -> Named | None:

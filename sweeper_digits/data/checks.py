@@ -85,7 +85,7 @@ def _as_bytes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
         return np.round(images * np.float32(255)).astype(np.uint8), [f"{found} were scaled to 0 to 255"]
     if -1 <= least < 0 and most <= 1:
         scaled = (images.astype(np.float32) + 1) * 127.5
-        return np.round(scaled).astype(np.uint8), [f"{found} were scaled from -1 to 1 to 0 to 255"]
+        return np.round(scaled).astype(np.uint8), [f"{found} were scaled: -1 is 0 now, 1 is 255"]
     if most == 16 and least == 0 and np.array_equal(images, np.round(images)):  # scikit-learn's 8x8 digits
         return np.round(images * np.float32(255 / 16)).astype(np.uint8), [f"{found} were scaled to 0 to 255"]
     if images.dtype == np.uint8:
@@ -137,9 +137,13 @@ def _as_integers_or_text(labels: np.ndarray, source: str) -> np.ndarray:
             raise UserError(f"{source}: label {labels[place]:g} at image {place}; whole numbers or names are expected")
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "bui":
-        labels = np.array([str(label).strip() for label in labels.tolist()])
+        labels = np.array([_as_text(label).strip() for label in labels.tolist()])
         bad = [place for place, label in enumerate(labels) if not (label and label.isprintable())]
         if bad:
             found = str(labels[bad[0]])
             raise UserError(f"{source}: label {found!r} at image {bad[0]}; names or numbers are expected")
     return labels
+
+
+def _as_text(label: object) -> str:
+    return label.decode("utf-8", errors="replace") if isinstance(label, bytes) else str(label)

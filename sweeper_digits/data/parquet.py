@@ -12,6 +12,7 @@ import numpy as np
 from sweeper_digits.data.columns import LABELS
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.folders import read_sized
+from sweeper_digits.data.limits import check_size
 from sweeper_digits.data.pieces import Found, Piece, Wish, name_and_part
 from sweeper_digits.errors import UserError, closest
 
@@ -32,14 +33,17 @@ def find_parquet(members: Sequence[Member]) -> list[Piece]:
 
 
 def _read(members: Sequence[Member], wish: Wish) -> Found:
+    where = members[0].where
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise UserError(f"{members[0].where}: {MISSING}") from error
-    where = members[0].where
+        raise UserError(f"{where}: {MISSING}") from error
     try:
-        table = pyarrow.concat_tables([parquet.read_table(io.BytesIO(member.read())) for member in members])
+        files = [parquet.ParquetFile(io.BytesIO(member.read())) for member in members]
+        groups = [file.metadata.row_group(place) for file in files for place in range(file.num_row_groups)]
+        check_size(sum(group.total_byte_size for group in groups), where)
+        table = pyarrow.concat_tables([file.read() for file in files])
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{where}: not a readable Parquet file ({' '.join(str(error).split())})") from error
     image = next((name for name in table.column_names if _is_pictures(table.schema.field(name).type, pyarrow)), None)

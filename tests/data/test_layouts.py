@@ -96,7 +96,7 @@ CASES = {
     "USPS' zip.train.gz: blanks, -1 to 1": Layout(
         many({"zip.train.gz": gzip.compress(USPS)}),
         images=GREY[:, 6:22, 6:22],
-        note="from -1 to 1",
+        note="-1 is 0 now",
     ),
     "EMNIST's CSV": Layout(
         many({"emnist-letters-train.csv": table(GREY.swapaxes(1, 2), LABELS - 3, name=None)}),
@@ -141,9 +141,13 @@ CASES = {
         files(mnist_dot_npz=made.npz(**KERAS)), np.concatenate([GREY, GREY[TEST]]), DIGITS + DIGITS[TEST]
     ),
     "arr_0, arr_1": Layout(files(mine_dot_npz=made.npz(arr_0=GREY, arr_1=LABELS))),
+    "arr_0 to arr_3: training, test": Layout(
+        files(mine_dot_npz=made.npz(arr_0=GREY, arr_1=LABELS, arr_2=GREY[TEST], arr_3=LABELS[TEST])),
+        **ONLY_TEST,  # type: ignore[arg-type]
+    ),
     "X, y; rows of pixels": Layout(files(mine_dot_npz=made.npz(X=GREY.reshape(12, -1), y=LABELS))),
     "data, target; decimals from -1 to 1": Layout(
-        files(mine_dot_npz=made.npz(data=GREY / 127.5 - 1, target=LABELS)), note="from -1 to 1"
+        files(mine_dot_npz=made.npz(data=GREY / 127.5 - 1, target=LABELS)), note="-1 is 0 now"
     ),
     "MedMNIST's train_images, train_labels (n, 1), val_images, ...": Layout(
         files(

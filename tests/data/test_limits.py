@@ -9,8 +9,10 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 
 from sweeper_digits.data import limits
 from sweeper_digits.data.file import load_file, load_idx, load_npz
@@ -57,6 +59,26 @@ def bomb_gz(folder: Path) -> Path:
     return folder
 
 
+def bomb_mat(folder: Path) -> Path:
+    scipy.io.savemat(folder / "digits.mat", {"images": np.zeros((LARGE // 784, 28, 28), np.uint8)}, do_compression=True)
+    return folder / "digits.mat"
+
+
+def bomb_h5(folder: Path) -> Path:
+    with h5py.File(folder / "digits.h5", "w") as file:
+        file.create_dataset("images", (LARGE // 784, 28, 28), np.uint8, compression="gzip")  # zeros
+    return folder / "digits.h5"
+
+
+def bomb_parquet(folder: Path) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = pyarrow.table({"image": [bytes(LARGE)]})
+    parquet.write_table(rows, folder / "digits.parquet", compression="gzip", use_dictionary=False)
+    return folder / "digits.parquet"
+
+
 def bomb_png(folder: Path) -> Path:
     """A PNG of 10,000 x 10,000 pixels, all black."""
 
@@ -83,6 +105,9 @@ def read_picture(path: str) -> None:
         (bomb_npz, load_npz),
         (lying_npz, load_npz),
         (bomb_gz, load_idx),
+        (bomb_mat, load_file),
+        (bomb_h5, load_file),
+        (bomb_parquet, load_file),
         (bomb_png, load_file),
         (bomb_png, read_picture),
     ],
