@@ -231,6 +231,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
         ([LEARNING_RATE, "search.points=[{optimizer.learning_rate: 5}]"], r"learning_rate=5 is outside"),
         ([LEARNING_RATE, "search.points=[{learning_rate: 0.01}]"], r"learning_rate is not searched \(did you mean"),
         ([LEARNING_RATE, "search.points=[1]"], r"search.points=\[1\]: not a list of points; for example"),
+        (["search.points=[{hydra.run.dir: x}]"], r"search\.points: 'hydra\.run\.dir' is no key of a run"),
         (["search.points=nowhere.yaml"], r"nowhere\.yaml: No such file"),
         (["search.points=5"], r"search\.points=5: not a list of points; for example \[\{optimizer"),
         (["search.points=[5]"], r"search\.points=\[5\]: not a list of points"),
