@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sweeper_digits.errors import UserError, closest
 
 LABELS = ("label", "labels", "class", "classes", "target", "targets", "digit", "y", "category", "letter", "character")
+MANY = 30  # first cells that all differ are no labels: more than there are letters
 IDS = {"id", "ids", "imageid", "image_id", "index", "idx", "key", "file", "filename", "file_name", "path", "image"}
 
 
@@ -123,6 +124,8 @@ def _without_names(columns: list[int], rows: Sequence[Sequence[str]], wished: st
         raise UserError(
             f"{where}: {len(columns)} columns without names; expected a square number of pixels, and a label"
         )
+    if wished is None and _are_ids([row[columns[0]] for row in rows]):
+        return Roles(columns[1:], None, columns[0])
     text = [c for c in (columns[0], columns[-1]) if any(not _is_number(row[c]) for row in rows if c < len(row))]
     if wished or len(text) == 1:
         label = {"first": columns[0], "last": columns[-1], None: text[0] if text else 0}[wished]
@@ -166,6 +169,12 @@ def _is_number(text: str) -> bool:
 
 def _are_whole(*texts: str) -> bool:
     return all(text.strip().isdecimal() for text in texts)
+
+
+def _are_ids(texts: Sequence[str]) -> bool:
+    """Return whether the first cells name the rows: all of many differ, and are text or numbers that count up."""
+    different = len(texts) >= MANY and len(set(texts)) == len(texts)
+    return different and (_are_counted(texts) or not any(map(_is_number, texts)))
 
 
 def _are_counted(texts: Sequence[str]) -> bool:

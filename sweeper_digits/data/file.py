@@ -148,7 +148,7 @@ def _some(pieces: list[Piece], path: str, members: Sequence[Member]) -> list[Pie
     if len(members) == 1:
         found = "a file of an unknown kind"
         if members[0].kind == "text":
-            begin = members[0].head.decode("utf-8", errors="replace").lstrip().splitlines()[0][:60]
-            found = f"text that begins {begin!r}"
+            begin = members[0].head.decode("utf-8", errors="replace").strip().partition("\n")[0].strip()[:60]
+            found = f"text that begins {begin!r}" if begin else "blank lines only"
         raise UserError(f"{path}: {found}; {EXPECTED}")
     raise UserError(f"{path}: nothing in it is read as images: {names}; {EXPECTED}")

@@ -1,6 +1,7 @@
 """Pictures in folders, or in a zip: a folder for each class, or none for pictures that are to be labelled."""
 
 import io
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ def find_folders(members: Sequence[Member]) -> list[Piece]:
             files = (found[0][1].name,)
             alone = len(set(labels)) < 2
             read = partial(_read, [m for _, m in found], None if alone else labels, [m for _, m in every])
-            pieces.append(Piece(name, which, files, found[0][1].where, read))
+            where = found[0][1].where if len(found) == 1 else os.path.commonpath([m.where for _, m in found])
+            pieces.append(Piece(name, which, files, where, read))
     return pieces
 
 
@@ -57,8 +59,13 @@ def _part_of(folder: str) -> str | None:
 
 
 def _read(members: Sequence[Member], labels: list[str] | None, every: Sequence[Member], wish: Wish) -> Found:
+    if labels is not None and "" in labels:
+        loose = members[labels.index("")].where
+        raise UserError(f"{loose}: a picture beside the folders of classes; move it into the folder of its class")
     found = read_sized(members, every, wish)
     ids = tuple(PurePosixPath(member.name).name for member in members)
+    if len(set(ids)) < len(ids):
+        ids = tuple(member.name for member in members)
     return replace(found, labels=None if labels is None else np.array(labels), ids=ids)
 
 

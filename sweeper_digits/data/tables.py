@@ -171,7 +171,7 @@ def _read_numbers(table: _Table, roles: Roles, text: Sequence[int], where: str) 
                 as_pixels(frame[roles.pixels].to_numpy(), where)
             return frame
         except pd.errors.ParserError as error:
-            raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+            raise UserError(f"{where}: {_plain(error)}") from error
         except (ValueError, OverflowError, UserError) as error:
             reason: Exception = error
     bad = _first_bad_cell(table, roles.pixels)
@@ -183,7 +183,9 @@ def _by_position(table: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray,
     fits = {name: _can_be_label(table[:, place]) for name, place in (("first", 0), ("last", -1))}
     name = "last" if fits["last"] and not fits["first"] else "first"
     if not any(fits.values()):
-        raise UserError(f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label")
+        raise UserError(
+            f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label; data.label=first or last says it"
+        )
     other = "last" if name == "first" else "first"
     sure = not fits[other]
     notes = () if sure else (f"the {name} column was taken for the label; data.label={other} takes the {other}",)
@@ -203,6 +205,9 @@ def _labels(cells: np.ndarray) -> np.ndarray:
     cells = np.char.strip(cells)
     if np.char.isdecimal(cells).all():
         return cells
+    missing = np.isin(np.char.lower(cells), ("nan", "null", "none", "na", "n/a", "?"))
+    if missing.any() and not missing.all() and np.char.isdecimal(cells[~missing]).all():
+        cells = np.where(missing, "", cells)
     numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy()
     whole = np.isfinite(numbers) & (numbers == np.round(numbers))
     return numbers.astype(np.int64) if whole.all() else cells
@@ -229,5 +234,13 @@ def _first_bad_cell(table: _Table, places: list[int]) -> str:
                     number = cells.index[row] + 1 + (table.header is not None)
                     return f"row {number}, column {table.name(place)}: {found}; expected {expected}"
     except ValueError as error:  # includes pandas' ParserError: rows of different lengths
-        return " ".join(str(error).split())
+        return _plain(error)
     return ""
+
+
+def _plain(error: ValueError) -> str:
+    """Return what pandas says of a table, in the words of the other messages."""
+    text = " ".join(str(error).split())
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text):
+        return f"row {found[2]} has {found[3]} cells; {found[1]} are expected, as the rows before have"
+    return text

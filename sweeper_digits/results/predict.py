@@ -50,7 +50,9 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
         dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
-        looked, sample = look(dataset, "all", chosen, members), read_sample(option)
+        part = getattr(option, "part", "all")
+        looked = look(dataset, part if part == "all" else f"its {part} part", chosen, members)
+        sample = read_sample(option)
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")

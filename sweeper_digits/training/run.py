@@ -21,7 +21,7 @@ from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config
-from sweeper_digits.screen import relative
+from sweeper_digits.screen import counted, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
 from sweeper_digits.training.export import COMPARED, check_packages, export
@@ -69,7 +69,10 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
     check_packages(config.export)
     dataset = load(config.data)
     if dataset.labels is None:
-        raise UserError(f"{dataset.source}: training needs labels")
+        raise UserError(
+            f"{dataset.source}: {counted(len(dataset.images), 'image')} without labels; expected is a column or array "
+            "named label, or at least two folders of pictures, one for each class"
+        )
     if len(dataset.classes) < 2:
         raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
     pixels = inspect(dataset, config.data)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sweeper_digits.data.dataset import Dataset, load
-from sweeper_digits.data.file import default_part
+from sweeper_digits.data.file import default_part, load_file
 from sweeper_digits.options import OPTIONS
 from tests.conftest import ROOT
 from tests.data import layouts as made
@@ -269,6 +269,21 @@ def test_a_layout_of_the_docs_is_read_by_its_command(layout: str, command: str, 
         assert dataset.classes == tuple(sorted(set(case.names)))
     if case.ids is not None:
         assert list(dataset.ids) == case.ids
+
+
+@pytest.mark.parametrize("ids", [[f"im{place}" for place in range(48)], [str(place) for place in range(48)]])
+def test_ids_without_a_header_are_no_labels(ids: list[str], tmp_path: Path) -> None:
+    images = np.concatenate([GREY, 255 - GREY, GREY // 2, GREY // 3])  # their last pixels could be labels
+    files(mine_dot_csv=table(images, ids, name=None))(tmp_path)
+    dataset = load_file(str(tmp_path / "mine.csv"))
+    assert dataset.labels is None and list(dataset.ids) == ids
+    np.testing.assert_array_equal(dataset.images[..., 0], images)
+
+
+def test_pictures_of_one_name_in_several_folders_keep_their_folders(tmp_path: Path) -> None:
+    many({f"mine/{name}/0.png": made.png(image) for name, image in zip("AB", GREY, strict=False)})(tmp_path)
+    dataset = load_file(str(tmp_path / "mine"))
+    assert dataset.ids == ("A/0.png", "B/0.png") and dataset.source == str(tmp_path / "mine")
 
 
 def test_the_docs_list_each_layout_once() -> None:

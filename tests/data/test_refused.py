@@ -111,6 +111,19 @@ CASES = [
         "choose: data.label=class",
     ),
     (files(digits_dot_csv=LINES[0]), "no rows below the header"),
+    (files(digits_dot_csv=b"\n \r\n"), "blank lines only; expected are CSV"),
+    (
+        files(digits_dot_csv=b"".join([*LINES[:3], LINES[3].rstrip() + b",1\n", *LINES[4:]])),
+        "row 4 has 786 cells; 785 are expected",
+    ),
+    (
+        files(digits_dot_csv=table(labels=["1", "NaN", "2"] * 4)),
+        "row 3, column 'label': an empty cell; a label is expected",
+    ),
+    (
+        many(pictures("digits/") | {"digits/loose.png": png(GREY[0])}),
+        "loose.png: a picture beside the folders of classes; move it",
+    ),
     (many(mnist("mnist/", pack=False) | {"mnist/train-images-idx3-ubyte": b"\0\0\x08\x03" + bytes(12)}), "no images"),
 ]
 

@@ -71,7 +71,7 @@ def test_kaggle_test_part_has_no_labels(tmp_path: Path) -> None:
         (train_csv(label=""), "row 3, column 'label': an empty cell; a label is expected"),
         (csv(["label", *PIXEL_NAMES], []), "no rows"),
         (b"", "an empty file"),
-        (train_csv() + b"1,2,3," * 400, "Expected 785 fields in line 8, saw 1201"),
+        (train_csv() + b"1,2,3," * 400, "row 8 has 1201 cells; 785 are expected"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
