@@ -184,7 +184,8 @@ def _by_position(table: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray,
     name = "last" if fits["last"] and not fits["first"] else "first"
     if not any(fits.values()):
         raise UserError(
-            f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label; data.label=first or last says it"
+            f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label; "
+            "data.label=first or last says it"
         )
     other = "last" if name == "first" else "first"
     sure = not fits[other]
