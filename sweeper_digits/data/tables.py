@@ -183,7 +183,10 @@ def _by_position(table: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray,
     fits = {name: _can_be_label(table[:, place]) for name, place in (("first", 0), ("last", -1))}
     name = "last" if fits["last"] and not fits["first"] else "first"
     if not any(fits.values()):
-        raise UserError(f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label")
+        raise UserError(
+            f"{where}: neither the first nor the last of {table.shape[1]} columns can be the label; "
+            "data.label=first or last says it"
+        )
     other = "last" if name == "first" else "first"
     sure = not fits[other]
     notes = () if sure else (f"the {name} column was taken for the label; data.label={other} takes the {other}",)

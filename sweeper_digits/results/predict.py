@@ -50,7 +50,9 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
         dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
-        looked, sample = look(dataset, "all", chosen, members), read_sample(option)
+        part = getattr(option, "part", "all")
+        looked = look(dataset, part if part == "all" else f"its {part} part", chosen, members)
+        sample = read_sample(option)
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
@@ -157,7 +159,9 @@ def _load_model(member: Member, images: np.ndarray) -> keras.Model:
         raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
     if tuple(taken) != images.shape[1:]:
         found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], taken))
-        raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}")
+        square = taken[0] == taken[1] and taken[2] == images.shape[3]
+        advice = f"; --data FILE size={taken[0]} brings them there" if square else ""
+        raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}{advice}")
     if given != len(member.record.classes):
         raise UserError(f"{file}: tells {given} classes apart, but its metrics.json names {len(member.record.classes)}")
     return model

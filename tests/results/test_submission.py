@@ -38,13 +38,15 @@ def test_submission_and_probabilities(tool: Tool, kaggle: Path) -> None:
     )
     weights = [float(weight) for weight in re.findall(r"weight ([\d.]+)", out)]
     assert len(weights) == 3 and sum(weights) == pytest.approx(1, abs=2e-3)
-    tool("predict", SWEEP, "--top", "3", "--weights", "greedy", "--data", "kaggle", f"path={kaggle}", "part=test")
+    again = tool(
+        "predict", SWEEP, "--top", "3", "--weights", "greedy", "--data", "kaggle", f"path={kaggle}", "part=test"
+    )
     rows = list(csv.reader(io.StringIO(Path("submission.csv").read_text())))
     probabilities = np.load("probabilities.npz")["probabilities"]
     assert rows[0] == ["ImageId", "Label"] and [int(row[0]) for row in rows[1:]] == list(range(1, 301))
     assert [int(row[1]) for row in rows[1:]] == probabilities.argmax(axis=1).tolist()
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4)
-    assert "(all)" in out and not Path(SWEEP, "0", "tests.csv").exists()
+    assert "(all)" in out and "(its test part)" in again and not Path(SWEEP, "0", "tests.csv").exists()
 
 
 def test_a_bare_csv_is_checked_against_the_sample_beside_it(tool: Tool, kaggle: Path) -> None:
