@@ -52,6 +52,7 @@ def as_mnist(grey: np.ndarray) -> np.ndarray:
         if not strokes.any():
             break
         if not _is_blob(strokes):
+            _check_width(strokes)
             return _in_box(ink, strokes)
     raise UserError("nothing but background, no strokes of a digit")
 
@@ -163,6 +164,13 @@ def _belongs(other: tuple[slice, slice], main: tuple[slice, slice]) -> bool:
     if height > 0.5 * main_height and gap > 0.06 * main_height:
         raise UserError("more than one digit; cut the picture so that it shows one")
     return gap < 0.2 * main_height
+
+
+def _check_width(strokes: np.ndarray) -> None:
+    """Raise a UserError for strokes that are wider than a digit: digits that touch each other."""
+    rows, columns = np.nonzero(strokes)
+    if np.ptp(columns) + 1 > WIDE * (np.ptp(rows) + 1):
+        raise UserError("wider than a digit; cut the picture so that it shows one digit")
 
 
 def _is_blob(strokes: np.ndarray) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from sweeper_digits.data.dataset import Dataset, inverted
 from sweeper_digits.data.inspection import background_of, orientation_of
 from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT
@@ -46,6 +48,17 @@ def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
         note = "as it was read; the training data was transposed: transpose=true after --data transposes this too"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     return dataset
+
+
+def adapt_pictures(images: np.ndarray, trained: Record) -> np.ndarray:
+    """Return pictures, uint8 (n, height, width, channels), each with the background of a run's training data.
+
+    Of a digit, `read_pictures` gives a dark background. Pictures whose border is neither dark nor light stay.
+    """
+    known = trained.metrics.get("pixels")
+    other = {"dark": "light", "light": "dark"}.get(str(known.get("background"))) if isinstance(known, dict) else None
+    turned = [background_of(image[np.newaxis]) == other for image in images]
+    return np.where(np.array(turned, bool)[:, np.newaxis, np.newaxis, np.newaxis], 255 - images, images)
 
 
 def _check_range(dataset: Dataset, known: dict[str, Any]) -> None:

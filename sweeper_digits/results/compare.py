@@ -30,6 +30,8 @@ from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
 from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
 from sweeper_digits.schema import OBJECTIVES
 
+# A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
+pd.set_option("mode.string_storage", "python")
 ONE_ERROR = "one standard error over a run's validation images"
 
 

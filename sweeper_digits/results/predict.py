@@ -157,6 +157,8 @@ def _load_model(member: Member, images: np.ndarray) -> keras.Model:
         (_, *taken), (_, given) = model.input_shape, model.output_shape
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
         raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
+    if len(taken) != 3:
+        raise UserError(f"{file}: a model from {model.input_shape} to {model.output_shape}; not one of this program")
     if tuple(taken) != images.shape[1:]:
         found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], taken))
         square = taken[0] == taken[1] and taken[2] == images.shape[3]

@@ -10,6 +10,7 @@ import numpy as np
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.pictures import is_picture, read_pictures
 from sweeper_digits.errors import UserError
+from sweeper_digits.results.adapt import adapt_pictures
 from sweeper_digits.results.ensemble import Member
 from sweeper_digits.results.images import look
 from sweeper_digits.results.scores import note_looks
@@ -79,6 +80,7 @@ def label_pictures(
         raise UserError(f"{printable(str(pictures[0]))}: {refused[pictures[0]]}")
     rows: Iterator[np.ndarray] = iter(())
     if len(images):
+        images = adapt_pictures(images, chosen[0])
         probabilities = predict(images)
         looked = look(Dataset(images, None, "pictures"), "pictures", chosen, members)
         note_looks(chosen, looked, probabilities)  # first: no look without its note

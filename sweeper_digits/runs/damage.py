@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from sweeper_digits.data.checks import MOST_CLASSES
 from sweeper_digits.data.limits import check_archive
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
@@ -63,13 +63,24 @@ def check_files(run: RunFolder) -> None:
         check_archive(file)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                found, labels = set(archive.files), archive["labels"]
+                found, labels, classes = set(archive.files), archive["labels"], _classes(file)
         except Exception as error:  # zip, zlib, NumPy, and TypeError for a single array
             raise UserError(f"{file}: no readable validation predictions ({error})") from error
         if found != {field.name for field in dataclasses.fields(Predictions)}:
             raise UserError(f"{file}: arrays {', '.join(sorted(found))}; not the predictions of a run")
-        if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < MOST_CLASSES)).all():
-            raise UserError(f"{file}: a label that is not from 0 to {MOST_CLASSES - 1}")
+        if not np.isin(labels, np.arange(classes)).all():
+            raise UserError(f"{file}: a label that is not from 0 to {classes - 1}")
+
+
+def _classes(file: Path) -> int:
+    """Return how many classes the probabilities are of; they are large, and only their header is read."""
+    with zipfile.ZipFile(file) as archive:
+        if "log_probabilities.npy" not in archive.namelist():
+            return 0
+        with archive.open("log_probabilities.npy") as stream:
+            np.lib.format.read_magic(stream)
+            (_, classes), *_ = np.lib.format.read_array_header_1_0(stream)
+    return int(classes)
 
 
 def load_yaml(path: Path) -> Any:

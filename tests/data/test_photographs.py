@@ -33,6 +33,15 @@ def test_what_is_not_one_digit_is_refused(kind: str, message: str, digits: Datas
             as_mnist(taken(REFUSED[kind](digit, random), random))
 
 
+def test_digits_that_touch_are_refused(digits: Dataset) -> None:
+    zeros = [zero[:, np.flatnonzero(zero.max(axis=0) > 128)] for zero in digits.images[:30, ..., 0]]
+    widest = max(zeros, key=lambda zero: zero.shape[1])
+    both = np.concatenate([widest, widest], axis=1)
+    paper = np.pad(255 - np.repeat(np.repeat(both, 8, axis=0), 8, axis=1), 40, constant_values=255)
+    with pytest.raises(UserError, match="wider than a digit"):
+        as_mnist(paper)
+
+
 def test_images_of_the_data_set_keep_their_pixels(digits: Dataset) -> None:
     for digit in digits.images[..., 0]:
         assert np.array_equal(as_mnist(digit), digit) and np.array_equal(as_mnist(255 - digit), digit)

@@ -121,7 +121,7 @@ def test_what_is_no_picture_is_named_and_the_others_are_read(
         "drawing.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
         "cut.png": good.read_bytes()[:200],
     }
-    said = ["No such file", "an empty file", "HEIC, which Pillow cannot read", "a PDF", "PostScript", "truncated"]
+    said = ["no such file", "an empty file", "HEIC, which Pillow cannot read", "a PDF", "PostScript", "truncated"]
     for (name, content), expected in zip(contents.items(), said, strict=True):
         if content is not None:
             (tmp_path / name).write_bytes(content)

@@ -8,7 +8,7 @@ import pytest
 from sweeper_digits.data.dataset import Dataset, inverted, load_mnist_5k, transposed
 from sweeper_digits.data.inspection import inspect
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.adapt import adapt_pixels
+from sweeper_digits.results.adapt import adapt_pictures, adapt_pixels
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record
 from sweeper_digits.sources import Mnist5k
@@ -43,6 +43,15 @@ def test_the_other_background_is_inverted_and_said(few: Dataset, light: bool) ->
         names = ("dark", "light") if light else ("light", "dark")
         assert adapted.notes[-1] == "inverted: the background is {}, that of the training data was {}".format(*names)
     assert adapt_pixels(own, PLAIN, run_on(own)) is own
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_each_picture_gets_the_background_of_the_training_data(few: Dataset, light: bool) -> None:
+    own = inverted(few, "") if light else few
+    mixed = own.images[:20].copy()
+    mixed[::2] = 255 - mixed[::2]
+    np.testing.assert_array_equal(adapt_pictures(mixed, run_on(own)), own.images[:20])
+    np.testing.assert_array_equal(adapt_pictures(mixed, Record(RunFolder("run"), "finished")), mixed)
 
 
 def test_a_run_that_kept_no_look_changes_nothing(few: Dataset) -> None:

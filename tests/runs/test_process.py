@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweeper_digits.runs import process
@@ -18,3 +19,18 @@ def test_containers_that_share_a_host_name_are_told_apart(tmp_path: Path, monkey
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr(process, name, other)
             assert process.machine() != ours and not process.is_gone(gone)
+
+
+def test_a_clock_that_is_set_ends_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = process.signature()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda of: 0.0)
+    assert not process.is_gone(signed)
+
+
+def test_a_process_that_ends_while_it_is_read_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(pid: int) -> str:
+        raise ProcessLookupError(3, "No such process")
+
+    signed = process.signature()
+    monkeypatch.setattr(process, "_started", ended)
+    assert process.is_gone(signed)

@@ -2,6 +2,7 @@
 
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.progress import _command_again
-from sweeper_digits.sweep.storage import StorageError, _can_heal, open_storage
+from sweeper_digits.sweep.storage import StorageError, _can_heal, open_storage, study_lock
 from sweeper_digits.sweep.url import check_url, hidden, without_password
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
@@ -97,6 +98,21 @@ def test_a_missing_table_is_one_line_at_once(tmp_path: Path) -> None:
         connection.exec_driver_sql("DROP TABLE studies")
     with pytest.raises(StorageError, match=r"x\.db: no such table: studies"):
         storage.get_all_studies()
+
+
+def test_waiting_for_another_set_up_can_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_look(seconds: float) -> None:
+        raise TimeoutError("it goes on waiting")
+
+    storage = open_storage(f"sqlite:///{tmp_path}/x.db", 60)
+    monkeypatch.setattr("time.sleep", one_look)
+    requested = threading.Event()
+    monkeypatch.setattr("sweeper_digits.sweep.storage.interruption_requested", requested)
+    with study_lock(storage, "one"), pytest.raises(TimeoutError), study_lock(storage, "one"):
+        pass
+    requested.set()
+    with study_lock(storage, "one"), pytest.raises(KeyboardInterrupt), study_lock(storage, "one"):
+        pass
 
 
 def test_a_database_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -125,11 +126,20 @@ def test_a_parameter_is_drawn_only_where_the_chosen_option_has_it(in_process: Ca
     assert drawn == {"adam": False, "sgd": True}
 
 
-def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps]) -> None:
+def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps], monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted, unlink = [], Path.unlink
+
+    def noted(path: Path, missing_ok: bool = False) -> None:
+        deleted.append(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
     sweeps = in_process(LEARNING_RATE, "hydra.sweeper.n_trials=5", "hydra.sweeper.keep_models=2")
     best = sorted((trial for trial in sweeps.trials() if trial.state == COMPLETE), key=lambda trial: trial.value)
     kept = {int(path.parent.name) for path in sweeps.folder.glob("multirun/sweep/*/model.keras")}
     assert kept == {trial.number for trial in best[:2]}
+    looked_at = [path for path in deleted if path.name == "model.keras"]
+    assert len(looked_at) == len(set(looked_at)) == 3
 
 
 def test_a_pareto_front_keeps_its_weights(in_process: Callable[..., Sweeps]) -> None:
@@ -221,6 +231,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
         ([LEARNING_RATE, "search.points=[{optimizer.learning_rate: 5}]"], r"learning_rate=5 is outside"),
         ([LEARNING_RATE, "search.points=[{learning_rate: 0.01}]"], r"learning_rate is not searched \(did you mean"),
         ([LEARNING_RATE, "search.points=[1]"], r"search.points=\[1\]: not a list of points; for example"),
+        (["search.points=[{hydra.run.dir: x}]"], r"search\.points: 'hydra\.run\.dir' is no key of a run"),
         (["search.points=nowhere.yaml"], r"nowhere\.yaml: No such file"),
         (["search.points=5"], r"search\.points=5: not a list of points; for example \[\{optimizer"),
         (["search.points=[5]"], r"search\.points=\[5\]: not a list of points"),

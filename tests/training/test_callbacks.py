@@ -1,10 +1,14 @@
 """What is kept of the epochs."""
 
+import time
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sweeper_digits.training.callbacks import BestWeights
+from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.training.callbacks import BestWeights, Checkpoint
 from sweeper_digits.training.fit import clean_epochs
 
 LOSSES = [0.50, 0.30, 0.31, 0.40, 0.29, 0.28]
@@ -49,3 +53,15 @@ def test_without_validation_the_last_epoch_is_the_best() -> None:
 )
 def test_clean_epochs_are_never_silently_none(fraction: float, epochs: int, clean: int) -> None:
     assert clean_epochs(fraction, epochs) == clean
+
+
+def test_the_time_of_a_run_that_is_resumed_twice_is_that_of_all_its_parts(tmp_path: Path) -> None:
+    nothing: Any = SimpleNamespace(variables=[], build=lambda variables: None)
+    trainee: Any = SimpleNamespace(optimizer=nothing, variables=[], trainable_variables=[], get_layer=lambda _: nothing)
+    best: Any = SimpleNamespace(weights=[], epoch=0, value=0.5)
+    for epoch, (seconds, earlier) in enumerate([(100, 0), (10, 100), (0, 110)], 1):
+        part = Checkpoint(RunFolder(tmp_path), trainee, best, time.perf_counter() - seconds)
+        if epoch > 1:
+            part.restore(RunFolder(tmp_path))
+        assert part.earlier_seconds == pytest.approx(earlier, abs=5)
+        part.on_epoch_begin(epoch)
