@@ -161,7 +161,9 @@ def _load_model(member: Member, images: np.ndarray) -> keras.Model:
         raise UserError(f"{file}: a model from {model.input_shape} to {model.output_shape}; not one of this program")
     if tuple(taken) != images.shape[1:]:
         found, expected = ("x".join(map(str, shape)) for shape in (images.shape[1:], taken))
-        raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}")
+        square = taken[0] == taken[1] and taken[2] == images.shape[3]
+        advice = f"; --data FILE size={taken[0]} brings them there" if square else ""
+        raise UserError(f"{file}: takes images of {expected} (height, width, channels); these are {found}{advice}")
     if given != len(member.record.classes):
         raise UserError(f"{file}: tells {given} classes apart, but its metrics.json names {len(member.record.classes)}")
     return model

@@ -111,6 +111,7 @@ CASES = [
         "choose: data.label=class",
     ),
     (files(digits_dot_csv=LINES[0]), "no rows below the header"),
+    (files(digits_dot_csv=table(GREY[:1], [5], name=None)), "785 columns can be the label; data.label=first or last"),
     (files(digits_dot_csv=b"\n \r\n"), "blank lines only; expected are CSV"),
     (
         files(digits_dot_csv=b"".join([*LINES[:3], LINES[3].rstrip() + b",1\n", *LINES[4:]])),

@@ -82,7 +82,9 @@ def test_any_set_is_trained_and_predicted(
     expected = model.predict(images[some].reshape(-1, *model.input_shape[1:]), verbose=0).argmax(axis=1)
     assert written == [str(classes[place]) for place in expected]
     np.savez(tmp_path / "other.npz", images=np.zeros((4, 9, 9), np.uint8), labels=labels[[0, 0, -1, -1]])
-    with pytest.raises(SystemExit, match=r"takes images of .*; these are 9x9x1"):
+    _, height, width, channels = model.input_shape
+    advice = f"; --data FILE size={height} brings" if (height, channels) == (width, 1) else "$"
+    with pytest.raises(SystemExit, match=rf"takes images of .*; these are 9x9x1{advice}"):
         tool("predict", "run", "--data", "other.npz")
 
 
