@@ -19,8 +19,15 @@ from sweeper_digits.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-# Started in the background, this process ignores SIGINT, and so would the sweeps that the tests stop with it.
+# Started in the background, or by nohup, this process ignores a signal, and so would the sweeps that tests stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back, after each test, that the command line tells Hydra to raise; other tests' programs inherit it."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +73,6 @@ def train(
         from sweeper_digits import command_line
 
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         monkeypatch.setattr(sys, "argv", ["train.py", f"hydra.run.dir={folder}", *defaults, *overrides])
         try:
             command_line.start(train.main)

@@ -15,10 +15,12 @@ from tests.conftest import ROOT
 BENCHMARKS = ROOT / "benchmarks"
 # Not started by themselves: parts of others.
 PARTS = {"__init__", "notebook", "sleeper"}
-# For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file.
+# For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
+# SWEEP for the folder of a sweep.
 SMALLEST = {
     "growth": ("--trials 3", "3 trials complete, one worker"),
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),
+    "photographs": ("SWEEP --count 2", "two digits                   right   0  refused   2  of 2"),
     "quality": ("--data DATA --seeds 0 --epochs 1", "experiment=notebook minus the notebook's loop"),
     "start": ("--repeats 1 data=npz data.path=NPZ model=small", "until the first epoch ended"),
     "sweep": ("--data DATA --trials 2 --epochs 1 --only ours", "ours  "),
@@ -42,9 +44,9 @@ def kaggle(digits: Dataset, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_a_benchmark_runs(name: str, kaggle: Path, npz: Path, tmp_path: Path) -> None:
+def test_a_benchmark_runs(name: str, kaggle: Path, npz: Path, swept: Path, tmp_path: Path) -> None:
     arguments, printed = SMALLEST[name]
-    command = arguments.replace("DATA", str(kaggle)).replace("NPZ", str(npz)).split()
+    command = arguments.replace("DATA", str(kaggle)).replace("NPZ", str(npz)).replace("SWEEP", str(swept)).split()
     # Without the variable, load.py asks for it; the others keep to SQLite in folders of their own.
     storage = {"OPTUNA_STORAGE": f"sqlite:///{tmp_path}/load.db"} if name == "load" else {}
     done = subprocess.run(

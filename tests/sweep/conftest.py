@@ -181,7 +181,6 @@ def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
         monkeypatch.chdir(sweeps.folder)
         monkeypatch.setattr(worker_module, "open_study", study.set_up)
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         if worker:
             monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
         monkeypatch.setattr(supervisor, "Crew", None)  # its workers would be this command, pytest, again

@@ -72,7 +72,7 @@ def test_a_damaged_owner_is_said(in_process: Callable[..., Sweeps]) -> None:
     assert "multirun/sweep/.study.json: not readable" in refused(in_process, *TWO_SEEDS)
     owner.unlink()
     os.mkfifo(owner)  # which would be waited for
-    assert "multirun/sweep/.study.json: not a file" in refused(in_process, *TWO_SEEDS)
+    assert "multirun/sweep/.study.json: not readable" in refused(in_process, *TWO_SEEDS)
 
 
 def test_a_folder_that_cannot_be_one_is_one_line(sweeps: Sweeps, in_process: Callable[..., Sweeps]) -> None:
@@ -138,12 +138,13 @@ def test_data_of_the_same_size_is_other_data(in_process: Callable[..., Sweeps], 
 def test_a_changed_file_of_a_folder_is_other_data(
     in_process: Callable[..., Sweeps], tmp_path: Path, option: str, read: str, other: str
 ) -> None:
-    (tmp_path / read).write_bytes(b"one")
+    head = b"\0\0\x08\x01" if option == "idx" else b""  # IDX files are told by it
+    (tmp_path / read).write_bytes(head + b"one")
     command = (*TWO_SEEDS, f"data={option}", f"data.path={tmp_path}")
     in_process(*command)
     (tmp_path / other).write_bytes(b"not read by a run")
     in_process(*command)
-    (tmp_path / read).write_bytes(b"two")
+    (tmp_path / read).write_bytes(head + b"two")
     assert "data: was sha256=" in refused(in_process, *command)
 
 

@@ -26,7 +26,10 @@ Train = Callable[..., RunFolder]
         (["epochs=0"], r"epochs=0: must be in \[1, 1000000000\]"),
         (["data=kaggle", "data.path=???"], r"data\.path: a value is needed"),
         (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
-        (["data=mnist_5k", "data.path=foo"], r"data\.path: Mnist5k, the chosen data, .* choose data=kaggle\|idx\|npz"),
+        (
+            ["data=mnist_5k", "data.path=foo"],
+            r"data\.path: Mnist5k, the chosen data, .* choose data=file\|kaggle\|idx\|npz",
+        ),
         (["optimizer=adamw", "optimizer.rho=1"], r"optimizer\.rho: AdamW, .* choose optimizer=rmsprop$"),
         (["optimizer=sgd", "optimizer.beta_1=0.5"], r"optimizer\.beta_1: SGD, .* choose optimizer=adam\|adamw\|nadam$"),
         (["data=npz", "data.path=ü.npz"], r"not in Hydra's grammar; .*: 'data\.path=\"ü\.npz\"'"),

@@ -64,4 +64,5 @@ def test_the_time_of_a_run_that_is_resumed_twice_is_that_of_all_its_parts(tmp_pa
         if epoch > 1:
             part.restore(RunFolder(tmp_path))
         assert part.earlier_seconds == pytest.approx(earlier, abs=5)
+        RunFolder(tmp_path).append_history({"epoch": epoch})
         part.on_epoch_begin(epoch)

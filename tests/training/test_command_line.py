@@ -19,7 +19,6 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
 
     def call(*arguments: str) -> list[str]:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         command_line.start(lambda: None)
         return sys.argv[1:]
