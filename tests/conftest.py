@@ -24,6 +24,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many tests wait for processes that sleep."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take back, after each test, that the command line tells Hydra to raise; other tests' programs inherit it."""

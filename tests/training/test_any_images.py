@@ -39,6 +39,7 @@ SETS = {
     "32x32 colour": lambda: imitated(["cat", "dog", "frog"], (32, 32, 3)),
     "letters": lambda: imitated(list(string.ascii_uppercase), (28, 28), of_each=12),
     "a number is skipped": lambda: imitated(["1", "2", "4", "10"], (28, 20)),
+    "Fashion-MNIST's names": lambda: imitated(list(FASHION), (28, 28), of_each=15),
     "two classes": lambda: imitated(["no", "yes"], (16, 16)),
 }
 
