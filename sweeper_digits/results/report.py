@@ -91,9 +91,10 @@ def _link(folder: str) -> str:
 
 def _validation(best: Record) -> Predictions | None:
     try:
-        return best.run.read_validation()
+        saved = best.run.read_validation()
     except UserError:  # split=all, or a damaged file
         return None
+    return saved if saved.log_probabilities.shape[1] == len(best.classes) else None  # of another run
 
 
 def _mistakes(saved: Predictions, classes: Sequence[str]) -> list[tuple[str, str]]:

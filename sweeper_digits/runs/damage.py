@@ -30,6 +30,9 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     classes = metrics.get("classes", [])
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise UserError("metrics.json: classes is no list of names")
+    shape = metrics.get("image_shape", [28, 28, 1])
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) for side in shape)):
+        raise UserError("metrics.json: image_shape is not height, width and channels")
     for part in (metrics, *metrics.get("folds", [])):
         for name in (*MEASURED, *(f"{name}_se" for name in OBJECTIVES)):
             value = part.get(name)

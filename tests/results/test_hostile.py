@@ -95,6 +95,8 @@ UNREADABLE: dict[str, tuple[Damage, str]] = {
     "an unknown state": (metrics(state="<script>alert(1)</script>"), "expected one of finished, pruned"),
     "a state in a list": (metrics(state=["finished"]), "metrics.json"),
     "an unknown objective": (metrics(objectives=["beauty"]), "no objective of this program: beauty"),
+    "metrics with classes that are no names": (metrics(classes=[1, 2]), "metrics.json: classes is no list of names"),
+    "metrics with a shape that is none": (metrics(image_shape="28x28"), "image_shape is not height, width"),
     "history of zeros": (write("history.csv", bytes(100)), "history.csv"),
     "history of another": (write("history.csv", b"when,who\nnow,me\n"), "history.csv"),
     "history latin-1": (write("history.csv", b"epoch,loss\n1,\xff\n"), "history.csv"),
@@ -149,6 +151,7 @@ ODD: dict[str, Damage] = {
     "a colour in the terminal": config(r"^  filters: .*", '  filters: "\\\\e[31m"'),
     "a script for a setting": config(r"^  filters: .*", "  filters: '<!--<script>'"),
     "stray folders": stray_folders,
+    "classes of another run": metrics(classes=["a", "b"]),
 }
 
 
