@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import logging as absl_logging
 from hydra.core.global_hydra import GlobalHydra
 
 from sweeper_digits.data.dataset import Dataset, load_mnist_5k
@@ -22,6 +23,9 @@ sys.path.insert(0, str(ROOT))
 # Started in the background, or by nohup, this process ignores a signal, and so would the sweeps that tests stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# TensorFlow's log handler closes its stream when Hydra sets up logging, unless the stream is one of Python's own: of a
+# test that imports TensorFlow, it closed pytest's capture, and every later test failed.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def pytest_xdist_auto_num_workers() -> int:
