@@ -13,8 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.claim import refuse_resume
-from sweeper_digits.schema import INCIDENTAL, Config, override_key
+from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
 
 # Beside the package, as in a checkout.
 CONF = Path(__file__).resolve().parents[1] / "conf"

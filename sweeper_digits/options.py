@@ -230,6 +230,15 @@ OPTIONS: dict[str, dict[str, type]] = {
 }
 
 
+def has_callable_of(saved: dict[str, Any], kind: type) -> bool:
+    """Return whether a saved option names the callable of a kind of options, or both name none.
+
+    Only the last part of the name counts: older versions had the callable in another module.
+    """
+    names = (str(target).rpartition(".")[2] for target in (saved.get("_target_"), getattr(kind, "_target_", None)))
+    return len(set(names)) == 1
+
+
 def with_defaults(group: str, saved: dict[str, Any]) -> dict[str, Any]:
     """Return the values of an option as they were saved, with the defaults of keys that the option did not have then.
 
@@ -238,9 +247,7 @@ def with_defaults(group: str, saved: dict[str, Any]) -> dict[str, Any]:
         saved: The option's keys and values, `_target_` with them.
     """
     for kind in OPTIONS.get(group, {}).values():
-        # Only the last part of a callable's name: older versions had it in another module.
-        names = [str(target).rpartition(".")[2] for target in (saved.get("_target_"), getattr(kind, "_target_", None))]
-        if names[0] == names[1]:
+        if has_callable_of(saved, kind):
             defaults = {one.name: one.default for one in fields(kind) if one.default is not MISSING}
             return defaults | saved
     return saved

@@ -8,7 +8,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -106,6 +106,14 @@ class Config:
 def override_key(override: str) -> str:
     """Return the key that an override sets, adds or deletes: of `+seed=1` it is `seed`."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def refuse_resume(folder: str) -> NoReturn:
+    """Raise a UserError that says that a sweep does not take `resume=FOLDER`."""
+    raise UserError(
+        f"resume={folder}: it continues one run, and a sweep goes on by the same command as before; leave -m out, or "
+        f"begin a sweep at the settings of this run with from_run={folder}"
+    )
 
 
 def is_study_sweeper(sweeper: Any) -> bool:

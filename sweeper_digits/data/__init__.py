@@ -15,7 +15,9 @@ Reading order:
     hdf5         HDF5 files
     parquet      Parquet files of Hugging Face
     folders      pictures, with a folder for each class
-    pictures     photographs, scaled and centred in the way of MNIST
+    pictures     any picture file, as pixels of the model's size
+    photographs  a photograph of a digit, in the form that MNIST's digits have
+    mnist        what is MNIST's own
     limits       how much a file may hold once it is unpacked
     inspection   one look at the pixels: what they are, and what looks off
     orientation  whether digits are upright, compared with MNIST's

@@ -17,7 +17,7 @@ import numpy as np
 
 from sweeper_digits.data.checks import SIDES
 from sweeper_digits.data.contents import Member
-from sweeper_digits.data.limits import check_size
+from sweeper_digits.data.limits import check_size, read_header
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, is_emnist, name_and_part, words_of
 from sweeper_digits.errors import UserError
 
@@ -131,9 +131,7 @@ def list_npz(member: Member) -> list[Named]:
 
 def _named(name: str, member: Member, opens: Callable[[], IO[bytes]]) -> Named:
     with opens() as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        shape, dtype = read_header(stream)
     if dtype.hasobject:
         raise UserError(
             f"{member.where}: array {name!r} is a pickle, which is never loaded; save it as numbers or text"

@@ -6,7 +6,7 @@ Nothing here splits, scales to floats or augments: pixels stay uint8 until they 
 import functools
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Dataset:
     source: str
     classes: tuple[str, ...] = ()
     ids: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -180,12 +180,13 @@ def as_dataset(
         UserError: Another shape, type or value; the message names the first bad one.
     """
     pixels, changes = as_pixels(images, source, size)
+    dataset = Dataset(pixels, None, source, ids=None if ids is None else tuple(ids), notes=(*notes, *changes))
     if labels is None:
-        return Dataset(pixels, None, source, (), None if ids is None else tuple(ids), (*notes, *changes))
+        return dataset
     places, classes = as_labels(labels, len(pixels), source)
     if names is not None:
         classes = tuple(names[int(name)] for name in classes)
-    return Dataset(pixels, places, source, classes, None if ids is None else tuple(ids), (*notes, *changes))
+    return replace(dataset, labels=places, classes=classes)
 
 
 def existing_path(path: str) -> Path:

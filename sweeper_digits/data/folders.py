@@ -16,7 +16,7 @@ from sweeper_digits.data.checks import SIDES
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.limits import check_size
-from sweeper_digits.data.pictures import known_formats, pixels_of
+from sweeper_digits.data.pictures import known_formats, pixels_of, resized
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, words_of
 from sweeper_digits.errors import UserError
 
@@ -129,5 +129,4 @@ def _pixels(member: Member, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
         raise UserError(f"{member.where}: not a readable picture ({error})") from error
     if pixels.shape[1::-1] == size:
         return pixels, False
-    method = Image.Resampling.BOX if pixels.shape[1] > size[0] else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(pixels).resize(size, method)), True
+    return resized(pixels, *size), True

@@ -7,12 +7,12 @@ import numpy as np
 
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.duplicates import divided_groups
+from sweeper_digits.data.mnist import DIGITS
 from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT, class_means, match_digits
 from sweeper_digits.screen import printable
 from sweeper_digits.sources import Data
 
 SAMPLE = 2000  # images, evenly spread, where not all are needed
-DIGITS = tuple("0123456789")
 LEAST_DIGITS = 5  # classes of digits, each with LEAST_IMAGES, before their orientation is judged
 LEAST_IMAGES = 3
 DIM = 64  # the brightest pixel of a data set that was never scaled to 255

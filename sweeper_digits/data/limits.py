@@ -3,7 +3,9 @@
 import gzip
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 from sweeper_digits.errors import UserError
 
@@ -29,6 +31,14 @@ def check_size(total: int, where: str) -> None:
     """Raise a UserError if so many bytes are too many."""
     if total > MOST_BYTES:
         raise UserError(f"{where}: {total:,} bytes when unpacked; at most {MOST_BYTES:,} are read")
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the type of an array in a stream of NumPy's format (.npy); its values are not read."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 def read_bounded(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:

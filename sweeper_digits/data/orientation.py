@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sweeper_digits.data.mnist import SIDE
+
 MEANS = Path(__file__).with_name("digit_means.npy")
-SIDE = 28  # of MNIST's digits
 UPRIGHT = "upright"
 TRANSPOSED = "transposed"
 # Correlations with MNIST's means: of 5,000 digits 1.0 upright and at most 0.5 in another orientation; of scikit-learn's

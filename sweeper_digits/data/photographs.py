@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from sweeper_digits.data.mnist import SIDE
 from sweeper_digits.errors import UserError
 
 # MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).
-SIDE, BOX = 28, 20
+BOX = 20
 # The smallest of 5,000 MNIST digits has 17 pixels; the one farthest off the middle lies 1 pixel off.
 SMALL, OFF_CENTRE = 15, 2
 LEAST_RANGE = 32  # grey levels; less is nothing but background

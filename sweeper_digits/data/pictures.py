@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper_digits.data.photographs import LEAST_RANGE, SIDE, as_mnist, on_dark
+from sweeper_digits.data.mnist import IMAGE_SHAPE
+from sweeper_digits.data.photographs import LEAST_RANGE, as_mnist, on_dark
 from sweeper_digits.errors import UserError
 
 # Pillow starts a program for EPS and calls the system for WMF; what is not in this list stays off.
@@ -159,11 +160,15 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
 def _in_form(pixels: np.ndarray, image_shape: tuple[int, int, int], digits: bool) -> np.ndarray:
     if digits and image_shape[2] == 1:
         # Only of MNIST's own size is it known where in the picture a digit belongs.
-        own = pixels.shape == image_shape != (SIDE, SIDE, 1)
+        own = pixels.shape == image_shape != IMAGE_SHAPE
         pixels = (on_dark if own else as_mnist)(pixels[..., 0])[..., np.newaxis]
     if pixels.shape == image_shape:
         return pixels
-    height, width, channels = image_shape
+    return resized(pixels, image_shape[1], image_shape[0])
+
+
+def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return a picture of another size, uint8 (height, width, channels) in and out, whatever its proportions."""
     how = Image.Resampling.BOX if pixels.shape[1] > width else Image.Resampling.BICUBIC
-    flat = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-    return np.asarray(flat.resize((width, height), how), np.uint8).reshape(image_shape)
+    flat = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return np.asarray(flat.resize((width, height), how)).reshape(height, width, -1)

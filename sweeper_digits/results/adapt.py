@@ -14,6 +14,7 @@ from sweeper_digits.sources import Data
 
 # How many times brighter or darker than the training data's the brightest pixel may be.
 RANGE = 3
+OPPOSITE = {"dark", "light"}  # backgrounds
 
 
 def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
@@ -30,11 +31,11 @@ def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
     Raises:
         UserError: Pixels of another range, or transposed digits.
     """
-    known = trained.metrics.get("pixels")
-    if not isinstance(known, dict) or trained.metrics.get("image_shape") != list(dataset.image_shape):
+    known = _look_at_training(trained)
+    if not known or trained.image_shape != dataset.image_shape:
         return dataset
     ours, theirs = background_of(dataset.images), str(known.get("background"))
-    if {ours, theirs} == {"dark", "light"}:
+    if {ours, theirs} == OPPOSITE:
         dataset = inverted(dataset, f"inverted: the background is {ours}, that of the training data was {theirs}")
         ours = theirs
     _check_range(dataset, known)
@@ -55,10 +56,15 @@ def adapt_pictures(images: np.ndarray, trained: Record) -> np.ndarray:
 
     Of a digit, `read_pictures` gives a dark background. Pictures whose border is neither dark nor light stay.
     """
+    theirs = str(_look_at_training(trained).get("background"))
+    turned = [{background_of(image[np.newaxis]), theirs} == OPPOSITE for image in images]
+    return np.where(np.array(turned)[:, np.newaxis, np.newaxis, np.newaxis], 255 - images, images)
+
+
+def _look_at_training(trained: Record) -> dict[str, Any]:
+    """Return what a run kept of the look at its pixels; nothing of a run of an earlier version."""
     known = trained.metrics.get("pixels")
-    other = {"dark": "light", "light": "dark"}.get(str(known.get("background"))) if isinstance(known, dict) else None
-    turned = [background_of(image[np.newaxis]) == other for image in images]
-    return np.where(np.array(turned, bool)[:, np.newaxis, np.newaxis, np.newaxis], 255 - images, images)
+    return known if isinstance(known, dict) else {}
 
 
 def _check_range(dataset: Dataset, known: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeper_digits.data.contents import list_members
 from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.data.mnist import DIGITS
 from sweeper_digits.data.pictures import is_picture, read_pictures
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.adapt import adapt_pictures
@@ -17,7 +19,6 @@ from sweeper_digits.results.scores import note_looks
 from sweeper_digits.runs.record import Record
 from sweeper_digits.screen import printable
 
-DIGITS = tuple("0123456789")
 TABLES = (".csv", ".npz", ".npy", ".gz", ".zip", ".parquet", ".mat", ".h5")  # data sets, not pictures
 
 
@@ -45,7 +46,7 @@ def sort_paths(given: Sequence[str]) -> tuple[list[str], list[Path]]:
                 raise UserError(f"{path}: both runs and pictures are in it; name a run, or pictures: '{path}/*.png'")
             runs.append(str(path))
         else:
-            files = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))]
+            files = [file for member in list_members(path) if (file := path / member.name).is_file()]
             if not (found := [file for file in files if is_picture(file)]):
                 raise UserError(f"{path}: neither a run (a folder .hydra) nor a picture is in it")
             if len(found) < len(files):
@@ -74,8 +75,7 @@ def label_pictures(
         UserError: A picture that could not be read or shows no single digit; raised after the others are printed.
     """
     classes = chosen[0].classes
-    height, width, channels = chosen[0].metrics.get("image_shape") or (28, 28, 1)
-    images, refused = read_pictures(pictures, (height, width, channels), classes == DIGITS)
+    images, refused = read_pictures(pictures, chosen[0].image_shape, classes == DIGITS)
     if len(pictures) == len(refused) == 1:
         raise UserError(f"{printable(str(pictures[0]))}: {refused[pictures[0]]}")
     rows: Iterator[np.ndarray] = iter(())
@@ -107,10 +107,6 @@ def _expand(text: str) -> list[Path]:
             return sorted(found, key=_in_numeric_order)
         raise UserError(f"{text}: no file or folder matches")
     raise UserError(f"{text}: no such folder, no such picture")
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _in_numeric_order(path: Path) -> list[tuple[int, str]]:

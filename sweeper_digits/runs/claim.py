@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import check_plugins, is_study_sweeper
+from sweeper_digits.schema import check_plugins, is_study_sweeper, refuse_resume
 from sweeper_digits.screen import one_line, relative
 
 # What a user can do about a folder that is taken.
@@ -90,14 +90,6 @@ def check_free(run: RunFolder, otherwise: str) -> None:
         raise UserError(f"{shown}: it holds an unfinished run; continue it with resume={shown}, or {otherwise}")
     if run.files():
         raise UserError(f"{shown}: it holds a run that was cut off; {otherwise}, or delete it")
-
-
-def refuse_resume(folder: str) -> NoReturn:
-    """Raise a UserError that says that a sweep does not take `resume=FOLDER`."""
-    raise UserError(
-        f"resume={folder}: it continues one run, and a sweep goes on by the same command as before; leave -m out, or "
-        f"begin a sweep at the settings of this run with from_run={folder}"
-    )
 
 
 class OwnFolder(Callback):

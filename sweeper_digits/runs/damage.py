@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sweeper_digits.data.limits import check_archive
+from sweeper_digits.data.limits import check_archive, read_header
+from sweeper_digits.data.mnist import IMAGE_SHAPE
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
@@ -30,7 +31,7 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     classes = metrics.get("classes", [])
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise UserError("metrics.json: classes is no list of names")
-    shape = metrics.get("image_shape", [28, 28, 1])
+    shape = metrics.get("image_shape", list(IMAGE_SHAPE))
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) for side in shape)):
         raise UserError("metrics.json: image_shape is not height, width and channels")
     for part in (metrics, *metrics.get("folds", [])):
@@ -81,9 +82,8 @@ def _classes(file: Path) -> int:
         if "log_probabilities.npy" not in archive.namelist():
             return 0
         with archive.open("log_probabilities.npy") as stream:
-            np.lib.format.read_magic(stream)
-            (_, classes), *_ = np.lib.format.read_array_header_1_0(stream)
-    return int(classes)
+            (_, classes), _ = read_header(stream)
+    return classes
 
 
 def load_yaml(path: Path) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from sweeper_digits.data.mnist import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS, Augmentation, Model, with_defaults
+from sweeper_digits.options import OPTIONS, Augmentation, Model, has_callable_of, with_defaults
 from sweeper_digits.runs.damage import check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES, override_key
@@ -70,7 +71,13 @@ class Record:
     @property
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes that its model knows, in order; older versions knew digits only."""
-        return tuple(map(printable, self.metrics.get("classes") or map(str, range(10))))
+        return tuple(map(printable, self.metrics.get("classes") or DIGITS))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return height, width and channels of the images that its model takes; older versions took MNIST's only."""
+        height, width, channels = self.metrics.get("image_shape") or IMAGE_SHAPE
+        return height, width, channels
 
     def value(self, name: str) -> float | None:
         """Return a metric by the name that `objective=` has for it; None if it is missing or not finite."""
@@ -175,16 +182,11 @@ def saved_option(record: Record, group: str) -> Any:
     Raises:
         UserError: Values that no option of this program takes.
     """
-    settings = {
-        name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")
-    }
-    saved = with_defaults(group, settings)
+    saved = {name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")}
     kinds = OPTIONS.get(group) or {group: SINGLE[group]}
     for kind in kinds.values():
         names = {option.name for option in dataclasses.fields(kind)}
-        # Only the last part of a callable's name: older versions had it in another module.
-        last = [str(target).rpartition(".")[2] for target in (saved.get("_target_"), getattr(kind, "_target_", None))]
-        if names == set(saved) and last[0] == last[1]:
+        if names == set(saved) and has_callable_of(saved, kind):
             values = {name: value for name, value in saved.items() if name != "_target_"}
             return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
     given = " ".join(f"{group}.{name}={value}" for name, value in saved.items())

@@ -134,7 +134,7 @@ import train
 try:
     command_line.start(train.main)
 finally:
-    heavy = {{"tensorflow", "keras", "optuna", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
+    heavy = {{"tensorflow", "keras", "optuna", "numpy", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
     assert not heavy, heavy
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
