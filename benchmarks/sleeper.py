@@ -26,7 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sweeper_digits import command_line, options, schema, screen
+from sweeper_digits import command_line, schema, screen
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep import job, plugin  # noqa: F401 - the plugin registers itself with Hydra
 from sweeper_digits.training import reporting
@@ -91,7 +91,7 @@ def read_metrics(sweep: Path) -> list[dict[str, float]]:
     return [json.loads(file.read_text()) for file in sweep.glob("*/metrics.json")]
 
 
-@hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=options.TARGETS)
+@hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=command_line.CALLABLES)
 def main(cfg: DictConfig) -> object:
     """Be one Hydra job."""
     with screen.job_errors():

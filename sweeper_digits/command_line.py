@@ -11,12 +11,15 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sweeper_digits import screen
+from sweeper_digits import help_text, registry, screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
 
 # Beside the package, as in a checkout.
 CONF = Path(__file__).resolve().parents[1] / "conf"
+
+# What Hydra itself may call for a config; parts are called by the registry.
+CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
 
 # Top-level keys of a run's overrides, and the form of an override of such a key.
 KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment"}
@@ -34,6 +37,9 @@ def start(main: Callable[[], object]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def run() -> None:
+        registry.load()
+        _check_names()
+        help_text.install()
         _check_text()
         _check_options(sys.argv[1:])
         sys.argv[1:] = [_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
@@ -48,6 +54,14 @@ def start(main: Callable[[], object]) -> None:
             ) from None
 
     screen.exit_in_one_line(run)
+
+
+def _check_names() -> None:
+    """Refuse a registered name that a file in conf/ has: Hydra would take the file."""
+    for part in registry.parts():
+        file = CONF / str(part.group) / f"{part.name}.yaml"
+        if not part.own and file.exists():
+            raise UserError(f"{part.where}: {part.kind} {part.name}: conf/ has an option of this name; rename one")
 
 
 def _with_past_run(arguments: list[str]) -> list[str]:

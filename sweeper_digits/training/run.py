@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from sweeper_digits import registry
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.inspection import Inspection, inspect
 from sweeper_digits.data.split import Parts, splits
@@ -29,8 +30,11 @@ from sweeper_digits.training.fit import epoch_metric, fit
 from sweeper_digits.training.keep import draw, keep
 from sweeper_digits.training.prepare import prepare
 from sweeper_digits.training.provenance import git_commit, versions
+from sweeper_digits.training.validation import objectives_of
 
 log = logging.getLogger(__name__)
+
+LONGEST_CAUSE = 300  # characters of an error of a registered part; Keras writes whole pages
 
 
 def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | list[float] | None:
@@ -52,6 +56,13 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
     with claimed(folder, config.resume, in_sweep):
         try:
             return _run(config, here, in_sweep)
+        except UserError:
+            raise
+        except Exception as error:
+            if place := registry.blame(error):
+                text = " ".join(str(error).split())
+                raise UserError(f"{place}: {type(error).__name__}: {text[:LONGEST_CAUSE]}") from error
+            raise
         except KeyboardInterrupt:
             if here.checkpoint.exists() and not in_sweep:
                 command = shlex.join(["python", "train.py", f"resume={relative(here.folder)}"])
@@ -165,18 +176,22 @@ def _train_folds(
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
-    return _over_folds(folds)
+    return _over_folds(folds, [part.name for part in objectives_of(config)])
 
 
-def _over_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
+def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str, Any]:
     """Return the means over folds, their standard deviations as `<name>_std`, and the standard errors over all images.
 
     The standard deviation over folds is what other training and validation images change together.
+
+    Args:
+        folds: The metrics of each fold.
+        objectives: Names of the registered objectives in them.
     """
     names = [name for name, value in folds[0].items() if isinstance(value, int | float)]
     column = {name: [fold[name] for fold in folds] for name in names if all(name in fold for fold in folds)}
     metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in column.items()}
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", *objectives):
         metrics[f"{name}_std"] = float(np.std(column[name], ddof=1))
         if errors := column.get(f"{name}_se"):
             metrics[f"{name}_se"] = pooled_standard_error(column[name], errors, column["validation_images"])
@@ -239,7 +254,8 @@ def _show(metrics: dict[str, Any]) -> None:
     """Print the results; ± is the standard error over the validation images."""
     log.info("")
     images = sum(fold["validation_images"] for fold in metrics.get("folds", []))
-    for name in ("val_loss", "val_accuracy", "loss", "accuracy"):
+    names = ("val_loss", "val_accuracy", "loss", "accuracy")
+    for name in (*(name for name in metrics["directions"] if name not in names), *names):
         if name in metrics:
             text = f"{metrics[name]:.4f}"
             if f"{name}_se" in metrics:
@@ -260,6 +276,7 @@ def _about(
         "state": "finished",
         "objectives": config.objective,
         "objective": objective,
+        "directions": {part.name: part.direction for part in objectives_of(config)},
         "run_seconds": seconds,
         "precision": precision,
         "device": device,
