@@ -2,6 +2,7 @@
 
 import dataclasses
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,12 +17,18 @@ GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "ca
 FIRST = ("mnist_5k", "file", "kaggle")
 # Keys of options that are no registered parts.
 OTHER_KEYS = {"split": tuple(SPLITS.values()), "search": (schema.Search,)}
-INDENT: dict[str, str] = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
+INDENT = " " * 6
 
 
 def install() -> None:
     """Let the template in conf/hydra/help name what this module writes."""
-    for name, write in {"groups": groups, "keys": keys, "objectives": objectives, "chosen": chosen}.items():
+    writers: dict[str, Callable[..., str]] = {
+        "groups": groups,
+        "keys": keys,
+        "objectives": objectives,
+        "chosen": chosen,
+    }
+    for name, write in writers.items():
         OmegaConf.register_resolver(f"sweeper_digits.{name}", write, replace=True)
 
 
@@ -73,7 +80,9 @@ def _described(part: Part) -> str:
             kind = one.type.__name__ if isinstance(one.type, type) else str(one.type).replace("typing.", "")
             default = "" if one.name in part.mandatory else f" = {default_of(one)}"
             lines += textwrap.wrap(f"{prefix}.{one.name}: {kind}{default}", WIDTH, initial_indent="  ")
-            lines += textwrap.wrap(part.meanings.get(one.name, ""), WIDTH, **INDENT)
+            lines += textwrap.wrap(
+                part.meanings.get(one.name, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
+            )
     return "\n".join(lines)
 
 
