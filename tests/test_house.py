@@ -14,6 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each may import what stands before it; what stands in one row may also import its neighbours.
 ORDER = [
     {"__init__", "errors"},
+    {"program"},
     {"screen", "sources", "options"},
     {"schema"},
     {"data"},
