@@ -33,7 +33,6 @@ CLOCK = "GROWTH_CLOCK"
 def train_by_the_clock(seconds: Path) -> None:
     """Be `python train.py`, and write down how long each `fit` took."""
     sys.path.insert(0, str(ROOT))
-    import train
     from sweeper_digits import command_line
     from sweeper_digits.quiet import quiet_import
 
@@ -50,7 +49,7 @@ def train_by_the_clock(seconds: Path) -> None:
         return history
 
     keras.Model.fit = timed
-    command_line.start(train.main)
+    command_line.main()
 
 
 def worker_memory(supervisor: psutil.Process) -> float:

@@ -20,7 +20,6 @@ if "SLEEPER_PIDS" in os.environ:  # before the slow imports, so that no process 
     with Path(os.environ["SLEEPER_PIDS"]).open("a") as stream:
         print(os.getpid(), file=stream)
 
-import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -28,7 +27,7 @@ from omegaconf import DictConfig
 
 from sweeper_digits import command_line, schema, screen
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.sweep import job, plugin  # noqa: F401 - the plugin registers itself with Hydra
+from sweeper_digits.sweep import job
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,6 @@ def read_metrics(sweep: Path) -> list[dict[str, float]]:
     return [json.loads(file.read_text()) for file in sweep.glob("*/metrics.json")]
 
 
-@hydra.main(config_path=str(command_line.CONF), config_name="config", execution_whitelist=command_line.CALLABLES)
 def main(cfg: DictConfig) -> object:
     """Be one Hydra job."""
     with screen.job_errors():

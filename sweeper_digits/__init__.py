@@ -1,14 +1,15 @@
 """Hydra + Optuna sweeps for Keras classifiers of small images.
 
 Reading order, each line after what it imports:
-    errors, options, signature, registry, screen, schema   what a user can say, and what a user sees
+    errors, program, options, signature, registry, screen, schema
+                                                           what a user can say, and what a user sees
     data                                                   from a file to arrays
     runs                                                   what a run leaves in its folder
     training                                               one run
     parts                                                  what a config can name
     sweep                                                  many runs
     results                                                decisions from runs that exist
-    command_line, __main__                                 `python train.py` and `python -m sweeper_digits`
+    command_line, __main__                                 `python train.py`, `sweeper-digits`
 """
 
 from sweeper_digits.registry import register

@@ -1,22 +1,30 @@
-"""What is done with runs that exist: `python -m sweeper_digits compare|confirm|predict|doctor`.
+"""All of the program: `python -m sweeper_digits train|compare|confirm|predict|doctor`, installed as `sweeper-digits`.
 
-This module parses the command line; each verb is the `main` of its module in `results`.
+`train` is `command_line.main`, which takes the rest of the command line. For the other verbs this module parses it;
+each is the `main` of its module in `results`.
 """
 
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from sweeper_digits import screen
+from sweeper_digits import program, screen
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.schema import DEFAULT_STORAGE
 
 
 def main() -> None:
-    """Parse the command line and do it."""
+    """Do what the command line says."""
+    if sys.argv[1:2] == ["train"]:
+        from sweeper_digits import command_line  # only here: it imports more of Hydra than --help needs
+
+        del sys.argv[1]
+        command_line.main()
+        return
     arguments = _parser().parse_args()
     if "storage" in arguments and arguments.storage is None:
         # Not the parser's default: --help prints defaults, and the URL may hold a password.
@@ -31,8 +39,10 @@ def _do(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m sweeper_digits", description="Work with runs and sweeps that exist.")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="compare|confirm|predict|doctor")
+    text = "Train image classifiers, search for the best, and work with runs and sweeps that exist."
+    parser = _Parser(prog=shlex.join(program.name()), description=text)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|compare|confirm|predict|doctor")
+    verbs.add_parser("train", help="Train one model, or search for the best; train --help lists options and keys.")
     for name, add_arguments, text in (
         ("compare", _compare, "A table of runs, report.html, and the command that repeats the best."),
         ("confirm", _confirm, "Train the finalists of a sweep on more seeds or folds; rank them by their means."),

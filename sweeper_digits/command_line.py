@@ -1,22 +1,27 @@
-"""What surrounds Hydra on the command line: `resume=FOLDER` and `from_run=FOLDER`."""
+"""Training and searching from the command line, and what surrounds Hydra there: `resume=`, `from_run=`, bad input."""
 
 import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode, TaskFunction
+from omegaconf import DictConfig
 
-from sweeper_digits import help_text, registry, screen
+from sweeper_digits import help_text, program, registry, schema, screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.quiet import quiet_import
 from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
+from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
 
-# Beside the package, as in a checkout.
-CONF = Path(__file__).resolve().parents[1] / "conf"
+# Beside the package in a checkout, in the package in a wheel.
+CONF = (program.PACKAGE.parent if program.is_checkout() else program.PACKAGE) / "conf"
 
 # What Hydra itself may call for a config; parts are called by the registry.
 CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
@@ -28,11 +33,49 @@ OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
 NAMES = ("study", "hydra.sweeper.study_name")
 
 
-def start(main: Callable[[], object]) -> None:
-    """Run a Hydra main function; on bad input, print one line and exit with status 1.
+def main() -> None:
+    """Train one model, or search for the best, as the command line says.
+
+    A script of your own does the same with the parts that it registers, or imports:
+
+        import my_parts
+        from sweeper_digits.command_line import main
+
+        if __name__ == "__main__":
+            main()
+    """
+    start(train)
+
+
+def train(cfg: DictConfig) -> object:
+    """Be one Hydra job: train one model and return its objective.
+
+    Hydra's launchers import this function by its name where a job runs.
+
+    Args:
+        cfg: The composed config.
+
+    Raises:
+        UserError: Bad input, in a sweep; a single run ends with one line and exit status 1.
+    """
+    with screen.job_errors():
+        config = schema.parse(cfg)
+        with quiet_import():
+            from sweeper_digits.sweep import job
+            from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
+        job_config = HydraConfig.get()
+        with job.attached():
+            return run(config, job_config.runtime.output_dir, in_sweep=job_config.mode == RunMode.MULTIRUN)
+
+
+def start(task: TaskFunction) -> None:
+    """Let Hydra run a job as the command line says; on bad input, print one line and exit with status 1.
 
     A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1. Hydra itself would print errors in several
     lines, so it is told to raise them.
+
+    Args:
+        task: Takes the composed config of a job; a function of a module, which jobs elsewhere can import.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
@@ -44,7 +87,7 @@ def start(main: Callable[[], object]) -> None:
         _check_options(sys.argv[1:])
         sys.argv[1:] = [_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
         try:
-            main()
+            hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
         except ValueError as error:  # Hydra's, before it has composed anything
             if not str(error).startswith("Only one of --run, --multirun"):
                 raise

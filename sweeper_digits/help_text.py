@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper_digits import registry, schema
+from sweeper_digits import program, registry, schema
 from sweeper_digits.options import SPLITS
 from sweeper_digits.signature import Part, default_of
 
@@ -27,6 +27,8 @@ def install() -> None:
         "keys": keys,
         "objectives": objectives,
         "chosen": chosen,
+        "train": lambda: program.command("train"),
+        "verbs": lambda: " ".join(program.name()),
     }
     for name, write in writers.items():
         OmegaConf.register_resolver(f"sweeper_digits.{name}", write, replace=True)

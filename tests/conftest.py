@@ -106,13 +106,12 @@ def train(
     """Call `python train.py` on the 300 digits, in this process, with further overrides."""
 
     def call(*overrides: str, folder: str = "run", defaults: list[str] = tiny) -> RunFolder:
-        import train
         from sweeper_digits import command_line
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["train.py", f"hydra.run.dir={folder}", *defaults, *overrides])
         try:
-            command_line.start(train.main)
+            command_line.main()
         finally:
             GlobalHydra.instance().clear()
         return RunFolder(tmp_path / folder)

@@ -105,7 +105,7 @@ def test_paths_exist(conf: Path) -> None:
         assert (ROOT / name).exists() or (conf.parent / name).exists(), name
 
 
-@pytest.mark.parametrize("command", commands(r"python train\.py"))
+@pytest.mark.parametrize("command", commands(r"(?:python train\.py|sweeper-digits train|sweeper_digits train)"))
 def test_commands_of_train_compose(command: str, conf: Path) -> None:
     arguments = shlex.split(command, comments=True)
     if "--cfg" in arguments:
@@ -116,7 +116,7 @@ def test_commands_of_train_compose(command: str, conf: Path) -> None:
     check_overrides(conf, [argument for argument in arguments if argument not in flags])
 
 
-@pytest.mark.parametrize("command", commands("python -m sweeper_digits"))
+@pytest.mark.parametrize("command", commands("(?:python -m sweeper_digits|sweeper-digits) +(?!train)"))
 def test_commands_on_runs_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for verb in command.split(" ")[0].split("|"):
         printed(monkeypatch, verb, *(shlex.split(command, comments=True)[1:] or ["--help"]))

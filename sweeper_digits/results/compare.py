@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from hydra.errors import HydraException
 
-from sweeper_digits import command_line, screen
+from sweeper_digits import command_line, program, screen
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.statistics import (
@@ -66,8 +65,9 @@ def main(arguments: argparse.Namespace) -> None:
     _show_best(groups[0], verdicts, objective)
     print("\nthe best again, and with another seed:\n" + textwrap.indent(command, "  "))
     if arguments.promote:
-        file = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
-        print(f"\nwritten    {os.path.relpath(file)}: python train.py experiment={arguments.promote}")
+        file, flags = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
+        again = program.command("train", *flags, f"experiment={arguments.promote}")
+        print(f"\nwritten    {os.path.relpath(file)}: {again}")
     if not arguments.no_report:
         _report(arguments, found, command, verdicts)
 
@@ -224,19 +224,25 @@ def _command_of(best: Record, compose: recipe.Compose) -> str:
     """Return the commands that repeat a run, one a line, or why there are none."""
     again = f"from_run={recipe.override_text(os.path.relpath(best.run.folder))}"
     try:
-        return f"{recipe.command_of(best, compose)}\n{shlex.join(['python', 'train.py', again, 'seed=1'])}"
+        return f"{recipe.command_of(best, compose)}\n{program.command('train', again, 'seed=1')}"
     except (UserError, HydraException) as error:  # of a run that is older than today's conf/
         return f"not with today's conf/: {str(error).splitlines()[0]}"
 
 
-def _promote(experiment: str, name: str, replace: bool) -> Path:
+def _promote(experiment: str, name: str, replace: bool) -> tuple[Path, list[str]]:
+    """Write an experiment; return its file and the flags with which Hydra finds it.
+
+    It goes into conf/ of a checkout. An installed package stays as it is: conf/ in the current folder is used.
+    """
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise UserError(f"--promote {name}: it names an option; use letters, digits and '_'")
-    file = command_line.CONF / "experiment" / f"{name}.yaml"
+    folder = command_line.CONF if program.is_checkout() else Path("conf")
+    file = folder / "experiment" / f"{name}.yaml"
     if file.exists() and not replace:
         raise UserError(f"--promote {name}: {file} exists; choose another name, or add --force")
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(experiment, encoding="utf-8")
-    return file
+    return file, [] if program.is_checkout() else ["--config-dir", str(folder)]
 
 
 def _report(arguments: argparse.Namespace, found: list[Record], command: str, verdicts: list[str]) -> None:

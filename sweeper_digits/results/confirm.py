@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sweeper_digits.command_line import CONF
+from sweeper_digits import program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.statistics import Configuration, format_value, group_repetitions, judge_difference
 from sweeper_digits.runs import recipe
@@ -67,7 +67,7 @@ def train_points(sweep: Path, points: list[dict[str, object]], n_jobs: int) -> t
         OmegaConf.save(OmegaConf.create(points), temporary)
     objectives = objectives_of(find_runs([sweep]))
     command = [
-        *(sys.executable, str(CONF.parent / "train.py"), "--multirun"),
+        *(sys.executable, "-m", "sweeper_digits", "train", "--multirun"),
         *(
             f"study={recipe.override_text(name)}",
             f"hydra.sweep.dir={recipe.override_text(str(folder))}",
@@ -85,7 +85,7 @@ def _passing_signals_on(command: list[str]) -> int:
     The command has a process group of its own, so that a terminal does not interrupt it a second time.
     """
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]  # set by nohup
-    with subprocess.Popen(command, process_group=0) as process:
+    with subprocess.Popen(command, env=program.importable(dict(os.environ)), process_group=0) as process:
         before = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in numbers}
         try:
             return process.wait()

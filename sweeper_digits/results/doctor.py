@@ -13,6 +13,7 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits import program
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
@@ -119,7 +120,7 @@ def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str
             )
         elif study not in identities or (owner and identities[study] != owner.identity):
             lines.append(
-                f"{folder}: the database has no study of these trials; `python -m sweeper_digits compare {folder}` "
+                f"{folder}: the database has no study of these trials; `{program.command('compare', str(folder))}` "
                 "reads them; for a new sweep choose another study=NAME, or move the folder away"
             )
     return [Diagnosis([line]) for line in lines]

@@ -1,7 +1,6 @@
 """The recipe of a past run: the few overrides that compose its config again from today's conf/."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeper_digits import registry
+from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
 from sweeper_digits.schema import INCIDENTAL, override_key
@@ -109,7 +108,7 @@ def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]
 
 def command_of(record: Record, compose: Compose) -> str:
     """Return the command line that repeats a run."""
-    return shlex.join(["python", "train.py", *as_overrides(recipe_of(record, compose))])
+    return program.command("train", *as_overrides(recipe_of(record, compose)))
 
 
 def experiment_of(record: Record, compose: Compose) -> str:

@@ -1,7 +1,6 @@
 """What a sweep shows on the screen, and its result files."""
 
 import logging
-import shlex
 import shutil
 import sys
 import time
@@ -11,7 +10,7 @@ import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import screen
+from sweeper_digits import program, screen
 from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.record import read_metrics_alone, read_run
@@ -157,7 +156,7 @@ def command_of_trial(trial: FrozenTrial) -> str:
     """Return the command that repeats a trial, without what only a sweep reads."""
     overrides = trial.user_attrs.get("overrides", [])
     kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
-    return shlex.join(["python", "train.py", *kept])
+    return program.command("train", *kept)
 
 
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:
@@ -203,4 +202,4 @@ def _write_table(study: optuna.Study, sweep: Sweep) -> None:
 
 
 def _command_again(storage: str) -> str:
-    return shlex.join(["python", *(without_password(argument, storage) for argument in sys.orig_argv[1:])])
+    return program.same_command([without_password(argument, storage) for argument in sys.orig_argv[1:]])

@@ -34,7 +34,7 @@ def choose_device(device: str) -> str:
         if device == "gpu":
             raise UserError(
                 f"device=gpu: Keras ({keras.backend.backend()}) sees no GPU; use device=cpu, "
-                "or install the GPU libraries: pip install '.[gpu]'"
+                "or install the GPU libraries: pip install 'sweeper_digits[gpu]'"
             )
         return "cpu:0"
     if keras.backend.backend() == "tensorflow":

@@ -34,7 +34,9 @@ def check_packages(formats: list[str]) -> None:
             raise UserError(f"export={name}: needs Keras on TensorFlow; this is {keras.backend.backend()}")
         for package in EXPORTS[name]:
             if importlib.util.find_spec(package) is None:
-                raise UserError(f"export={name}: the package {package} is missing; pip install '.[export]'")
+                raise UserError(
+                    f"export={name}: the package {package} is missing; pip install 'sweeper_digits[export]'"
+                )
 
 
 def export(config: Config, run: RunFolder, images: np.ndarray) -> None:

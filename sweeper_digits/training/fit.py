@@ -132,5 +132,7 @@ def _tensorboard(folder: Path) -> keras.callbacks.Callback:
     try:
         importlib.metadata.version("tensorboard")
     except importlib.metadata.PackageNotFoundError as error:
-        raise UserError("tensorboard=true: the package is missing; pip install tensorboard") from error
+        raise UserError(
+            "tensorboard=true: the package is missing; pip install 'sweeper_digits[tensorboard]'"
+        ) from error
     return keras.callbacks.TensorBoard(str(folder), write_graph=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 import sweeper_digits
+from sweeper_digits import program
 
 
 def versions() -> dict[str, str]:
@@ -21,11 +22,13 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Return the commit of the code, with `+changes` if the work tree differs, or None outside git.
+    """Return the commit of the code, with `+changes` if the work tree differs, or None outside a checkout.
 
     Variables and settings that make git run other programs, or look at another repository, are not passed on: a config
     can set variables.
     """
+    if not program.is_checkout():  # an installed package may stand in the repository of another project
+        return None
     folder = Path(__file__).parent
     command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--abbrev=40", "--exclude=*"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

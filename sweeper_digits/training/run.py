@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import logging
-import shlex
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits import registry
+from sweeper_digits import program, registry
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.inspection import Inspection, inspect
 from sweeper_digits.data.split import Parts, splits
@@ -65,7 +64,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
             raise
         except KeyboardInterrupt:
             if here.checkpoint.exists() and not in_sweep:
-                command = shlex.join(["python", "train.py", f"resume={relative(here.folder)}"])
+                command = program.command("train", f"resume={relative(here.folder)}")
                 log.info("\nstopped; this command continues:\n  %s", command)
             raise
 

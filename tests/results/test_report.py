@@ -63,7 +63,7 @@ def test_it_opens_without_errors_and_draws_every_plot(page: Any) -> None:
         "document.querySelectorAll('.plot svg.main-svg').length >= document.querySelectorAll('.plot').length"
     )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert "python train.py" in page.locator("pre").inner_text()
+    assert "sweeper_digits train" in page.locator("pre").inner_text()
 
 
 def test_table_sorts_and_filters(page: Any) -> None:

@@ -29,10 +29,10 @@ def rows(tool: Tool, *arguments: str) -> list[dict[str, Any]]:
 
 def test_the_printed_command_repeats_the_best_exactly(tool: Tool) -> None:
     out = tool("compare", "multirun/first", "--no-report")
-    command, again = re.findall(r"^  (python train.py .*)$", out, re.MULTILINE)
+    command, again = re.findall(r"^  (python -m sweeper_digits train .*)$", out, re.MULTILINE)
     best = rows(tool, "multirun/first")[0]
-    arguments = command.removeprefix("python train.py ").split() + ["hydra.run.dir=again"]
-    subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments], check=True, capture_output=True)
+    arguments = [*command.split()[1:], "hydra.run.dir=again"]
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
     assert RunFolder("again").read_metrics()["val_loss"] == best["val_loss"]
     assert f"from_run={best['folder']} seed=1" in again
 
@@ -82,7 +82,7 @@ def test_a_run_below_a_path_of_signs_is_repeated_by_its_printed_command(tool: To
     shutil.copytree("multirun/first/0", odd / "0")
     for path in (odd, odd.resolve()):
         out = tool("compare", str(path), "--no-report")
-        (again,) = re.findall(r"^  python train.py (.*from_run=.*) seed=1$", out, re.MULTILINE)
+        (again,) = re.findall(r"^  python -m sweeper_digits train (.*from_run=.*) seed=1$", out, re.MULTILINE)
         done = subprocess.run(
             [sys.executable, str(ROOT / "train.py"), "--cfg", "job", *shlex.split(again)],
             capture_output=True,

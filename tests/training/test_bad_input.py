@@ -130,9 +130,8 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 sys.argv = ["train.py", {argument!r}]
 from sweeper_digits import command_line
-import train
 try:
-    command_line.start(train.main)
+    command_line.main()
 finally:
     heavy = {{"tensorflow", "keras", "optuna", "numpy", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
     assert not heavy, heavy

@@ -20,7 +20,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
     def call(*arguments: str) -> list[str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        command_line.start(lambda: None)
+        monkeypatch.setattr("hydra.main", lambda **_: lambda task: lambda: None)
+        command_line.main()
         return sys.argv[1:]
 
     return call
@@ -87,14 +88,12 @@ def test_a_folder_cannot_set_more_than_a_run(started: Callable[..., list[str]], 
 @pytest.mark.parametrize("sweep", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
 @pytest.mark.parametrize("more", [[], ["hydra/sweeper=basic"]])
 def test_a_sweep_resumes_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: str, more: list[str]) -> None:
-    import train
-
     save(tmp_path / "old", "[epochs=3]")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", sweep, "resume=old", *more])
     try:
         with pytest.raises(SystemExit, match=r"^error: resume=old: it continues one run, .*with from_run=old$"):
-            command_line.start(train.main)
+            command_line.main()
     finally:
         GlobalHydra.instance().clear()
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
@@ -104,13 +103,11 @@ def test_a_sweep_resumes_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_options_of_hydra_that_exclude_each_other_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    import train
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", *options, "seed=1,2"])
     try:
         with pytest.raises(SystemExit, match=r"^error: --multirun, --run, --cfg and --info exclude each other; .*"):
-            command_line.start(train.main)
+            command_line.main()
     finally:
         GlobalHydra.instance().clear()
 
