@@ -19,6 +19,7 @@ ORDER = [
     {"data"},
     {"runs"},
     {"training"},
+    {"parts"},
     {"sweep", "command_line"},
     {"results"},
     {"__main__"},
