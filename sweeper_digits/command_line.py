@@ -27,8 +27,10 @@ CONF = (program.PACKAGE.parent if program.is_checkout() else program.PACKAGE) / 
 CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
 
 # Top-level keys of a run's overrides, and the form of an override of such a key.
-KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment"}
+KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "tensorboard"}
 OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
+# What was written otherwise in version 0.1.
+RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
 # Keys whose values are names, also where they look like numbers.
 NAMES = ("study", "hydra.sweeper.study_name")
 
@@ -85,7 +87,8 @@ def start(task: TaskFunction) -> None:
         help_text.install()
         _check_text()
         _check_options(sys.argv[1:])
-        sys.argv[1:] = [_as_typed(argument) for argument in _with_past_run(sys.argv[1:])]
+        given = [new for argument in _with_past_run(sys.argv[1:]) for new in RENAMED.get(argument, [argument])]
+        sys.argv[1:] = map(_as_typed, given)
         try:
             hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
         except ValueError as error:  # Hydra's, before it has composed anything

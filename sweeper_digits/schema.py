@@ -87,7 +87,6 @@ class Config:
     from_run: str | None = MISSING
     export: list[str] = MISSING
     figures: bool = MISSING
-    tensorboard: bool = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""

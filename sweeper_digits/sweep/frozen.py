@@ -30,7 +30,7 @@ from sweeper_digits.sweep.trials import trials_of
 log = logging.getLogger(__name__)
 
 # Keys that conf/ has no more, by file.
-REMOVED = {"config.yaml": r"\n(?:gpus| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
+REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
 
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:

@@ -49,18 +49,35 @@ class RunContext:
         return cls(folder.folder, settings, None if trial is None else config.study, trial, resumed)
 
 
-def build_callbacks(config: Config, folder: RunFolder, resumed: bool) -> list[keras.callbacks.Callback]:
-    """Build the callbacks that a config names, in its order; the arguments are those of `RunContext.of`.
+class Watch:
+    """The callbacks that a run's config names, of all its trainings.
 
-    Raises:
-        UserError: A registered function that returns something else.
+    Beside Keras' methods, a callback may have `on_run_end(state)`. It is called once all files of the run are written;
+    the state is `finished`, `pruned`, `diverged`, `failed`, or `stopped` (by a person).
     """
-    built = []
-    for option in config.callbacks.values():
-        part = registry.find("callbacks", vars(option))
-        callback = part.build(option, run=RunContext.of(config, folder, resumed))
-        if not isinstance(callback, keras.callbacks.Callback):
-            made = type(callback).__name__
-            raise UserError(f"{part.where}: {part.name}: it returns {made}; a keras.callbacks.Callback is expected")
-        built.append(callback)
-    return built
+
+    def __init__(self) -> None:
+        self.built: list[keras.callbacks.Callback] = []
+
+    def begin(self, config: Config, folder: RunFolder, resumed: bool) -> list[keras.callbacks.Callback]:
+        """Build the callbacks of a training, in the order of the config; the arguments are those of `RunContext.of`.
+
+        Raises:
+            UserError: A registered function that returns something else.
+        """
+        built = []
+        for option in config.callbacks.values():
+            part = registry.find("callbacks", vars(option))
+            callback = part.build(option, run=RunContext.of(config, folder, resumed))
+            if not isinstance(callback, keras.callbacks.Callback):
+                made = type(callback).__name__
+                raise UserError(f"{part.where}: {part.name}: it returns {made}; a keras.callbacks.Callback is expected")
+            built.append(callback)
+        self.built += built
+        return built
+
+    def end(self, state: str) -> None:
+        """Tell the callbacks how the run ended."""
+        for callback in self.built:
+            if hasattr(callback, "on_run_end"):
+                callback.on_run_end(state)

@@ -1,10 +1,8 @@
 """The second step of a training: all epochs, with their callbacks."""
 
-import importlib.metadata
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +12,7 @@ from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import AT_THE_END, Config
 from sweeper_digits.training import reporting
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report
-from sweeper_digits.training.context import build_callbacks
+from sweeper_digits.training.context import Watch
 from sweeper_digits.training.feed import prediction_batches
 from sweeper_digits.training.prepare import Prepared
 from sweeper_digits.training.validation import Validation, objectives_of
@@ -42,13 +40,14 @@ class Fitted:
     earlier_seconds: float
 
 
-def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) -> Fitted:
+def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, watch: Watch | None = None) -> Fitted:
     """Train all epochs, and leave the best epoch's weights in the model unless the training was pruned.
 
     Args:
         prepared: The training.
         folder: Where history.csv and the checkpoint go; a history that is there is replaced.
         source: The run whose checkpoint is continued, if any.
+        watch: Keeps the callbacks that the config names.
 
     Raises:
         Diverged: The loss became NaN or infinite; history.csv stays.
@@ -65,7 +64,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     history = History(folder, config.epochs, feed.steps * feed.batch_size, names)
     history.begin_with(rows)
     validation = _validation(prepared)
-    given = build_callbacks(config, folder, resumed=first_epoch > 0)
+    given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)
     callbacks = [*([validation] if validation else []), history, best, checkpoint, *given]
     if trial:
         trial.restore([row[metric] for row in history.rows], config.epochs)
@@ -74,8 +73,6 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
     if trainee.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    if config.tensorboard:
-        callbacks.append(_tensorboard(folder.tensorboard))
     log.info("")
     if first_epoch < config.epochs:
         trainee.fit(
@@ -126,13 +123,3 @@ def _validation(prepared: Prepared) -> Validation | None:
     return Validation(
         predictor, *prediction_batches(images), prepared.feed.labels[images], objectives_of(prepared.config)
     )
-
-
-def _tensorboard(folder: Path) -> keras.callbacks.Callback:
-    try:
-        importlib.metadata.version("tensorboard")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            "tensorboard=true: the package is missing; pip install 'sweeper_digits[tensorboard]'"
-        ) from error
-    return keras.callbacks.TensorBoard(str(folder), write_graph=False)
