@@ -31,6 +31,7 @@ KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "te
 OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
 # What was written otherwise in version 0.1.
 RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
+STORAGE = "hydra.sweeper.storage"
 # Keys whose values are names, also where they look like numbers.
 NAMES = ("study", "hydra.sweeper.study_name")
 
@@ -139,6 +140,10 @@ def _check_text() -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+    for text in sys.argv[1:]:
+        key, _, value = text.partition("=")
+        if re.search(r"://[^/\s:@]*:[^/\s@]+@", value) and key != STORAGE:  # whose password is never saved
+            raise UserError(f"{key}: its URL holds a password, which would be saved with the run; see docs/own.md")
 
 
 def _check_options(arguments: list[str]) -> None:
