@@ -154,7 +154,12 @@ def _load_model(member: Member, images: np.ndarray) -> keras.Model:
         model = keras.saving.load_model(file, compile=False)
         (_, *taken), (_, given) = model.input_shape, model.output_shape
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
-        raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
+        cause = str(error).splitlines()[0]
+        try:  # perhaps a layer of its own module
+            registry.find("model", {"_target_": member.record.settings.get("model._target_")})
+        except UserError as unknown:
+            cause = str(unknown)
+        raise UserError(f"{file}: no readable model ({cause})") from error
     if len(taken) != 3:
         raise UserError(f"{file}: a model from {model.input_shape} to {model.output_shape}; not one of this program")
     if tuple(taken) != images.shape[1:]:
