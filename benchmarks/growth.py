@@ -33,9 +33,10 @@ CLOCK = "GROWTH_CLOCK"
 def train_by_the_clock(seconds: Path) -> None:
     """Be `python train.py`, and write down how long each `fit` took."""
     sys.path.insert(0, str(ROOT))
-    from sweeper_digits import command_line, screen
+    from sweeper_digits import command_line
+    from sweeper_digits.quiet import quiet_import
 
-    with screen.quiet_import():
+    with quiet_import():
         import keras
 
     fit = keras.Model.fit

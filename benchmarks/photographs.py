@@ -17,7 +17,7 @@ from scipy import ndimage
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sweeper_digits.screen import quiet_import
+from sweeper_digits.quiet import quiet_import
 
 with quiet_import():
     from sweeper_digits.results.predict import average_probabilities

@@ -10,6 +10,7 @@ KerasTuner's Hyperband decides itself how many trials its brackets have.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -37,7 +38,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.runs import recipe
     from sweeper_digits.training import device as hardware
-    from sweeper_digits.training.models import build_cnn
+    from sweeper_digits.training.network import build_network
 
     config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["model=small"])))
     digits = load_kaggle(data) if data else load_mnist_5k()
@@ -46,8 +47,8 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
 
     def build(hp: Any) -> keras.Model:
-        options = vars(config.model) | {"dropout": hp.Float("dropout", 0.0, 0.4)}
-        model = build_cnn((28, 28, 1), 10, **options)
+        option = dataclasses.replace(config.model, dropout=hp.Float("dropout", 0.0, 0.4))
+        model = build_network(option, (28, 28, 1), 10).model
         choices = {"adamw": keras.optimizers.AdamW, "rmsprop": keras.optimizers.RMSprop}
         optimizer = choices[hp.Choice("optimizer", list(choices))]
         model.compile(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sweeper_digits import program, screen
+from sweeper_digits.quiet import quiet_import
 from sweeper_digits.schema import DEFAULT_STORAGE
 
 
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def _do(arguments: argparse.Namespace) -> None:
-    with screen.quiet_import():
+    with quiet_import():
         verb = importlib.import_module(f"sweeper_digits.results.{arguments.verb}")
     verb.main(arguments)
 

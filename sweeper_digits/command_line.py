@@ -14,10 +14,11 @@ from hydra._internal.utils import get_args_parser  # the flags of Hydra's comman
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from sweeper_digits import options, program, schema, screen
+from sweeper_digits import help_text, program, registry, schema, screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, check_harmless, origin_of
 from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
@@ -25,23 +26,24 @@ from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with
 # Beside the package in a checkout, in the package in a wheel.
 CONF = (program.PACKAGE.parent if program.is_checkout() else program.PACKAGE) / "conf"
 
+# What Hydra itself may call for a config; parts are called by the registry.
+CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
+
 # Top-level keys of a run's overrides, and the form of an override of such a key.
-KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment"}
+KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "tensorboard"}
 OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
 # Overrides -> the config they compose; as in `recipe`, which is imported only when needed.
 Compose = Callable[[list[str]], DictConfig]
+# What was written otherwise in version 0.1.
+RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
 # Keys whose values are names, also where they look like numbers.
 NAMES = ("study", "hydra.sweeper.study_name")
-
-# For conf/hydra/help.
-OmegaConf.register_resolver("train_command", lambda: program.command("train"), replace=True)
-OmegaConf.register_resolver("verbs_command", lambda: " ".join(program.name()), replace=True)
 
 
 def main() -> None:
     """Train one model, or search for the best, as the command line says.
 
-    A script of your own does the same with what it imports before:
+    A script of your own does the same with the parts that it registers, or imports:
 
         import my_parts
         from sweeper_digits.command_line import main
@@ -65,7 +67,7 @@ def train(cfg: DictConfig) -> object:
     """
     with screen.job_errors():
         config = schema.parse(cfg)
-        with screen.quiet_import():
+        with quiet_import():
             from sweeper_digits.sweep import job
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()
@@ -85,15 +87,18 @@ def start(task: TaskFunction) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def run() -> None:
+        registry.load()
+        _check_names()
+        help_text.install()
         _check_text()
         given = _given(sys.argv[1:])
         _check_options(sys.argv[1:], given)
-        arguments = [_as_typed(argument) for argument in _with_past_run(sys.argv[1:], given)]
+        composed = _with_past_run(sys.argv[1:], given)
+        arguments = [_as_typed(new) for argument in composed for new in RENAMED.get(argument, [argument])]
         # Hydra would look for a relative path beside this module.
         sys.argv[1:] = arguments if given.conf == str(CONF) else [*arguments, "--config-path", given.conf]
         try:
-            # What a config may call is looked up only now: a script may have registered more.
-            hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=options.TARGETS)(task)()
+            hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
         except ValueError as error:  # Hydra's, before it has composed anything
             if not str(error).startswith("Only one of --run, --multirun"):
                 raise
@@ -103,6 +108,14 @@ def start(task: TaskFunction) -> None:
             ) from None
 
     screen.exit_in_one_line(run)
+
+
+def _check_names() -> None:
+    """Refuse a registered name that a file in conf/ has: Hydra would take the file."""
+    for part in registry.parts():
+        file = CONF / str(part.group) / f"{part.name}.yaml"
+        if not part.own and file.exists():
+            raise UserError(f"{part.where}: {part.kind} {part.name}: conf/ has an option of this name; rename one")
 
 
 class _Given(NamedTuple):

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.errors import CompactHydraException
 
@@ -27,6 +28,13 @@ def closest(name: str, options: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for a misspelt option, or an empty string."""
     close = difflib.get_close_matches(name, list(options), n=2)
     return f" (did you mean {' or '.join(repr(option) for option in close)}?)" if close else ""
+
+
+def place_of(file: str, line: int) -> str:
+    """Write a place in a file of code, relative to the current folder if it lies below that folder."""
+    path = Path(file)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{shown}:{line}"
 
 
 def check_range(

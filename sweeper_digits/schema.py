@@ -6,7 +6,7 @@ into dataclasses; nothing after it sees a DictConfig.
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -16,11 +16,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from sweeper_digits import registry
 from sweeper_digits.errors import INFINITY, UserError, check_range, closest
-from sweeper_digits.options import OPTIONS, Augmentation, Model
+from sweeper_digits.options import SPLITS
 
-# What `objective` can name, and the direction of each.
-OBJECTIVES = {
+# What every training measures and `objective` can name, and the direction of each; registered objectives come to it.
+MEASURED = {
     "val_loss": "minimize",
     "val_accuracy": "maximize",
     "params": "minimize",
@@ -31,8 +32,8 @@ OBJECTIVES = {
 # Objectives that metrics.json stores under another name.
 METRIC_OF = {"params": "parameters"}
 
-# Objectives that are measured after every epoch: a study with one of them as its only objective can prune.
-BY_EPOCH = ("val_loss", "val_accuracy")
+# Objectives that are known at the end of a training only: a study with one of them cannot prune.
+AT_THE_END = ("params", "seconds", "milliseconds_per_image")
 
 # Top-level keys that do not change what is trained. Runs and trials that differ in these alone are comparable.
 INCIDENTAL = (*("study", "search", "objective", "figures", "tensorboard", "device", "resume", "from_run", "export"),)
@@ -66,11 +67,12 @@ class Config:
     """One run."""
 
     data: Any = MISSING
-    model: Model = MISSING
+    model: Any = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
-    augmentation: Augmentation = MISSING
+    augmentation: Any = MISSING
     split: Any = MISSING
+    callbacks: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING
     epochs: int = MISSING
     clean_fraction: float = MISSING
@@ -85,7 +87,6 @@ class Config:
     from_run: str | None = MISSING
     export: list[str] = MISSING
     figures: bool = MISSING
-    tensorboard: bool = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -141,11 +142,11 @@ def checked_objectives(given: Any) -> list[str]:
         UserError: They cannot be optimized together.
     """
     names = list(given) if OmegaConf.is_list(given) or isinstance(given, list | tuple) else [given]
+    known = objectives()
     for name in names:
-        if name not in OBJECTIVES:
+        if name not in known:
             raise UserError(
-                f"objective={name}: no such objective{closest(str(name), OBJECTIVES)}; "
-                f"choose from {', '.join(OBJECTIVES)}"
+                f"objective={name}: no such objective{closest(str(name), known)}; choose from {', '.join(known)}"
             )
     if not names or len(set(names)) < len(names):
         raise UserError(f"objective={names}: name one objective, or a list of several, each once")
@@ -186,9 +187,36 @@ class StudySweeperConf:
 _store = ConfigStore.instance()
 _store.store(group="schema", name="config", node=Config)
 _store.store(group="schema/sweeper", name="study", node=StudySweeperConf)
-for _group, _options in OPTIONS.items():
-    for _name, _class in _options.items():
-        _store.store(group=f"schema/{_group}", name=_name, node=_class)
+for _name, _class in SPLITS.items():
+    _store.store(group="schema/split", name=_name, node=_class)
+
+
+def objectives() -> dict[str, str]:
+    """Return what `objective` can name, and the direction of each."""
+    return MEASURED | {part.name: str(part.direction) for part in registry.parts("objective")}
+
+
+def typed(group: str, values: Any) -> Any:
+    """Return an option of a config group as the dataclass of its part, checked.
+
+    Args:
+        group: A config group.
+        values: Its keys and values; already the dataclass where the YAML file named its schema.
+
+    Raises:
+        UserError: No registered part, a key that it has not, or a value of another type or out of its range.
+    """
+    if dataclasses.is_dataclass(values):
+        return values
+    if not isinstance(values, dict):
+        raise UserError(f"{group}={values}: an option is needed")
+    part = registry.find(group, values)
+    if unknown := sorted(set(values) - {*part.keys, "_target_"}):
+        raise UserError(f"{group}.{unknown[0]}: no such key{closest(unknown[0], part.keys)}")
+    typed_values = OmegaConf.merge(OmegaConf.structured(part.option), values | {"_target_": part.target})
+    if missing := sorted(OmegaConf.missing_keys(typed_values)):
+        raise UserError(f"{group}.{missing[0]}: a value is needed; add {group}.{missing[0]}=VALUE")
+    return OmegaConf.to_object(typed_values)
 
 
 def parse(cfg: DictConfig) -> Config:
@@ -201,10 +229,16 @@ def parse(cfg: DictConfig) -> Config:
     missing = sorted({*OmegaConf.missing_keys(cfg), *deleted})
     if missing:
         raise UserError(f"{missing[0]}: a value is needed; add {missing[0]}=VALUE")
+    registry.load()
     config = OmegaConf.to_object(cfg)
     if not isinstance(config, Config):
         raise UserError("the config does not start from schema/config; see conf/config.yaml")
-    for prefix, part in [("", config)] + [(f"{f.name}.", getattr(config, f.name)) for f in dataclasses.fields(config)]:
+    for group in ("data", "model", "optimizer", "schedule", "augmentation"):
+        setattr(config, group, typed(group, getattr(config, group)))
+    config.callbacks = {name: typed("callbacks", value) for name, value in config.callbacks.items()}
+    options = [(f"{f.name}.", getattr(config, f.name)) for f in dataclasses.fields(config)]
+    callbacks = [(f"callbacks.{name}.", value) for name, value in config.callbacks.items()]
+    for prefix, part in [("", config), *options, *callbacks]:
         if dataclasses.is_dataclass(part):
             known = {f.name for f in dataclasses.fields(part)}
             for key in vars(part):

@@ -1,16 +1,12 @@
-"""What a person sees: one-line errors, quiet imports, and how times, numbers and paths are written."""
+"""What a person sees: one-line errors, and how times, numbers and paths are written."""
 
 import contextlib
-import importlib.util
 import io
 import logging
 import os
 import re
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +17,10 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.options import OPTIONS
+from sweeper_digits.registry import options_of
 
 # Read once: `command_line.start` sets the variable for Hydra's sake.
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-
-KERAS_BACKENDS = ("tensorflow", "jax", "torch")
-# The module of Keras that reads ~/.keras/keras.json when it is imported.
-KERAS_SETTINGS_READER = str(Path("keras", "src", "backend", "config.py"))
 
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
@@ -75,52 +67,6 @@ def job_errors() -> Iterator[None]:
         sys.exit(f"error: {one_line(error)}")
 
 
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Hide what TensorFlow's libraries print to file descriptor 2 while they load.
-
-    They print before any log level applies. If the import fails, their output is shown. Afterwards TensorFlow logs
-    errors only: it would warn that each new model is a retracing.
-
-    The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
-
-    Raises:
-        UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.
-    """
-    if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") not in KERAS_BACKENDS:
-        raise UserError(f"KERAS_BACKEND={backend}: no such backend; choose from {', '.join(KERAS_BACKENDS)}")
-    if importlib.util.find_spec(backend) is None:
-        raise UserError(f"KERAS_BACKEND={backend}: the package {backend} is not installed; pip install {backend}")
-    os.environ["KERAS_BACKEND"] = backend
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    sys.stderr.flush()
-    screen = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        except BaseException as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            if any(frame.filename.endswith(KERAS_SETTINGS_READER) for frame in frames):
-                cause = " ".join(str(error).split())
-                raise UserError(
-                    f"{_keras_settings()}: Keras cannot use these settings ({cause}); correct or delete the file"
-                ) from error
-            captured.seek(0)
-            os.write(screen, captured.read())
-            raise
-        finally:
-            os.dup2(screen, 2)
-            os.close(screen)
-
-
-def _keras_settings() -> Path:
-    """Return the file of Keras' own settings, by Keras' own rule."""
-    home = Path("~").expanduser()
-    folder = os.environ.get("KERAS_HOME", (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras")
-    return Path(folder).expanduser() / "keras.json"
-
-
 def minutes(seconds: float) -> str:
     """Write a duration as minutes:seconds."""
     return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
@@ -148,12 +94,10 @@ def relative(path: Path) -> Path:
 
 def one_line(error: Exception) -> str:
     """Write what a user is to read of an error."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return (
-            f"{group}={name}: no such option{closest(name, error.options)}; "
-            f"choose from {', '.join(sorted(error.options))}"
-        )
+        if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it
+            return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}"
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename}: a file is where a folder is needed; move it away"
     if isinstance(error, OSError) and error.filename:
@@ -163,9 +107,7 @@ def one_line(error: Exception) -> str:
     lines = [str(error)] + ([str(error.__cause__)] if error.__cause__ and not isinstance(error, UserError) else [])
     if found := re.search(r"'(\w+)\.(\w+)'.*Key '\2' (?:is )?not in '(\w+)'", " ".join(lines), re.DOTALL):
         group, key, kind = found.groups()
-        options: dict[str, Any] = OPTIONS.get(group, {})
-        having = [name for name, option in options.items() if key in {field.name for field in fields(option)}]
-        if having:
+        if having := [name for name, part in options_of(group).items() if key in part.keys]:
             return f"{group}.{key}: {kind}, the chosen {group}, has no such key; choose {group}={'|'.join(having)}"
     parts = [part.strip().rstrip(".") for line in lines for part in line.splitlines() if part.strip()]
     return "; ".join(dict.fromkeys(part for part in parts if not part.startswith(HYDRA_NOISE)))

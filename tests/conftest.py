@@ -7,14 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from absl import logging as absl_logging
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
+from sweeper_digits import registry
 from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
 
@@ -26,6 +29,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # TensorFlow's log handler closes its stream when Hydra sets up logging, unless the stream is one of Python's own: of a
 # test that imports TensorFlow, it closed pytest's capture, and every later test failed.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+registry.load()
+
+
+def option(group: str, name: str, **values: object) -> Any:
+    """Return an option of a config group as a parsed config has it."""
+    return registry.options_of(group)[name].option(**values)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -37,6 +46,25 @@ def pytest_xdist_auto_num_workers() -> int:
 def no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take back, after each test, that the command line tells Hydra to raise; other tests' programs inherit it."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+
+@pytest.fixture
+def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget, after a test, what it registered, and the modules that did so; one that fails is named `bad`."""
+    known = {id(part) for part in registry.parts()}
+    monkeypatch.setattr(registry, "_parts", {kind: dict(named) for kind, named in registry._parts.items()})
+    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    repo = ConfigStore.instance().repo
+    for part in registry.parts():
+        if id(part) not in known and part.group:
+            for group in (repo[part.group], repo["schema"][part.group]):
+                group.pop(f"{part.name}.yaml", None)
+    for part in registry.parts():
+        if id(part) not in known:
+            sys.modules.pop(part.make.__module__, None)
+    sys.modules.pop("bad", None)
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,15 @@ PACKAGE = ROOT / "sweeper_digits"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each may import what stands before it; what stands in one row may also import its neighbours.
 ORDER = [
-    {"__init__", "errors"},
-    {"program"},
-    {"screen", "sources", "options"},
-    {"schema"},
+    {"errors"},
+    {"quiet", "options", "program"},
+    {"signature"},
+    {"registry"},
+    {"__init__", "screen", "schema"},
     {"data"},
     {"runs"},
     {"training"},
+    {"parts"},
     {"sweep", "command_line"},
     {"results"},
     {"__main__"},

@@ -8,18 +8,16 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.utils import instantiate
 
+from sweeper_digits import registry
 from sweeper_digits.data.checks import as_labels, as_pixels
 from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import TARGETS
+from sweeper_digits.options import Data
 from sweeper_digits.screen import counted
-from sweeper_digits.sources import Data
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -85,26 +83,37 @@ class Dataset:
         return replace(self, labels=places[self.labels], classes=tuple(classes))
 
 
-def load(option: Any) -> Dataset:
+def load(option: Data) -> Dataset:
     """Load the data set that an option of the config group `data` names, inverted or transposed if the option says so.
 
     It is loaded once per process; a file that has changed is read again.
     """
     fields = vars(option)
-    path = Path(fields["path"]).expanduser() if "path" in fields else None
+    path = Path(fields["path"]).expanduser() if fields.get("path") else None
     changed = path.stat().st_mtime_ns if path and path.exists() else 0
-    return _load(option.__class__, tuple(sorted(fields.items())), changed)
+    key = (repr(sorted(fields.items())), changed)
+    if key not in _latest:
+        _latest.clear()
+        _latest[key] = _load(option)
+    return _latest[key]
 
 
-@functools.lru_cache(maxsize=1)
-def _load(option: type[Data], fields: tuple[tuple[str, Any], ...], changed: int) -> Dataset:
-    chosen = dict(fields)
-    invert, transpose = chosen.pop("invert"), chosen.pop("transpose")
-    dataset = instantiate(chosen, _execution_whitelist_=TARGETS)
-    assert isinstance(dataset, Dataset)  # noqa: S101 - the whitelist names loaders only
-    if invert:
+# The data set that was loaded last.
+_latest: dict[tuple[str, int], Dataset] = {}
+
+
+def _load(option: Data) -> Dataset:
+    part = registry.find("data", vars(option))
+    dataset = part.build(option)
+    if isinstance(dataset, tuple) and len(dataset) == 2:
+        images, labels = dataset
+        dataset = as_dataset(np.asarray(images), None if labels is None else np.asarray(labels), part.name)
+    if not isinstance(dataset, Dataset):
+        made = type(dataset).__name__
+        raise UserError(f"{part.where}: {part.name}: it returns {made}; two arrays are expected, images and labels")
+    if option.invert:
         dataset = inverted(dataset, "inverted by data.invert=true")
-    if transpose:
+    if option.transpose:
         dataset = transposed(dataset, "transposed by data.transpose=true")
     return dataset
 

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from sweeper_digits import registry
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.kinds import REFUSED
 
@@ -36,10 +37,10 @@ def fingerprint(data: dict[str, Any]) -> dict[str, int | str]:
 
 def _files_read(folder: Path, data: dict[str, Any]) -> list[Path]:
     """Return the files of a folder that its option reads; other files, for example a log, may change."""
-    loader = str(data.get("_target_")).rpartition(".")[2]
-    if loader == "load_kaggle":
+    loader = registry.find("data", data).name
+    if loader == "kaggle":
         found = iter([folder / f"{data.get('part', 'train')}.csv"])
-    elif loader in ("load_idx", "load_file"):
+    elif loader in ("idx", "file"):
         found = (folder / member.name for member in list_members(folder) if _is_read(member, loader))
     else:
         found = folder.rglob("*")
@@ -47,7 +48,7 @@ def _files_read(folder: Path, data: dict[str, Any]) -> list[Path]:
 
 
 def _is_read(member: Member, loader: str) -> bool:
-    return member.kind == "idx" if loader == "load_idx" else member.kind not in ("text", "unknown", *REFUSED)
+    return member.kind == "idx" if loader == "idx" else member.kind not in ("text", "unknown", *REFUSED)
 
 
 def _hash(file: Path) -> str:

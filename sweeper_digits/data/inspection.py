@@ -9,8 +9,8 @@ from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.duplicates import divided_groups
 from sweeper_digits.data.mnist import DIGITS
 from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT, class_means, match_digits
+from sweeper_digits.options import Data
 from sweeper_digits.screen import printable
-from sweeper_digits.sources import Data
 
 SAMPLE = 2000  # images, evenly spread, where not all are needed
 LEAST_DIGITS = 5  # classes of digits, each with LEAST_IMAGES, before their orientation is judged

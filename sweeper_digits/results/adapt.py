@@ -9,8 +9,8 @@ from sweeper_digits.data.dataset import Dataset, inverted
 from sweeper_digits.data.inspection import background_of, orientation_of
 from sweeper_digits.data.orientation import TRANSPOSED, UPRIGHT
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import Data
 from sweeper_digits.runs.record import Record
-from sweeper_digits.sources import Data
 
 # How many times brighter or darker than the training data's the brightest pixel may be.
 RANGE = 3

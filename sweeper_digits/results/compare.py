@@ -27,8 +27,7 @@ from sweeper_digits.results.statistics import (
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
 from sweeper_digits.runs.origin import Origin, origin_of
-from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
-from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.runs.record import Record, best_first, differing_settings, direction_of, find_runs, objectives_of
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
 pd.set_option("mode.string_storage", "python")
@@ -173,7 +172,7 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
     objective = objectives_of(found)[0]
     values = [(str(r.settings.get(name)), r.value(objective)) for r in found if r.finished]
     frame = pd.DataFrame(values, columns=[name, objective]).dropna()
-    maximize = OBJECTIVES[objective] == "maximize"
+    maximize = direction_of(found, objective) == "maximize"
     groups = frame.groupby(name)[objective].agg(["mean", "std", "max" if maximize else "min", "count"])
     groups.columns = ["mean", "std", "best", "count"]
     return groups.sort_values("mean", ascending=not maximize).reset_index()

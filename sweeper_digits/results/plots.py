@@ -16,8 +16,7 @@ from optuna.trial import TrialState
 from plotly.colors import make_colorscale, sample_colorscale
 
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
-from sweeper_digits.runs.record import Record, differing_settings, objectives_of
-from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.runs.record import Record, differing_settings, direction_of, objectives_of
 from sweeper_digits.sweep.grammar import contains
 from sweeper_digits.sweep.trials import trials_of
 
@@ -51,7 +50,7 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     objectives = objectives_of(found)
-    study = optuna.create_study(directions=[OBJECTIVES[name] for name in objectives])  # type: ignore[misc]
+    study = optuna.create_study(directions=[direction_of(found, name) for name in objectives])  # type: ignore[misc]
     names = differing_settings(found)
     values_of = [{name: _scalar(value) for name, value in record.settings.items() if name in names} for record in found]
     distributions = {name: known.get(name) or _distribution([own.get(name) for own in values_of]) for name in names}

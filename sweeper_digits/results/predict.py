@@ -8,11 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits import command_line, screen
+from sweeper_digits import command_line, registry, screen
 from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS
 from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
@@ -24,10 +23,9 @@ from sweeper_digits.runs import recipe
 from sweeper_digits.runs.origin import PLAIN, origin_of
 from sweeper_digits.runs.record import Record, saved_option
 from sweeper_digits.schema import parse
-from sweeper_digits.sources import File
-from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.augmentation import RandomWarp, build_augmentation
 from sweeper_digits.training.device import choose_device, forget_models
-from sweeper_digits.training.models import from_float
+from sweeper_digits.training.network import on_floats
 
 BATCH = 1000  # images
 UNKNOWN = "the training data is not at hand: not known how many of them were trained on"
@@ -97,9 +95,9 @@ def data_overrides(given: list[str], own: Any) -> list[str]:
     path = Path(name).expanduser()
     if path.exists():
         part = keyed.get("part") or default_part(path, keyed.get("member"))
-        size = {"size": str(own.size)} if isinstance(own, File) and own.size else {}
+        size = {"size": str(own.size)} if getattr(own, "size", None) else {}
         name, keyed = "file", {"path": name, **size, **keyed, "part": part}
-    elif name in OPTIONS["data"] and isinstance(own, OPTIONS["data"][name]) and hasattr(own, "path"):
+    elif name == registry.find("data", vars(own)).name and hasattr(own, "path"):
         keyed = {"path": own.path, **keyed}
     texts = {key: value if value.isdecimal() else recipe.override_text(value) for key, value in keyed.items()}
     return [f"data={name}", *(f"data.{key}={text}" for key, text in texts.items())]
@@ -140,11 +138,11 @@ def average_probabilities(
     return total / (np.array([member.weight for member in members]) @ used)[:, np.newaxis]
 
 
-def _augmentation(member: Member, tta: int) -> RandomWarp | None:
+def _augmentation(member: Member, tta: int) -> keras.layers.Layer | None:
     if not tta:
         return None
-    augmentation = RandomWarp(**vars(saved_option(member.record, "augmentation")), seed=0)
-    if not (augmentation.moves or augmentation.erase):
+    augmentation = build_augmentation(saved_option(member.record, "augmentation"), seed=0)
+    if isinstance(augmentation, RandomWarp) and not (augmentation.moves or augmentation.erase):
         raise UserError(f"--tta {tta}: {member.record.run.folder} was trained with augmentation=none; leave it out")
     return augmentation
 
@@ -171,11 +169,13 @@ def _load_model(member: Member, images: np.ndarray) -> keras.Model:
     return model
 
 
-def _predict(model: keras.Model, images: np.ndarray, augmentation: RandomWarp | None, copies: int) -> np.ndarray:
+def _predict(
+    model: keras.Model, images: np.ndarray, augmentation: keras.layers.Layer | None, copies: int
+) -> np.ndarray:
     total = np.asarray(model.predict(images, batch_size=BATCH, verbose=0), np.float64)
     if augmentation is None:
         return total
-    model = from_float(model, "probabilities")
+    model = on_floats(model, model.output)
     for _ in range(copies):
         for start in range(0, len(images), BATCH):
             changed = augmentation(images[start : start + BATCH], training=True)

@@ -12,8 +12,7 @@ from scipy import stats
 
 from sweeper_digits.results.mixture import data_settings
 from sweeper_digits.runs.noise import WIDTH, describe_noise, gap_between, standard_error
-from sweeper_digits.runs.record import Record, best_first
-from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.runs.record import Record, best_first, direction_of
 from sweeper_digits.screen import counted
 
 CONFIDENCE = 0.95
@@ -111,7 +110,7 @@ def group_repetitions(found: list[Record], objective: str) -> list[Configuration
                 values.setdefault(key, []).append(value)
         if values:
             groups.append(Configuration(alike, {key: float(np.mean(equal)) for key, equal in values.items()}))
-    sign = -1 if OBJECTIVES.get(objective) == "maximize" else 1
+    sign = -1 if direction_of(found, objective) == "maximize" else 1
     return sorted(groups, key=lambda group: sign * group.mean)
 
 
@@ -152,7 +151,7 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
         how = f"{images}, one run each: another seed may reverse it"
     else:
         return None, "one run each: their difference may be luck; repeat them with `confirm`"
-    worse = -gap if OBJECTIVES[objective] == "maximize" else gap
+    worse = -gap if direction_of(first.runs, objective) == "maximize" else gap
     # Accuracies come in steps of one image: a few equal differences say nothing of their spread.
     differ = worse > half and not (objective == "val_accuracy" and half < 1e-9)
     verdict = "are apart" if differ else "cannot be told apart"

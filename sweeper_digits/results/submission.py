@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from sweeper_digits import registry
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.screen import counted
-from sweeper_digits.sources import File, Kaggle
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def read_sample(option: Any) -> Sample | None:
     Raises:
         UserError: It has not two columns.
     """
-    if not (isinstance(option, File) or (isinstance(option, Kaggle) and option.part == "test")):
+    name = registry.find("data", vars(option)).name
+    if name != "file" and not (name == "kaggle" and option.part == "test"):
         return None
     member = _find_sample(Path(option.path).expanduser())
     if member is None:

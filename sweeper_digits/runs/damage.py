@@ -14,11 +14,11 @@ from sweeper_digits.data.mnist import IMAGE_SHAPE
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
-from sweeper_digits.schema import METRIC_OF, OBJECTIVES
+from sweeper_digits.schema import MEASURED, METRIC_OF
 
 STATES = ("finished", "pruned", "diverged", "failed")
 # What metrics.json has of the objectives, and what else the table takes from there.
-MEASURED = (*(METRIC_OF.get(name, name) for name in OBJECTIVES), "epochs", "run_seconds")
+COMPARED = (*(METRIC_OF.get(name, name) for name in MEASURED), "epochs", "run_seconds")
 # A history of a million epochs has less.
 MOST_BYTES = 2**27
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -34,8 +34,9 @@ def check_metrics(metrics: dict[str, Any]) -> None:
     shape = metrics.get("image_shape", list(IMAGE_SHAPE))
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) for side in shape)):
         raise UserError("metrics.json: image_shape is not height, width and channels")
+    registered = check_directions(metrics)
     for part in (metrics, *metrics.get("folds", [])):
-        for name in (*MEASURED, *(f"{name}_se" for name in OBJECTIVES)):
+        for name in (*COMPARED, *registered, *(f"{name}_se" for name in MEASURED)):
             value = part.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 raise UserError(f"metrics.json: {name}={value!r}; expected a number")
@@ -43,6 +44,18 @@ def check_metrics(metrics: dict[str, Any]) -> None:
                 raise UserError(f"metrics.json: {name}={value}; a finished run has a finite number")
             if isinstance(value, int) and abs(value) > 2**53:
                 raise UserError(f"metrics.json: {name} has {len(str(value))} digits")
+
+
+def check_directions(metrics: dict[str, Any]) -> dict[str, str]:
+    """Return the objectives that were registered with the run, and the direction of each.
+
+    Raises:
+        UserError: No names and directions.
+    """
+    directions = metrics.get("directions", {})
+    if not isinstance(directions, dict) or not set(directions.values()) <= {"minimize", "maximize"}:
+        raise UserError("metrics.json: directions does not name a direction, minimize or maximize, for each objective")
+    return {str(name): str(direction) for name, direction in directions.items()}
 
 
 def check_file(file: Path) -> None:

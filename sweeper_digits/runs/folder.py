@@ -51,6 +51,7 @@ class RunFolder:
         self.tests = self.folder / "tests.csv"
         self.exports = self.folder / "exports"
         self.tensorboard = self.folder / "tensorboard"
+        self.wandb = self.folder / "wandb"
 
     def files(self) -> list[Path]:
         """Return what a run has written here, beside Hydra's files and its log; the folders of its folds too."""

@@ -10,7 +10,7 @@ from hydra import initialize_config_search_path
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeper_digits import program
+from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
 from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
@@ -42,6 +42,7 @@ def composer(conf: str | Path, origin: Origin = PLAIN, where: str = "", trusted:
     """
 
     def call(overrides: list[str]) -> DictConfig:
+        registry.load()
         with initialize_config_search_path(origin.search_path(conf, where, trusted)):
             return hydra.compose(origin.name or DEFAULT_NAME, overrides, return_hydra_config=True)
 
@@ -83,8 +84,11 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     """
     default = compose([]).hydra.runtime.choices
     skipped = {*INCIDENTAL, *leave_open}
+    for name in GROUPS:
+        if target := record.settings.get(f"{name}._target_"):
+            registry.find(name, {"_target_": target})  # raises for a plug-in that is not loaded
     groups = [name for name in GROUPS if name in record.settings and name not in skipped]
-    chosen = {name: record.settings[name] for name in groups if record.settings[name] != default[name]}
+    chosen = {name: record.settings[name] for name in groups if record.settings[name] != default.get(name)}
     composed = dict(flatten(OmegaConf.to_container(compose(as_overrides(chosen)))))
     values = {}
     for name, value in record.settings.items():

@@ -10,22 +10,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from sweeper_digits import registry
 from sweeper_digits.data.mnist import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS, Augmentation, Model, has_callable_of, with_defaults
-from sweeper_digits.runs.damage import check_file, check_files, check_metrics, load_yaml
+from sweeper_digits.options import SPLITS
+from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import INCIDENTAL, METRIC_OF, OBJECTIVES, override_key
+from sweeper_digits.schema import INCIDENTAL, METRIC_OF, objectives, override_key, typed
 from sweeper_digits.screen import printable
+from sweeper_digits.signature import default_of
 
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
-GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split")
+GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks")
 DEFAULT_OBJECTIVE = "val_loss"
-# Groups whose options all have the same keys.
-SINGLE = {"model": Model, "augmentation": Augmentation}
 
 
 @dataclass
@@ -67,6 +68,11 @@ class Record:
         """Return the names of what it optimized."""
         given = self.metrics.get("objectives") or self.settings.get("objective") or DEFAULT_OBJECTIVE
         return [given] if isinstance(given, str) else list(given)
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Return the direction of each objective that was registered: its module need not be at hand."""
+        return check_directions(self.metrics)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -154,12 +160,14 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     metrics = run.read_metrics()
     if metrics is not None:
         check_metrics(metrics)
-    # A run of an earlier version is comparable with today's: what has become a choice since then was its default.
-    whole = {name: with_defaults(name, value) if isinstance(value, dict) else value for name, value in config.items()}
+    whole = {name: upgraded(name, value) if isinstance(value, dict) else value for name, value in config.items()}
+    callbacks = whole.pop("callbacks", {})
     record = Record(
         run,
         "unfinished" if metrics is None else metrics["state"],
-        settings=dict(flatten(whole)) | {group: choices[group] for group in GROUPS if group in choices},
+        settings=dict(flatten(whole | {"callbacks": callbacks}))
+        | {group: choices[group] for group in GROUPS if group in choices}
+        | ({"callbacks": list(callbacks)} if callbacks else {}),
         overrides={override_key(str(override)) for override in given},
         metrics=metrics or {},
         history=[row for part in (run, *run.folds()) for row in part.read_history()],
@@ -171,8 +179,8 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     if record.finished and run.history.exists() and not record.history:
         raise UserError(f"{run.history}: not readable (no epoch in it)")
     record.samples(DEFAULT_OBJECTIVE)  # raises where the seed or the fold is a list
-    if unknown := [name for name in record.objectives if name not in OBJECTIVES]:
-        raise UserError(f"no objective of this program: {unknown[0]}")
+    if unknown := [name for name in record.objectives if name not in objectives() | record.directions]:
+        raise UserError(f"no registered objective: {unknown[0]}")
     return record
 
 
@@ -183,14 +191,40 @@ def saved_option(record: Record, group: str) -> Any:
         UserError: Values that no option of this program takes.
     """
     saved = {name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")}
-    kinds = OPTIONS.get(group) or {group: SINGLE[group]}
-    for kind in kinds.values():
-        names = {option.name for option in dataclasses.fields(kind)}
-        if names == set(saved) and has_callable_of(saved, kind):
-            values = {name: value for name, value in saved.items() if name != "_target_"}
-            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values))
-    given = " ".join(f"{group}.{name}={value}" for name, value in saved.items())
-    raise UserError(f"{record.run.folder}: no option of {group} takes what the run saved: {given or 'nothing'}")
+    try:
+        if group != "split":
+            return typed(group, saved)
+        names = {kind: {option.name for option in dataclasses.fields(kind)} for kind in SPLITS.values()}
+        (kind,) = [kind for kind, known in names.items() if known == set(saved)]
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), saved))
+    except (OmegaConfBaseException, UserError, ValueError) as error:
+        given = " ".join(f"{group}.{name}={value}" for name, value in saved.items())
+        cause = f": {error}" if isinstance(error, UserError) else ""
+        raise UserError(
+            f"{record.run.folder}: no option of {group} takes what the run saved: {given or 'nothing'}{cause}"
+        ) from error
+
+
+def upgraded(group: str, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return an option of a config group as a run of today would have saved it.
+
+    A run of an earlier version is comparable with one of today: what has become a key since then had its default. Of
+    the callbacks, those are left out that change nothing in a training.
+
+    Args:
+        group: The config group.
+        saved: The option's keys and values; of `callbacks`, by name.
+    """
+    if group == "callbacks":
+        known = registry.options_of(group)
+        return {name: value for name, value in saved.items() if not (name in known and known[name].watches)}
+    try:
+        part = registry.find(group, saved)
+    except UserError:  # not an option, or of a plug-in that is not loaded
+        return saved
+    fields = dataclasses.fields(part.option)
+    defaults = {one.name: value for one in fields if (value := default_of(one)) is not MISSING}
+    return defaults | {name: value for name, value in saved.items() if name in {one.name for one in fields}}
 
 
 def differing_settings(records: list[Record]) -> list[str]:
@@ -219,9 +253,17 @@ def objectives_of(records: list[Record]) -> list[str]:
     return list(found.pop()) if len(found) == 1 else [DEFAULT_OBJECTIVE]
 
 
+def direction_of(records: Iterable[Record], name: str) -> str:
+    """Return `minimize` or `maximize`: the direction of an objective of these records."""
+    for known in (objectives(), *(record.directions for record in records)):
+        if name in known:
+            return known[name]
+    return "minimize"
+
+
 def best_first(records: list[Record], name: str) -> list[Record]:
     """Return the finished records that have this metric, best first."""
-    sign = -1 if OBJECTIVES.get(name) == "maximize" else 1
+    sign = -1 if direction_of(records, name) == "maximize" else 1
     with_value = [
         (value, record) for record in records if record.finished and (value := record.value(name)) is not None
     ]

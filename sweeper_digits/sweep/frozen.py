@@ -19,12 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits import screen
 from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import with_defaults
 from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.origin import COPIED_FROM, PLAIN, origin_in
 from sweeper_digits.runs.process import machine
-from sweeper_digits.runs.record import flatten
+from sweeper_digits.runs.record import flatten, upgraded
 from sweeper_digits.schema import INCIDENTAL, override_key
 from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.space import Sweep
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 # What a run, an environment and a sweep have.
 APART = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 # Keys that conf/ has no more, by file.
-REMOVED = {"config.yaml": r"\n(?:gpus| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
+REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
 
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:
@@ -210,7 +209,7 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     A study of an earlier version gets the defaults of the data's keys that it did not have.
     """
     if isinstance(settings.get("data"), dict):
-        settings = settings | {"data": with_defaults("data", settings["data"])}
+        settings = settings | {"data": upgraded("data", settings["data"])}
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()

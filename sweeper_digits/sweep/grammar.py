@@ -1,7 +1,7 @@
 """Hydra's grammar of overrides as Optuna's distributions: what a sweep searches, and what it fixes."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.config_loader import ConfigLoader
@@ -18,7 +18,8 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import OPTIONS
+from sweeper_digits.options import SPLITS
+from sweeper_digits.registry import options_of
 from sweeper_digits.schema import Config
 
 # Keys that a whole study has, so that its trials cannot differ in them.
@@ -157,8 +158,8 @@ def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:
 def _is_integer(name: str, default: bool) -> bool:
     """Return whether the schema types a key as an integer and not as a float; the default if it says neither."""
     group, _, key = name.lstrip("+").rpartition(".")
-    classes: list[Any] = list(OPTIONS.get(group, {}).values()) if group else [Config]
-    classes += [hint for part, hint in get_type_hints(Config).items() if part == group and is_dataclass(hint)]
+    options = [part.option for part in options_of(group).values()]
+    classes = (list(SPLITS.values()) if group == "split" else options) if group else [Config]
     types: set[Any] = set()
     for hints in map(get_type_hints, classes):
         types |= {hints.get(key), *get_args(hints.get(key))}

@@ -84,7 +84,7 @@ class Sweep:
     @property
     def prunes(self) -> bool:
         """Return whether trials can be pruned: by the one objective, which every epoch measures."""
-        return len(self.objectives) == 1 and self.objectives[0] in schema.BY_EPOCH
+        return len(self.objectives) == 1 and self.objectives[0] not in schema.AT_THE_END
 
     @functools.cached_property
     def is_enumerated(self) -> bool:
@@ -187,7 +187,7 @@ def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any
 
 
 def _directions(given: Any, objectives: list[str]) -> list[str]:
-    needed = [schema.OBJECTIVES[name] for name in objectives]
+    needed = [schema.objectives()[name] for name in objectives]
     if given is None:
         return needed
     directions = [given] if isinstance(given, str) else [str(direction) for direction in given]

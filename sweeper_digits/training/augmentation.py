@@ -1,12 +1,75 @@
 """Random changes to training images: a Keras layer in the training graph."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from sweeper_digits import registry
+from sweeper_digits.errors import UserError
+
 SMOOTHNESS = 4.0  # pixels: Simard et al. 2003 for elastic distortions of digits of this size
+
+
+def build_augmentation(option: Any, seed: int) -> keras.layers.Layer:
+    """Build the layer that an option of the config group `augmentation` names.
+
+    Args:
+        option: The option.
+        seed: Of the layer's random generators.
+
+    Returns:
+        A layer from uint8 or float (n, height, width, channels) to float32 of the same shape, 0 to 255, that changes
+        nothing outside training. Its variable `strength` is 1; with 0 it changes nothing.
+
+    Raises:
+        UserError: The registered function returns something else.
+    """
+    part = registry.find("augmentation", vars(option))
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # in bfloat16, pixels between two others would be rounded
+    try:
+        layer = part.build(option, seed=seed)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    if not isinstance(layer, keras.layers.Layer):
+        raise UserError(f"{part.where}: {part.name}: it returns {type(layer).__name__}; a Keras layer is expected")
+    return layer if isinstance(layer, RandomWarp) else Switched(layer, f"{part.where}: {part.name}")
+
+
+class Switched(keras.layers.Layer):
+    """Apply a layer in training only, and only while the strength is not 0.
+
+    Args:
+        layer: From float32 (n, height, width, channels), 0 to 255, to the same shape.
+        where: What errors begin with.
+
+    Attributes:
+        strength: Variable: 1 at first, 0 for no change.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, where: str) -> None:
+        super().__init__(dtype="float32", name="augmentation")
+        self.layer, self.where = layer, where
+        self.strength = self.add_weight(shape=(), initializer="ones", trainable=False, autocast=False)
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Build the layer."""
+        if not self.layer.built:
+            self.layer.build(shape)
+
+    def call(self, images, training=False):  # type: ignore[no-untyped-def]
+        """Return the images as float32, changed if training."""
+        images = ops.cast(images, "float32")
+        if not training:
+            return images
+        changed = ops.cast(self.layer(images, training=True), "float32")
+        if tuple(changed.shape[1:]) != tuple(images.shape[1:]):
+            given, made = (tuple(one.shape[1:]) for one in (images, changed))
+            raise UserError(f"{self.where}: it turns images of shape {given} into {made}; the same shape is expected")
+        return ops.where(self.strength > 0, changed, images)
 
 
 class RandomWarp(keras.layers.Layer):

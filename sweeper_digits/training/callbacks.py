@@ -1,10 +1,10 @@
-"""Callbacks of a training: validation, history, best weights, checkpoint, reports to the sweep."""
+"""Callbacks of a training: history, best weights, checkpoint, reports to the sweep."""
 
 import logging
 import math
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.screen import counted, minutes
+from sweeper_digits.training.feed import PixelsByIndex
 from sweeper_digits.training.reporting import RunningTrial, better_of
 
 log = logging.getLogger(__name__)
@@ -40,38 +41,6 @@ class CleanEpochs(keras.callbacks.Callback):
         self.strength.assign(1.0)
 
 
-class Validation(keras.callbacks.Callback):
-    """Measure val_loss and val_accuracy after each epoch, for the callbacks after it.
-
-    `fit` could validate too. Here the saved probabilities, and the mistakes counted from them, come from the same
-    compiled function, so that all numbers of a run agree to the last image.
-
-    Args:
-        predictor: Model from indices, int32 (n,), to logits, float32 (n, 10); it shares the trained weights.
-        batches: Indices of the validation images in the form that `Model.predict` takes; predictions after the last
-            label are dropped.
-        batch_size: Images in a batch of `batches`.
-        labels: int (n,).
-    """
-
-    def __init__(self, predictor: keras.Model, batches: Any, batch_size: int, labels: np.ndarray) -> None:
-        super().__init__()
-        self.predictor, self.batches, self.batch_size, self.labels = predictor, batches, batch_size, labels
-
-    def log_probabilities(self) -> np.ndarray:
-        """Return the logarithms of the present weights' probabilities of the validation images, float32 (n, 10)."""
-        logits = self.predictor.predict(self.batches, batch_size=self.batch_size, verbose=0)[: len(self.labels)]
-        return np.asarray(keras.ops.convert_to_numpy(keras.ops.log_softmax(logits)))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add val_loss and val_accuracy to the logs."""
-        found = self.log_probabilities()
-        if logs is not None:
-            truth = found[np.arange(len(found)), self.labels]
-            logs["val_loss"] = -float(truth.mean(dtype=np.float64))
-            logs["val_accuracy"] = float((found.argmax(axis=1) == self.labels).mean())
-
-
 class History(keras.callbacks.Callback):
     """Append each epoch to history.csv and to the log; show progress within it on a terminal.
 
@@ -79,6 +48,7 @@ class History(keras.callbacks.Callback):
         run: Where history.csv is.
         epochs: Planned epochs.
         images: Images that an epoch trains on.
+        objectives: Names of what else is in the logs after an epoch.
 
     Attributes:
         rows: A row per epoch so far, the same as in history.csv.
@@ -87,9 +57,9 @@ class History(keras.callbacks.Callback):
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
     """
 
-    def __init__(self, run: RunFolder, epochs: int, images: int) -> None:
+    def __init__(self, run: RunFolder, epochs: int, images: int, objectives: Sequence[str] = ()) -> None:
         super().__init__()
-        self.run, self.epochs, self.images = run, epochs, images
+        self.run, self.epochs, self.images, self.objectives = run, epochs, images, objectives
         self.rows: list[dict[str, float]] = []
         self.live = sys.stderr.isatty()
 
@@ -124,7 +94,7 @@ class History(keras.callbacks.Callback):
         logs = logs or {}
         seconds = time.perf_counter() - self.epoch_started
         self.durations.append(seconds)
-        names = ("loss", "accuracy", "val_loss", "val_accuracy")
+        names = ("loss", "accuracy", "val_loss", "val_accuracy", *self.objectives)
         metrics = {name: float(logs[name]) for name in names if name in logs}
         rates = {
             "learning_rate": float(self.model.optimizer.learning_rate),
@@ -159,7 +129,7 @@ class BestWeights(keras.callbacks.Callback):
 
     Args:
         kept: The model whose weights are kept.
-        metric: val_loss or val_accuracy.
+        metric: val_loss, val_accuracy or a registered objective.
         patience: Epochs, or None to never stop.
         first: Epoch, counted from 0, from which patience is counted: clean epochs always get their chance.
 
@@ -229,7 +199,7 @@ class Checkpoint(keras.callbacks.Callback):
         optimizer = trainee.optimizer
         optimizer.build(trainee.trainable_variables)
         # The images themselves are variables too; they do not belong into a checkpoint.
-        images = [id(v) for v in trainee.get_layer("pixels_by_index").variables]
+        images = [id(v) for layer in trainee.layers if isinstance(layer, PixelsByIndex) for v in layer.variables]
         self.variables = [v for v in trainee.variables if id(v) not in images] + optimizer.variables
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:

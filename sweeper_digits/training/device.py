@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.screen import quiet_import
+from sweeper_digits.quiet import quiet_import
 
 # Instructions that multiply bfloat16 natively; without them it is emulated and slower than float32.
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}

@@ -16,7 +16,7 @@ import numpy as np
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import EXPORTS, Config
-from sweeper_digits.training.models import build_cnn
+from sweeper_digits.training.network import build_network
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def export(config: Config, run: RunFolder, images: np.ndarray) -> None:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     trained = keras.saving.load_model(run.model)
-    exact = build_cnn(trained.input_shape[1:], trained.output_shape[-1], **vars(config.model))
+    exact = build_network(config.model, trained.input_shape[1:], trained.output_shape[-1]).model
     keras.config.set_dtype_policy(policy)
     exact.set_weights(trained.get_weights())
     expected = exact.predict(images, verbose=0)
@@ -116,7 +116,7 @@ def _tflite(model: keras.Model, path: Path) -> Predict:
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Keep the converters' own reports off the screen: the comparison decides."""
-    from sweeper_digits.screen import quiet_import
+    from sweeper_digits.quiet import quiet_import
 
     with (
         quiet_import(),

@@ -1,21 +1,21 @@
 """The second step of a training: all epochs, with their callbacks."""
 
-import importlib.metadata
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import BY_EPOCH, Config
+from sweeper_digits.schema import AT_THE_END, Config
 from sweeper_digits.training import reporting
-from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report, Validation
+from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report
+from sweeper_digits.training.context import Watch
 from sweeper_digits.training.feed import prediction_batches
 from sweeper_digits.training.prepare import Prepared
+from sweeper_digits.training.validation import Validation, objectives_of
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,14 @@ class Fitted:
     earlier_seconds: float
 
 
-def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) -> Fitted:
+def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, watch: Watch | None = None) -> Fitted:
     """Train all epochs, and leave the best epoch's weights in the model unless the training was pruned.
 
     Args:
         prepared: The training.
         folder: Where history.csv and the checkpoint go; a history that is there is replaced.
         source: The run whose checkpoint is continued, if any.
+        watch: Keeps the callbacks that the config names.
 
     Raises:
         Diverged: The loss became NaN or infinite; history.csv stays.
@@ -59,19 +60,19 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None) 
     best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
     checkpoint = Checkpoint(folder, trainee, best, prepared.started)
     first_epoch, rows = _continue(source, checkpoint)
-    history = History(folder, config.epochs, feed.steps * feed.batch_size)
+    names = [part.name for part in objectives_of(config)]
+    history = History(folder, config.epochs, feed.steps * feed.batch_size, names)
     history.begin_with(rows)
     validation = _validation(prepared)
-    callbacks = [*([validation] if validation else []), history, best, checkpoint]
+    given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)
+    callbacks = [*([validation] if validation else []), history, best, checkpoint, *given]
     if trial:
         trial.restore([row[metric] for row in history.rows], config.epochs)
         callbacks.append(Report(trial, config.epochs, metric))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
-    if config.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
+    if trainee.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    if config.tensorboard:
-        callbacks.append(_tensorboard(folder.tensorboard))
     log.info("")
     if first_epoch < config.epochs:
         trainee.fit(
@@ -110,7 +111,7 @@ def clean_epochs(fraction: float, epochs: int) -> int:
 
 def epoch_metric(config: Config) -> str:
     """Return the metric that chooses the best epoch: the first objective that every epoch measures, or val_loss."""
-    return next((name for name in config.objective if name in BY_EPOCH), "val_loss")
+    return next((name for name in config.objective if name not in AT_THE_END), "val_loss")
 
 
 def _validation(prepared: Prepared) -> Validation | None:
@@ -119,14 +120,6 @@ def _validation(prepared: Prepared) -> Validation | None:
         return None
     # A model of its own: for the trained one, predict would unroll as many steps as fit makes in a call.
     predictor = keras.Model(prepared.trainee.inputs, prepared.trainee.outputs)
-    return Validation(predictor, *prediction_batches(images), prepared.feed.labels[images])
-
-
-def _tensorboard(folder: Path) -> keras.callbacks.Callback:
-    try:
-        importlib.metadata.version("tensorboard")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            "tensorboard=true: the package is missing; pip install 'sweeper_digits[tensorboard]'"
-        ) from error
-    return keras.callbacks.TensorBoard(str(folder), write_graph=False)
+    return Validation(
+        predictor, *prediction_batches(images), prepared.feed.labels[images], objectives_of(prepared.config)
+    )

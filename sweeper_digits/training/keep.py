@@ -15,7 +15,7 @@ from sweeper_digits.data.split import Parts
 from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.predictions import Predictions, by_class
 from sweeper_digits.schema import Config
-from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.augmentation import build_augmentation
 from sweeper_digits.training.feed import PREDICT_BATCH
 from sweeper_digits.training.fit import Fitted
 from sweeper_digits.training.prepare import Prepared
@@ -95,7 +95,7 @@ def _pictures(config: Config, dataset: Dataset, parts: Parts, folder: RunFolder)
     assert dataset.labels is not None  # noqa: S101 - the parts were drawn by label
     metrics = folder.read_metrics() or {}
     samples = dataset.images[parts.train[:: max(1, len(parts.train) // SAMPLES)][:SAMPLES]]
-    augmented = RandomWarp(**vars(config.augmentation), seed=config.seed)(samples, training=True)
+    augmented = build_augmentation(config.augmentation, config.seed)(samples, training=True)
     pictures: dict[str, Callable[[Path], None]] = {
         "learning_curves": partial(figures.draw_learning_curves, folder.read_history(), metrics["best_epoch"] - 1),
         "labels": partial(

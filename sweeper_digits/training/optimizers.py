@@ -1,12 +1,13 @@
 """Optimizer and learning-rate schedule."""
 
 import math
+from typing import Any
 
 import keras
-from hydra.utils import instantiate
 from keras import ops
 
-from sweeper_digits import options
+from sweeper_digits import registry
+from sweeper_digits.errors import UserError
 
 
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -39,27 +40,32 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def build_optimizer(
-    optimizer: options.Optimizer, schedule: options.Schedule, steps_per_epoch: int, epochs: int
+    optimizer: Any, schedule: Any, steps_per_epoch: int, epochs: int, output_layer: str
 ) -> keras.optimizers.Optimizer:
-    """Build the optimizer with its schedule; weight decay spares biases and normalization."""
-    built = instantiate(optimizer, _execution_whitelist_=options.TARGETS)
-    if optimizer.weight_decay == 0:
+    """Build the optimizer with its schedule; weight decay spares biases and normalization.
+
+    Args:
+        optimizer: An option of the config group `optimizer`.
+        schedule: An option of the config group `schedule`.
+        steps_per_epoch: Of the training.
+        epochs: Of the training.
+        output_layer: Name of the layer that makes the logits.
+
+    Raises:
+        UserError: A registered function that returns something else.
+    """
+    part = registry.find("optimizer", vars(optimizer))
+    built = part.build(optimizer, output_layer=output_layer)
+    if not isinstance(built, keras.optimizers.Optimizer):
+        raise UserError(f"{part.where}: {part.name}: it returns {type(built).__name__}; a Keras optimizer is expected")
+    if not built.weight_decay:
         built.weight_decay = None  # else Keras multiplies every weight by 1 at every step
     built.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    # Assigned, not passed: Hydra checks arguments against the declared type, float.
-    built.learning_rate = WarmupDecay(
-        optimizer.learning_rate,
-        steps=steps_per_epoch * epochs,
-        warmup_steps=round(schedule.warmup_epochs * steps_per_epoch),
-        shape=schedule.shape,
-        final_fraction=getattr(schedule, "final_fraction", 1.0),
-    )
+    part = registry.find("schedule", vars(schedule))
+    steps = steps_per_epoch * epochs
+    rate = part.build(schedule, peak=optimizer.learning_rate, steps=steps, steps_per_epoch=steps_per_epoch)
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        made = type(rate).__name__
+        raise UserError(f"{part.where}: {part.name}: it returns {made}; one of keras.optimizers.schedules is expected")
+    built.learning_rate = rate
     return built
-
-
-def muon(**options: float) -> keras.optimizers.Optimizer:
-    """Muon for the hidden dense layers; AdamW, with the same decay, for the output and the rest.
-
-    Source: https://kellerjordan.github.io/posts/muon/
-    """
-    return keras.optimizers.Muon(exclude_layers=["logits"], adam_weight_decay=options["weight_decay"], **options)

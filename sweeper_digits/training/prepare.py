@@ -9,9 +9,9 @@ import keras
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts
 from sweeper_digits.schema import Config
-from sweeper_digits.training.augmentation import RandomWarp
+from sweeper_digits.training.augmentation import build_augmentation
 from sweeper_digits.training.feed import Feed, PixelsByIndex
-from sweeper_digits.training.models import build_cnn, from_float
+from sweeper_digits.training.network import build_network
 from sweeper_digits.training.optimizers import build_optimizer
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Prepared:
         dataset: All images, labelled.
         parts: Which of the images train and which validate.
         model: What is saved: from pixels, uint8 (n, height, width, channels), to probabilities, float32 (n, classes).
-        augmentation: What changes the training images.
+        augmentation: What changes the training images, with its variable `strength`: 0 for no change.
         trainee: What is trained, compiled: from indices, int32 (n,), to logits, float32 (n, classes). It shares its
             weights with `model`.
         feed: The batches.
@@ -37,7 +37,7 @@ class Prepared:
     dataset: Dataset
     parts: Parts
     model: keras.Model
-    augmentation: RandomWarp
+    augmentation: keras.layers.Layer
     trainee: keras.Model
     feed: Feed
     started: float
@@ -48,16 +48,16 @@ def prepare(config: Config, dataset: Dataset, parts: Parts) -> Prepared:
     assert dataset.labels is not None  # noqa: S101 - the parts were drawn by label
     started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
-    model = build_cnn(dataset.image_shape, len(dataset.classes), **vars(config.model))
-    augmentation = RandomWarp(**vars(config.augmentation), seed=config.seed)
+    network = build_network(config.model, dataset.image_shape, len(dataset.classes))
+    augmentation = build_augmentation(config.augmentation, config.seed)
     indices = keras.Input((), dtype="int32")
     pixels = augmentation(PixelsByIndex(dataset.images)(indices))
-    trainee = keras.Model(indices, from_float(model, "logits")(pixels))
+    trainee = keras.Model(indices, network.on_floats()(pixels))
     feed = Feed.of(parts.train, dataset.labels, config.batch_size, config.seed)
-    optimizer = build_optimizer(config.optimizer, config.schedule, feed.steps, config.epochs)
+    optimizer = build_optimizer(config.optimizer, config.schedule, feed.steps, config.epochs, network.output_layer)
     _compile(trainee, optimizer, feed.steps_per_execution)
-    log.info("model      %s parameters", f"{model.count_params():,}")
-    return Prepared(config, dataset, parts, model, augmentation, trainee, feed, started)
+    log.info("model      %s parameters", f"{network.model.count_params():,}")
+    return Prepared(config, dataset, parts, network.model, augmentation, trainee, feed, started)
 
 
 def _compile(trainee: keras.Model, optimizer: keras.optimizers.Optimizer, steps_per_execution: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.schema import OBJECTIVES
+from sweeper_digits.schema import objectives
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ ATTACHED = "attached"
 
 def better_of(metric: str) -> Callable[[float, float], float]:
     """Return the function that chooses the better of two values of a metric."""
-    return max if OBJECTIVES[metric] == "maximize" else min
+    return max if objectives()[metric] == "maximize" else min
 
 
 class Reports(Protocol):

@@ -1,6 +1,5 @@
 """One run: prepare, fit and keep on each split, then metrics.json and the objective."""
 
-import importlib.metadata
 import logging
 import shutil
 import time
@@ -10,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits import program
+from sweeper_digits import program, registry
 from sweeper_digits.data.dataset import Dataset, load
-from sweeper_digits.data.inspection import Inspection, inspect
+from sweeper_digits.data.inspection import inspect
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
@@ -23,14 +22,19 @@ from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import counted, relative
 from sweeper_digits.training import reporting
+from sweeper_digits.training.context import Watch
 from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
 from sweeper_digits.training.export import COMPARED, check_packages, export
 from sweeper_digits.training.fit import epoch_metric, fit
 from sweeper_digits.training.keep import draw, keep
+from sweeper_digits.training.plan import show_plan, show_results
 from sweeper_digits.training.prepare import prepare
 from sweeper_digits.training.provenance import git_commit, versions
+from sweeper_digits.training.validation import objectives_of
 
 log = logging.getLogger(__name__)
+
+LONGEST_CAUSE = 300  # characters of an error of a registered part; Keras writes whole pages
 
 
 def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | list[float] | None:
@@ -48,18 +52,28 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
     Raises:
         UserError: Bad input, a folder with another run, or a loss that became NaN.
     """
-    here = RunFolder(folder)
+    here, watch = RunFolder(folder), Watch()
     with claimed(folder, config.resume, in_sweep):
         try:
-            return _run(config, here, in_sweep)
+            objective = _run(config, here, in_sweep, watch)
         except KeyboardInterrupt:
+            watch.end("stopped")
             if here.checkpoint.exists() and not in_sweep:
                 command = program.command("train", f"resume={relative(here.folder)}")
                 log.info("\nstopped; this command continues:\n  %s", command)
             raise
+        except Exception as error:
+            watch.end("diverged" if isinstance(error, Diverged) else "failed")
+            place = None if isinstance(error, UserError) else registry.blame(error)
+            if place is None:
+                raise
+            text = " ".join(str(error).split())
+            raise UserError(f"{place}: {type(error).__name__}: {text[:LONGEST_CAUSE]}") from error
+        watch.end((here.read_metrics() or {}).get("state", "failed"))
+        return objective
 
 
-def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float] | None:
+def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float | list[float] | None:
     started = time.perf_counter()
     if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
@@ -77,17 +91,17 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
         raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
     pixels = inspect(dataset, config.data)
     parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
-    _show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
+    show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
     with keras.device(device):
         keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
-        measured = _train_parts(config, dataset, parts, here, source)
+        measured = _train_parts(config, dataset, parts, here, source, watch)
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
     seconds = round(time.perf_counter() - started, 3)
     metrics = _about(config, dataset, objective, seconds, precision, device) | {"pixels": pixels.as_json()} | measured
     try:
         if finished:
-            _show(metrics)
+            show_results(metrics)
             for trained in here.models() if config.export else []:
                 export(config, trained, dataset.images[:COMPARED])
     finally:  # a failed export costs no result
@@ -100,7 +114,12 @@ def _run(config: Config, here: RunFolder, in_sweep: bool) -> float | list[float]
 
 
 def train(
-    config: Config, dataset: Dataset, parts: Parts, folder: RunFolder, source: RunFolder | None = None
+    config: Config,
+    dataset: Dataset,
+    parts: Parts,
+    folder: RunFolder,
+    source: RunFolder | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train one model on one split and write all its files but metrics.json and the pictures.
 
@@ -110,6 +129,7 @@ def train(
         parts: Which of the images train and which validate.
         folder: Where to write.
         source: The run whose checkpoint is continued, if any.
+        watch: Keeps the callbacks that the config names.
 
     Returns:
         The metrics, of the best epoch's weights. `seconds` is the time of a resumed run's earlier parts too.
@@ -119,7 +139,7 @@ def train(
     """
     forget_models()
     prepared = prepare(config, dataset, parts)
-    fitted = fit(prepared, folder, source)
+    fitted = fit(prepared, folder, source, watch)
     metrics = keep(prepared, fitted, folder)
     if "state" not in metrics:
         metrics["seconds"] = round(fitted.earlier_seconds + time.perf_counter() - prepared.started, 3)
@@ -135,13 +155,13 @@ def _source(config: Config, in_sweep: bool) -> RunFolder | None:
 
 
 def _train_parts(
-    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None
+    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
     """Train on one split or on each fold; a trial that diverges returns a `state`."""
     try:
         if len(parts) == 1:
-            return train(config, dataset, parts[0], here, source)
-        return _train_folds(config, dataset, parts, here, source)
+            return train(config, dataset, parts[0], here, source, watch)
+        return _train_folds(config, dataset, parts, here, source, watch)
     except Diverged as error:
         if (trial := reporting.current_trial()) is None:
             raise
@@ -150,7 +170,7 @@ def _train_parts(
 
 
 def _train_folds(
-    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None
+    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
     """Train each fold and return what `_over_folds` makes of their metrics."""
     folds = []
@@ -160,23 +180,27 @@ def _train_folds(
     for number, part in enumerate(parts):
         log.info("\nfold %d of %d", number + 1, len(parts))
         fold = here.fold(number)
-        metrics = _train_fold(config, dataset, part, fold, source.fold(number) if source else None)
+        metrics = _train_fold(config, dataset, part, fold, source.fold(number) if source else None, watch)
         fold.write_metrics({"state": "finished"} | metrics)
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
-    return _over_folds(folds)
+    return _over_folds(folds, [part.name for part in objectives_of(config)])
 
 
-def _over_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
+def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str, Any]:
     """Return the means over folds, their standard deviations as `<name>_std`, and the standard errors over all images.
 
     The standard deviation over folds is what other training and validation images change together.
+
+    Args:
+        folds: The metrics of each fold.
+        objectives: Names of the registered objectives in them.
     """
     names = [name for name, value in folds[0].items() if isinstance(value, int | float)]
     column = {name: [fold[name] for fold in folds] for name in names if all(name in fold for fold in folds)}
     metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in column.items()}
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", *objectives):
         metrics[f"{name}_std"] = float(np.std(column[name], ddof=1))
         if errors := column.get(f"{name}_se"):
             metrics[f"{name}_se"] = pooled_standard_error(column[name], errors, column["validation_images"])
@@ -186,7 +210,7 @@ def _over_folds(folds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _train_fold(
-    config: Config, dataset: Dataset, parts: Parts, fold: RunFolder, source: RunFolder | None
+    config: Config, dataset: Dataset, parts: Parts, fold: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     try:
@@ -202,7 +226,7 @@ def _train_fold(
         if source.folder.resolve() != fold.folder.resolve():
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
-    return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None)
+    return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None, watch)
 
 
 def _finished(source: RunFolder) -> dict[str, Any] | None:
@@ -219,39 +243,6 @@ def _objective(config: Config, metrics: dict[str, Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list[Parts], hardware: str) -> None:
-    train, validation = parts[0]
-    text = f"{len(train):,} for training, {len(validation):,} for validation"
-    if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
-        text += f", {locked:,} locked away for testing"
-    if config.from_run:
-        log.info("as         %s", config.from_run)
-    log.info("data       %s: %s", dataset.source, dataset.describe())
-    for line in pixels.lines():
-        log.info("%s", line)
-    log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
-    backend = keras.backend.backend()
-    version = importlib.metadata.version(backend)
-    log.info("device     %s, keras %s on %s %s", hardware, keras.__version__, backend, version)
-
-
-def _show(metrics: dict[str, Any]) -> None:
-    """Print the results; ± is the standard error over the validation images."""
-    log.info("")
-    images = sum(fold["validation_images"] for fold in metrics.get("folds", []))
-    for name in ("val_loss", "val_accuracy", "loss", "accuracy"):
-        if name in metrics:
-            text = f"{metrics[name]:.4f}"
-            if f"{name}_se" in metrics:
-                text += f" ± {metrics[f'{name}_se']:.4f}" + (f" over {images:,} images" if images else "")
-            if f"{name}_std" in metrics:
-                text += f"; folds differ by {metrics[f'{name}_std']:.4f}"
-            log.info("%-13s %s", name, text)
-    log.info("%-13s %g", "best epoch", metrics["best_epoch"])
-    log.info("%-13s %s", "images/s", f"{metrics['images_per_second']:,.0f}")
-    log.info("%-13s %.1f", "seconds", metrics["run_seconds"])
-
-
 def _about(
     config: Config, dataset: Dataset, objective: Any, seconds: float, precision: str, device: str
 ) -> dict[str, Any]:
@@ -260,6 +251,7 @@ def _about(
         "state": "finished",
         "objectives": config.objective,
         "objective": objective,
+        "directions": {part.name: part.direction for part in objectives_of(config)},
         "run_seconds": seconds,
         "precision": precision,
         "device": device,

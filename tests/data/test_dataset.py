@@ -7,7 +7,7 @@ import pytest
 
 from sweeper_digits.data.dataset import load, load_keras, load_mnist_5k
 from sweeper_digits.errors import UserError
-from sweeper_digits.sources import Npz
+from tests.conftest import option
 
 
 def test_mnist_5k_needs_no_download() -> None:
@@ -29,9 +29,9 @@ def test_download_without_network_names_the_way_out(monkeypatch: pytest.MonkeyPa
 
 
 def test_pixels_are_inverted_and_transposed_where_the_option_says_so(npz: Path) -> None:
-    plain = load(Npz(path=str(npz)))
-    np.testing.assert_array_equal(load(Npz(path=str(npz), invert=True)).images, 255 - plain.images)
-    both = load(Npz(path=str(npz), invert=True, transpose=True))
+    plain = load(option("data", "npz", path=str(npz)))
+    np.testing.assert_array_equal(load(option("data", "npz", path=str(npz), invert=True)).images, 255 - plain.images)
+    both = load(option("data", "npz", path=str(npz), invert=True, transpose=True))
     np.testing.assert_array_equal(both.images[7, 20, 5], 255 - plain.images[7, 5, 20])
     assert both.notes == ("inverted by data.invert=true", "transposed by data.transpose=true") and plain.notes == ()
     assert both.images.flags.c_contiguous

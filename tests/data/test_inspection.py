@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from sweeper_digits.data.dataset import Dataset, as_dataset, inverted, load_mnist_5k, transposed
 from sweeper_digits.data.inspection import Inspection, background_of, inspect
 from sweeper_digits.data.orientation import MEANS, class_means
-from sweeper_digits.sources import Mnist5k
+from tests.conftest import option
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def few() -> Dataset:
 
 
 def look(dataset: Dataset) -> Inspection:
-    return inspect(dataset, Mnist5k())
+    return inspect(dataset, option("data", "mnist_5k"))
 
 
 def with_pixels(dataset: Dataset, order: list[int] | np.ndarray) -> Dataset:
@@ -51,7 +51,9 @@ def test_a_light_background_is_said_with_what_mends_it(few: Dataset) -> None:
     assert found.background == "light" and found.orientation == "upright" and found.correlation < -0.95
     assert found.notes[0] == "read" and "data.invert=true inverts" in found.notes[1] and len(found.notes) == 2
     # Mended twice.
-    assert "leave out data.invert=true" in inspect(inverted(few, "read"), Mnist5k(invert=True)).notes[1]
+    assert (
+        "leave out data.invert=true" in inspect(inverted(few, "read"), option("data", "mnist_5k", invert=True)).notes[1]
+    )
 
 
 @pytest.mark.parametrize("light", [False, True])
@@ -59,7 +61,7 @@ def test_transposed_digits_are_said_with_what_mends_them(few: Dataset, light: bo
     found = look(transposed(inverted(few, "") if light else few, ""))
     assert found.orientation == "transposed" and abs(found.correlation) < 0.3
     assert found.notes[-1] == "the digits look transposed, compared with MNIST's: data.transpose=true turns them"
-    again = inspect(transposed(few, ""), Mnist5k(transpose=True))
+    again = inspect(transposed(few, ""), option("data", "mnist_5k", transpose=True))
     assert again.notes[-1].endswith("leave out data.transpose=true")
 
 

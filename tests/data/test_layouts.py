@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from sweeper_digits import registry
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.file import default_part, load_file
-from sweeper_digits.options import OPTIONS
 from tests.conftest import ROOT
 from tests.data import layouts as made
 from tests.data.layouts import COLOUR, DIGITS, GREY, LABELS, LETTERS, SMALL, TEST, Layout, files, many, table, zipped
@@ -251,7 +251,7 @@ def read(command: str, folder: Path) -> Dataset:
     values = yaml.safe_load((ROOT / "conf" / "data" / f"{option}.yaml").read_text())
     del values["defaults"]
     values |= {key: yaml.safe_load(value) for key, value in keyed.items()}
-    return load(OPTIONS["data"][option](**values))
+    return load(registry.options_of("data")[option].option(**values))
 
 
 @pytest.mark.parametrize(("layout", "command"), ROWS, ids=[layout for layout, _ in ROWS])

@@ -11,9 +11,9 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.results.adapt import adapt_pictures, adapt_pixels
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record
-from sweeper_digits.sources import Mnist5k
+from tests.conftest import option
 
-PLAIN = Mnist5k()
+PLAIN = option("data", "mnist_5k")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_transposed_digits_are_refused_with_the_option_that_turns_them(few: Data
     with pytest.raises(UserError, match=message):
         adapt_pixels(turned, PLAIN, run_on(few))
     with pytest.raises(UserError, match="add transpose=false"):
-        adapt_pixels(turned, Mnist5k(transpose=True), run_on(few))
+        adapt_pixels(turned, option("data", "mnist_5k", transpose=True), run_on(few))
     assert adapt_pixels(unlabelled(turned), PLAIN, run_on(few)).labels is None  # nothing to judge by
 
 
@@ -80,7 +80,7 @@ def test_unlabelled_data_of_a_run_with_transposed_data_is_said(few: Dataset) -> 
     run = run_on(few, **{"data.transpose": True})
     (note,) = adapt_pixels(unlabelled(few), PLAIN, run).notes
     assert "transpose=true after --data" in note
-    assert adapt_pixels(unlabelled(few), Mnist5k(transpose=True), run).notes == ()
+    assert adapt_pixels(unlabelled(few), option("data", "mnist_5k", transpose=True), run).notes == ()
 
 
 def test_pixels_of_another_range_are_refused(few: Dataset) -> None:

@@ -10,13 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from sweeper_digits import registry
 from sweeper_digits.data import limits
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import build_table
 from sweeper_digits.runs import damage
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, best_first, read_run, saved_option
-from sweeper_digits.sources import Npz
 
 Tool = Callable[..., str]
 
@@ -63,7 +63,7 @@ def test_a_run_of_before_a_key_of_its_data_existed_has_the_keys_default(run: Run
     record = read_run(run.folder)
     assert record.settings == today.settings and record.configuration == today.configuration
     option = saved_option(record, "data")
-    assert isinstance(option, Npz) and not option.invert and not option.transpose
+    assert registry.find("data", vars(option)).name == "npz" and not option.invert and not option.transpose
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ Train = Callable[..., RunFolder]
         (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
         (
             ["data=mnist_5k", "data.path=foo"],
-            r"data\.path: Mnist5k, the chosen data, .* choose data=file\|kaggle\|idx\|npz",
+            r"data\.path: mnist_5k, the chosen data, .* choose data=file\|kaggle\|idx\|npz",
         ),
         (["optimizer=adamw", "optimizer.rho=1"], r"optimizer\.rho: AdamW, .* choose optimizer=rmsprop$"),
         (["optimizer=sgd", "optimizer.beta_1=0.5"], r"optimizer\.beta_1: SGD, .* choose optimizer=adam\|adamw\|nadam$"),

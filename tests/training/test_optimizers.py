@@ -44,7 +44,7 @@ def test_optimizer_solves_a_linear_problem(name: str, learning_rate: float, extr
     options = [f"optimizer={name}", f"optimizer.learning_rate={learning_rate}", "schedule=constant", *extra]
     with initialize_config_dir(str(ROOT / "conf")):
         config = schema.parse(compose("config", options))
-    optimizer = build_optimizer(config.optimizer, config.schedule, steps_per_epoch=8, epochs=20)
+    optimizer = build_optimizer(config.optimizer, config.schedule, steps_per_epoch=8, epochs=20, output_layer="dense_1")
     assert optimizer.use_ema == bool(extra)
     assert optimizer.global_clipnorm == (1 if extra else None)
     assert optimizer.weight_decay == (0.1 if extra else (config.optimizer.weight_decay or None))
@@ -61,7 +61,7 @@ def test_biases_and_normalization_do_not_decay() -> None:
     with initialize_config_dir(str(ROOT / "conf")):
         config = schema.parse(compose("config", ["optimizer=adamw", "optimizer.weight_decay=0.5"]))
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
-    optimizer = build_optimizer(config.optimizer, config.schedule, 1, 1)
+    optimizer = build_optimizer(config.optimizer, config.schedule, 1, 1, "")
     optimizer.build(model.trainable_variables)
     decayed = {v.name for v in model.trainable_variables if optimizer._use_weight_decay(v)}
     assert decayed == {"kernel"}

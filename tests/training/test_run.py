@@ -17,7 +17,7 @@ from sweeper_digits import schema
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.training import callbacks
+from sweeper_digits.training import validation
 from sweeper_digits.training.fit import fit
 from sweeper_digits.training.keep import keep
 from sweeper_digits.training.prepare import prepare
@@ -298,10 +298,10 @@ def test_early_stopping_keeps_the_best_weights(train: Train) -> None:
 def test_a_run_keeps_the_weights_of_its_objectives_best_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = zip([0.9, 0.5, 0.7], [0.1, 0.3, 0.4], strict=True)
 
-    def measure(self: callbacks.Validation, epoch: int, logs: dict[str, float]) -> None:
+    def measure(self: validation.Validation, epoch: int, logs: dict[str, float]) -> None:
         logs["val_loss"], logs["val_accuracy"] = next(measured)
 
-    monkeypatch.setattr(callbacks.Validation, "on_epoch_end", measure)
+    monkeypatch.setattr(validation.Validation, "on_epoch_end", measure)
     metrics = train("objective=[params,val_accuracy]", "epochs=3").read_metrics()
     assert (metrics["best_epoch"], metrics["val_accuracy"], metrics["val_loss"]) == (3, 0.4, 0.7)
 

@@ -42,7 +42,7 @@ def test_settings_that_keras_cannot_use_are_one_line(
 ) -> None:
     import keras.src.backend.config as reader
 
-    from sweeper_digits.screen import quiet_import
+    from sweeper_digits.quiet import quiet_import
 
     (tmp_path / "keras.json").write_text(text)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))

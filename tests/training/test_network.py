@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.training.models import ByteDropout, build_cnn, from_float
+from sweeper_digits.training.network import ByteDropout, build_network, on_floats
+from tests.conftest import option
 
 NOTEBOOK: dict[str, Any] = {
     "filters": 32,
@@ -27,6 +28,10 @@ NOTEBOOK: dict[str, Any] = {
 }
 
 
+def build(**options: Any) -> keras.Model:
+    return build_network(option("model", "cnn", **options), (28, 28, 1), 10).model
+
+
 @pytest.mark.parametrize(
     ("changes", "parameters"),
     [
@@ -38,7 +43,7 @@ NOTEBOOK: dict[str, Any] = {
     ],
 )
 def test_parameter_counts(changes: dict[str, Any], parameters: int) -> None:
-    assert build_cnn((28, 28, 1), 10, **(NOTEBOOK | changes)).count_params() == parameters
+    assert build(**(NOTEBOOK | changes)).count_params() == parameters
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -46,7 +51,7 @@ def test_parameter_counts(changes: dict[str, Any], parameters: int) -> None:
 @pytest.mark.parametrize("dense_units", [0, 8])
 def test_pixels_become_probabilities(digits: Dataset, activation: str, residual: bool, dense_units: int) -> None:
     changes = {"activation": activation, "residual": residual, "dense_units": dense_units, "filters": 4, "stages": 4}
-    model = build_cnn((28, 28, 1), 10, **(NOTEBOOK | changes))
+    model = build(**(NOTEBOOK | changes))
     probabilities = model.predict(digits.images[:7], verbose=0)
     assert probabilities.shape == (7, 10) and probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
@@ -55,7 +60,7 @@ def test_pixels_become_probabilities(digits: Dataset, activation: str, residual:
 def test_activation_after_pooling_is_the_notebooks_order(digits: Dataset) -> None:
     """For the notebook's net written out by hand, with the same weights."""
     keras.utils.set_random_seed(0)
-    ours = build_cnn((28, 28, 1), 10, **NOTEBOOK)
+    ours = build(**NOTEBOOK)
     layers = keras.layers
     by_hand = keras.Sequential(
         [
@@ -90,15 +95,15 @@ def test_byte_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
 
 
 def test_what_is_trained_shares_weights_with_what_is_saved(digits: Dataset) -> None:
-    model = build_cnn((28, 28, 1), 10, **(NOTEBOOK | {"filters": 4, "normalization": True}))
-    trained = from_float(model, "probabilities")
+    model = build(**(NOTEBOOK | {"filters": 4, "normalization": True}))
+    trained = on_floats(model, model.output)
     assert all(a is b for a, b in zip(trained.trainable_variables, model.trainable_variables, strict=True))
     pixels = digits.images[:5]
     np.testing.assert_array_equal(trained(pixels.astype("float32")), model(pixels))
 
 
 def test_saved_model_loads_in_plain_keras_on_raw_pixels(digits: Dataset, tmp_path: Path) -> None:
-    model = build_cnn((28, 28, 1), 10, **(NOTEBOOK | {"filters": 4, "normalization": True}))
+    model = build(**(NOTEBOOK | {"filters": 4, "normalization": True}))
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", digits.images[:5])
     code = """

@@ -1,0 +1,101 @@
+"""The parts of `python train.py --help` that follow from conf/ and from what is registered."""
+
+import dataclasses
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from sweeper_digits import program, registry, schema
+from sweeper_digits.options import SPLITS
+from sweeper_digits.signature import Part, default_of
+
+WIDTH = 80
+GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks", "search", "experiment")
+# Options that are most used, first.
+FIRST = ("mnist_5k", "file", "kaggle")
+# Keys of options that are no registered parts.
+OTHER_KEYS = {"split": tuple(SPLITS.values()), "search": (schema.Search,)}
+INDENT = " " * 6
+
+
+def install() -> None:
+    """Let the template in conf/hydra/help name what this module writes."""
+    writers: dict[str, Callable[..., str]] = {
+        "groups": groups,
+        "keys": keys,
+        "objectives": objectives,
+        "chosen": chosen,
+        "train": lambda: program.command("train"),
+        "verbs": lambda: " ".join(program.name()),
+    }
+    for name, write in writers.items():
+        OmegaConf.register_resolver(f"sweeper_digits.{name}", write, replace=True)
+
+
+def groups(*, _root_: DictConfig) -> str:
+    """Return a line for each config group, with its options."""
+    return "\n".join(_line(group, " ".join(_options(group, _root_))) for group in GROUPS if _options(group, _root_))
+
+
+def keys(*, _root_: DictConfig) -> str:
+    """Return a line for each config group, with the keys that its options have."""
+    lines = []
+    for group in GROUPS:
+        kinds = [part.option for part in registry.options_of(group).values()] or OTHER_KEYS.get(group, ())
+        found = [one.name for kind in kinds for one in dataclasses.fields(kind) if one.name != "_target_"]
+        if found and group != "callbacks":
+            lines.append(_line(group, " ".join(dict.fromkeys(found))))
+    return "\n".join(lines)
+
+
+def objectives() -> str:
+    """Return what can be optimized."""
+    return textwrap.fill(
+        " ".join(schema.objectives()), WIDTH, initial_indent=" " * 18, subsequent_indent=" " * 18
+    ).strip()
+
+
+def chosen(*, _root_: DictConfig) -> str:
+    """Return what the options mean that the command chooses, with all their keys."""
+    given = [text.partition("=")[0] for text in _root_.hydra.overrides.task]
+    nodes = [_root_[group] for group in GROUPS if group in given and group in _root_]
+    if "callbacks" in given:
+        nodes += list(_root_.callbacks.values())
+    parts = {
+        target: part
+        for node in nodes
+        if OmegaConf.is_dict(node) and (target := node.get("_target_"))
+        for part in registry.parts()
+        if part.target == target
+    }
+    return "".join(f"\n\n{_described(part)}" for part in parts.values())
+
+
+def _described(part: Part) -> str:
+    prefix = f"callbacks.{part.name}" if part.kind == "callback" else str(part.group)
+    where = "" if part.own else f", {part.where}"
+    lines = [f"{part.kind} {part.name}{where}:", *textwrap.wrap(part.summary, WIDTH - 2, initial_indent="  ")]
+    for one in dataclasses.fields(part.option):
+        if one.name in part.keys:
+            kind = one.type.__name__ if isinstance(one.type, type) else str(one.type).replace("typing.", "")
+            default = "" if one.name in part.mandatory else f" = {default_of(one)}"
+            lines += textwrap.wrap(f"{prefix}.{one.name}: {kind}{default}", WIDTH, initial_indent="  ")
+            lines += textwrap.wrap(
+                part.meanings.get(one.name, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
+            )
+    return "\n".join(lines)
+
+
+def _options(group: str, root: DictConfig) -> list[str]:
+    found = {part.name for part in registry.options_of(group).values() if not (part.own and part.mandatory)}
+    for source in root.hydra.runtime.config_sources:
+        if source.schema == "file":
+            found |= {file.stem for file in (Path(source.path) / group).glob("*.yaml")}
+    first = [root.hydra.runtime.choices.get(group), *FIRST]
+    return sorted(found, key=lambda name: (first.index(name) if name in first else len(first), name))
+
+
+def _line(group: str, text: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=f"  {group:12s}  ", subsequent_indent=" " * 16)

@@ -1,0 +1,211 @@
+"""The parts that a config can name: models, data, augmentations, optimizers, schedules, callbacks, objectives.
+
+A function becomes a part by `@register(kind)`. Its name becomes an option of a config group, its parameters the keys of
+this option. Only registered functions are ever called for a config: the registry is the whitelist. The program's own
+parts are in `sweeper_digits.parts`; they register in the same way as anyone's.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+
+from sweeper_digits.errors import UserError, closest, place_of
+from sweeper_digits.quiet import quiet_import
+from sweeper_digits.signature import KINDS, Part, describe
+
+# Names of modules to import, separated by commas.
+PLUGINS = "SWEEPER_DIGITS_PLUGINS"
+# The entry point group of installed packages that bring parts.
+ENTRY_POINTS = "sweeper_digits.plugins"
+OWN = "sweeper_digits.parts"
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+_parts: dict[str, dict[str, Part]] = {}
+_loaded: set[str] = set()
+
+
+def register(
+    kind: str, *, name: str | None = None, direction: str | None = None, watches: bool = False
+) -> Callable[[Made], Made]:
+    """Return a decorator that makes a function, or a class, an option of a config group.
+
+    The parameters of the function are the keys of the option: each needs a type hint, its default is the default of the
+    key, and a parameter without default must be given. `Annotated[float, Range(0, 1)]` sets a range. The docstring, in
+    Google's style, says what the keys mean. What the framework passes, by the name of the parameter, is no key:
+
+    | kind | returns | the framework passes |
+    | --- | --- | --- |
+    | `model` | logits, (n, classes) | `inputs`, float (n, height, width, channels), 0 to 1; `classes` |
+    | `data` | images and labels, or a `Dataset` | |
+    | `augmentation` | a Keras layer, called with float32 (n, height, width, channels), 0 to 255 | `seed` |
+    | `optimizer` | a Keras optimizer; it needs the key `learning_rate` | `output_layer`, the name of the last layer |
+    | `schedule` | a Keras learning-rate schedule | `peak`; `steps`, of the training; `steps_per_epoch` |
+    | `callback` | a Keras callback | `run`, a `RunContext` |
+    | `objective` | a float | `probabilities`, float32 (n, classes); `labels`, int (n,); `metrics` so far |
+
+    Args:
+        kind: One of the table.
+        name: Of the option; None: the name of the function.
+        direction: Of an objective: `minimize` or `maximize`.
+        watches: Of a callback: it changes nothing in the training, so that runs with and without it are comparable.
+
+    Raises:
+        UserError: Another kind, a parameter without type hint or of a type that a config has not, a name that is
+            taken; with the file and the line of the function.
+    """
+
+    def add(made: Made) -> Made:
+        part = describe(kind, name or made.__name__, made, direction, watches)
+        known = _parts.setdefault(kind, {})
+        other = known.get(part.name)
+        if other and (other.where, other.target) != (part.where, part.target):  # a module may be imported again
+            raise UserError(f"{part.where}: {kind} {part.name}: registered already, at {other.where}; rename one")
+        known[part.name] = part
+        _store(part)
+        return made
+
+    return add
+
+
+def _store(part: Part) -> None:
+    """Hand the option to Hydra: as a schema for YAML files, and as an option where no YAML file has to give values."""
+    if part.group is None:
+        return
+    package = f"{part.group}.{part.name}" if part.kind == "callback" else None
+    store = ConfigStore.instance()
+    store.store(group=f"schema/{part.group}", name=part.name, node=part.option, replace=True)
+    if not (part.own and part.mandatory):  # for those, conf/ has YAML files
+        store.store(group=part.group, name=part.name, node=part.option, package=package, replace=True)
+
+
+def load() -> None:
+    """Import the program's own parts, those of installed packages, and the modules that SWEEPER_DIGITS_PLUGINS names.
+
+    Modules that are imported already are left alone. The modules of parts that were registered otherwise are added to
+    SWEEPER_DIGITS_PLUGINS, so that processes started from here have them too.
+
+    Raises:
+        UserError: A module that cannot be imported; with the file and the line of the cause.
+    """
+    if OWN not in _loaded:
+        importlib.import_module(OWN)
+        _loaded.add(OWN)
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+            _import(entry.value.partition(":")[0], f"the package of entry point {entry.name}")
+    named = [module.strip() for module in os.environ.get(PLUGINS, "").split(",") if module.strip()]
+    if named and str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as `python -m` has it; a console script has not
+    for module in named:
+        _import(module, f"{PLUGINS}={module}")
+    others = {part.make.__module__ for part in parts() if not part.own} - {"__main__", *named}
+    if others:
+        os.environ[PLUGINS] = ",".join([*named, *sorted(others)])
+
+
+def _import(module: str, origin: str) -> None:
+    if module in _loaded:
+        return
+    try:
+        with quiet_import():  # most bring Keras
+            importlib.import_module(module)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            raise UserError(f"{origin}: no module {error.name}; its folder belongs into PYTHONPATH") from error
+        raise UserError(f"{origin}: {_last_frame(error, module)}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{origin}: {_last_frame(error, module)}: {type(error).__name__}: {error}") from error
+    _loaded.add(module)
+
+
+def _last_frame(error: Exception, module: str) -> str:
+    """Return file and line of the last frame of an import that is not Python's own machinery."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if len(frames) > 1 else module
+
+
+def parts(kind: str | None = None) -> list[Part]:
+    """Return the registered parts of a kind, or all."""
+    return [part for known, named in _parts.items() if kind in (None, known) for part in named.values()]
+
+
+def options_of(group: str) -> dict[str, Part]:
+    """Return the parts that are options of a config group, by name."""
+    return {part.name: part for part in parts() if part.group == group}
+
+
+def find(group: str, saved: dict[str, Any]) -> Part:
+    """Return the part that an option names by `_target_`.
+
+    Only the last part of the target counts, without `load_`: older versions had the functions in other modules.
+
+    Args:
+        group: A config group.
+        saved: The option's keys and values.
+
+    Raises:
+        UserError: None is registered under this name.
+    """
+    target = saved.get("_target_") or LEGACY.get(group, "") + str(saved.get("shape", ""))
+    options = options_of(group)
+    for part in options.values():
+        if part.target == target:
+            return part
+    for part in options.values():
+        if part.own and target and str(target).startswith(("sweeper_digits.", "keras.")) and _last(target) == part.name:
+            return part
+    module = str(target).rpartition(".")[0]
+    raise UserError(
+        f"{group}._target_={target}: not registered{closest(str(target), [part.target for part in options.values()])}; "
+        f"set {PLUGINS}={module or 'MODULE'}, the module that registers it"
+    )
+
+
+# What an option without `_target_` is: configs of version 0.1, and YAML files that were written for it.
+LEGACY = {
+    "model": f"{OWN}.networks.cnn",
+    "augmentation": f"{OWN}.augmentations.warp",
+    "schedule": f"{OWN}.schedules.",  # with its `shape`
+}
+
+
+def _last(target: str) -> str:
+    return target.rpartition(".")[2].lower().removeprefix("load_")
+
+
+def blame(error: BaseException) -> str | None:
+    """Return the file and the line in the code of a registered part that an error came from; None: it came from ours.
+
+    Args:
+        error: Raised while a part was used.
+    """
+    files = {
+        file
+        for part in parts()
+        if not part.own and (file := sys.modules[part.make.__module__].__dict__.get("__file__"))
+    }
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            return place_of(frame.filename, frame.lineno or 0)
+    return None
+
+
+def __getattr__(name: str) -> Any:
+    """Return the dataclass of an option: so a pickled config finds it in another process."""
+    kind, _, part = name.partition("__")
+    if kind in KINDS and part:
+        load()
+        if part in _parts.get(kind, {}):
+            return _parts[kind][part].option
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,83 @@
+"""What a registered callback may know of the run that it watches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from sweeper_digits import registry
+from sweeper_digits.errors import UserError
+from sweeper_digits.runs.folder import FOLD, RunFolder
+from sweeper_digits.runs.record import read_run
+from sweeper_digits.schema import Config
+from sweeper_digits.training import reporting
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a callback may know of the run that it watches.
+
+    Attributes:
+        folder: The run's folder; of one fold, the fold's.
+        settings: The config, flat: `optimizer` is the option, `optimizer.learning_rate` its value.
+        study: Name of the sweep; None for a single run.
+        trial: Number of the trial in its sweep; None for a single run.
+        resumed: Whether the run goes on from a checkpoint of a killed one.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    study: str | None = None
+    trial: int | None = None
+    resumed: bool = False
+
+    @classmethod
+    def of(cls, config: Config, folder: RunFolder, resumed: bool) -> "RunContext":
+        """Return the context of a training.
+
+        Args:
+            config: The run.
+            folder: Of the training: the run's, or one of its folds'.
+            resumed: Whether a checkpoint is continued.
+        """
+        running = reporting.current_trial()
+        trial = getattr(running.trial, "number", None) if running else None
+        whole = folder.folder.parent if FOLD.fullmatch(folder.folder.name) else folder.folder
+        settings = read_run(whole).settings
+        return cls(folder.folder, settings, None if trial is None else config.study, trial, resumed)
+
+
+class Watch:
+    """The callbacks that a run's config names, of all its trainings.
+
+    Beside Keras' methods, a callback may have `on_run_end(state)`. It is called once all files of the run are written;
+    the state is `finished`, `pruned`, `diverged`, `failed`, or `stopped` (by a person).
+    """
+
+    def __init__(self) -> None:
+        self.built: list[keras.callbacks.Callback] = []
+
+    def begin(self, config: Config, folder: RunFolder, resumed: bool) -> list[keras.callbacks.Callback]:
+        """Build the callbacks of a training, in the order of the config; the arguments are those of `RunContext.of`.
+
+        Raises:
+            UserError: A registered function that returns something else.
+        """
+        built = []
+        for option in config.callbacks.values():
+            part = registry.find("callbacks", vars(option))
+            callback = part.build(option, run=RunContext.of(config, folder, resumed))
+            if not isinstance(callback, keras.callbacks.Callback):
+                made = type(callback).__name__
+                raise UserError(f"{part.where}: {part.name}: it returns {made}; a keras.callbacks.Callback is expected")
+            built.append(callback)
+        self.built += built
+        return built
+
+    def end(self, state: str) -> None:
+        """Tell the callbacks how the run ended."""
+        for callback in self.built:
+            if hasattr(callback, "on_run_end"):
+                callback.on_run_end(state)

@@ -1,0 +1,20 @@
+"""What a user reads where the package of a callback is missing."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.parts import callbacks
+from sweeper_digits.training.context import RunContext
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_a_missing_package_is_named_with_its_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    run = RunContext(tmp_path, {}, study=None, trial=None, resumed=False)
+    with pytest.raises(UserError) as raised:
+        getattr(callbacks, name)(run)
+    expected = f"callbacks=[{name}]: the package {name} is missing; pip install 'sweeper_digits[{name}]'"
+    assert str(raised.value) == expected

@@ -1,0 +1,202 @@
+"""A user's own parts, from outside of the package: they train, search, resume and repeat as the program's own do."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweeper_digits.runs.folder import RunFolder
+from tests.conftest import ROOT
+
+HERE = Path(__file__).parent
+OWN = ["model=tiny", "augmentation=jitter", "optimizer=lion", "schedule=halves", "callbacks=[Diary]"]
+SHORT = ["epochs=2", "batch_size=32", "figures=false", "precision=float32", "objective=worst_class"]
+# A module with one faulty part, and what the run says of it.
+FAULTY = {
+    "shape": (
+        "model",
+        "def bad(inputs, classes: int):\n    return inputs",
+        "6: bad: its output has shape (n, 28, 28, 1);",
+    ),
+    "no tensor": (
+        "model",
+        "def bad(inputs, classes: int):\n    return 3",
+        "6: bad: it returns int; logits of shape (n, 10)",
+    ),
+    "softmax": (
+        "model",
+        "def bad(inputs, classes: int):\n    flat = keras.layers.Flatten()(inputs)\n"
+        '    return keras.layers.Dense(classes, activation="softmax")(flat)',
+        "6: bad: it returns probabilities; leave the softmax out, logits are expected",
+    ),
+    "lambda": (
+        "model",
+        "def bad(inputs, classes: int):\n    flat = keras.layers.Lambda(lambda x: x[:, :, :, 0])(inputs)\n"
+        "    return keras.layers.Dense(classes)(keras.layers.Flatten()(flat))",
+        "6: bad: its layer lambda (Lambda) cannot be saved and read back: ",
+    ),
+    "raises": ("model", "def bad(inputs, classes: int):\n    return 1 / 0", "7: ZeroDivisionError: division by zero"),
+    "keras raises": (
+        "model",
+        "def bad(inputs, classes: int):\n    return keras.layers.Dense(-1)(inputs)",
+        "7: ValueError: ",
+    ),
+    "data": ("data", "def bad():\n    return 3", "6: bad: it returns int; two arrays are expected, images and labels"),
+    "augmentation": ("augmentation", "def bad():\n    return 3", "6: bad: it returns int; a Keras layer is expected"),
+    "cropped": (
+        "augmentation",
+        "def bad():\n    return keras.layers.CenterCrop(20, 20)",
+        "6: bad: it turns images of shape (28, 28, 1) into (20, 20, 1); the same shape is expected",
+    ),
+    "optimizer": ("optimizer", "def bad(learning_rate: float = 1.0):\n    return 3", "6: bad: it returns int; a Keras"),
+    "schedule": (
+        "schedule",
+        "def bad(peak):\n    return 3",
+        "6: bad: it returns int; one of keras.optimizers.schedules",
+    ),
+    "callbacks": (
+        "callback",
+        "def bad():\n    return 3",
+        "6: bad: it returns int; a keras.callbacks.Callback is expected",
+    ),
+    "callback raises": (
+        "callback",
+        "class bad(keras.callbacks.Callback):\n    def __init__(self) -> None:\n        super().__init__()\n"
+        "    def on_epoch_end(self, epoch, logs=None):\n        {}['none']",
+        "10: KeyError: 'none'",
+    ),
+    "objective": (
+        "objective",
+        "def bad(probabilities, labels):\n    return float('nan')",
+        "6: bad: it returns nan; a finite",
+    ),
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, npz: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python train.py` in an empty folder with the plug-in `my_digits` of this folder."""
+
+    def call(
+        *arguments: str, module: str = "my_digits", verb: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        program = ["-m", "sweeper_digits", *verb] if verb else [str(ROOT / "train.py")]
+        path = os.pathsep.join([str(HERE), str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return subprocess.run(
+            [sys.executable, *program, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"SWEEPER_DIGITS_PLUGINS": module, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return call
+
+
+def test_a_run_of_own_parts_alone(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, npz: Path
+) -> None:
+    done = run(
+        "data=pairs", f"data.path={npz}", *OWN, *SHORT, "model.width=4", "callbacks.Diary.word=hour", "hydra.run.dir=a"
+    )
+    assert done.returncode == 0, done.stderr
+    diary = (tmp_path / "a" / "diary.txt").read_text().splitlines()
+    names = ["accuracy", "loss", "val_accuracy", "val_loss", "worst_class"]
+    assert diary == [f"hour {epoch} {names} trial None width 4" for epoch in range(2)]
+    rows = list(csv.DictReader((tmp_path / "a" / "history.csv").open()))
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.003, 0.0015])
+    assert all(0 <= float(row["worst_class"]) <= 1 for row in rows)
+    again = run("from_run=a", "hydra.run.dir=b", "objective=worst_class", "figures=false")
+    assert again.returncode == 0, again.stderr
+    timeless = [{name: row[name] for name in names} for row in rows]
+    repeated = list(csv.DictReader((tmp_path / "b" / "history.csv").open()))
+    assert [{name: row[name] for name in names} for row in repeated] == timeless
+    predicted = run("a", "--tta", "1", verb=("predict",))
+    assert predicted.returncode == 0 and "accuracy" in predicted.stdout, predicted.stderr
+    # Without the module, what is on the disk can be compared, and repeating says what it needs.
+    compared = run("a", "b", "--no-report", verb=("compare",), module="")
+    assert compared.returncode == 0 and "worst_class" in compared.stdout, compared.stderr
+    assert "set SWEEPER_DIGITS_PLUGINS=my_digits" in compared.stdout
+    lost = run("from_run=a", module="")
+    assert lost.returncode == 1 and "set SWEEPER_DIGITS_PLUGINS=my_digits" in lost.stderr
+
+
+def test_a_sweep_over_own_parts(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, npz: Path
+) -> None:
+    space = ["model=tiny,small", "model.width=2,4", "study=own", "hydra.sweeper.n_jobs=2"]
+    done = run("-m", "data=pairs", f"data.path={npz}", *SHORT, *space)
+    assert done.returncode == 0, done.stderr + done.stdout
+    results = yaml.safe_load((tmp_path / "multirun" / "own" / "optimization_results.yaml").read_text())
+    assert results["trials"] == {"complete": 3} and results["directions"] == ["minimize"]
+    assert 0 <= results["best_value"] <= 1
+    assert (tmp_path / "multirun" / "own" / "0" / "model.keras").exists()
+
+
+def test_a_sweep_ends_where_a_part_fails_in_each_trial(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from sweeper_digits import register\n@register('model')\ndef bad(inputs, classes: int):\n    return 1 / 0\n"
+    )
+    done = run("-m", "model=bad", "seed=1,2,3,4,5", "hydra.sweeper.max_failures=2", module="bad")
+    assert done.returncode == 1
+    assert "2 trials in a row failed, the first was #0: bad.py:4: ZeroDivisionError: division by zero" in done.stderr
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_faulty_part_is_one_line_with_its_place(
+    name: str,
+    train: Callable[..., RunFolder],
+    clean_registry: None,
+    npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind, code, message = FAULTY[name]
+    extra = ', direction="minimize"' if kind == "objective" else ""
+    decorated = f'@register("{kind}"{extra})\n{code}\n'
+    (tmp_path / "bad.py").write_text(f"import keras\n\nfrom sweeper_digits import register\n\n{decorated}")
+    monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "bad")
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen = ["callbacks=[bad]" if kind == "callback" else f"{kind}=bad", "epochs=1", "figures=false"]
+    small = [] if kind == "model" else ["model=small", "model.filters=1"]
+    with pytest.raises(SystemExit) as caught:
+        train(defaults=[*([] if kind == "data" else ["data=npz", f"data.path={npz}"]), *small, *chosen])
+    text = str(caught.value)
+    assert "\n" not in text and f"bad.py:{message}" in text, text
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("1 / 0", r"bad\.py:1: ZeroDivisionError: division by zero"),
+        ("import nowhere", r"bad\.py:1: No module named 'nowhere'"),
+        ("def f(:", r"bad\.py:1: SyntaxError: "),
+        ("from sweeper_digits import register\nregister('modle')(print)", r"no such kind \(did you mean 'model'"),
+        (None, r"SWEEPER_DIGITS_PLUGINS=bad: no module bad; its folder belongs into PYTHONPATH"),
+        (
+            "from sweeper_digits import register\n@register('model')\ndef small(inputs, classes):\n    return inputs",
+            r"bad\.py:3: model small: conf/ has an option of this name; rename one",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_one_line(
+    code: str | None, message: str, train: Callable[..., RunFolder], clean_registry: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if code is not None:
+        (tmp_path / "bad.py").write_text(code)
+    monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "bad")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        train()
+    text = str(caught.value)
+    assert "\n" not in text and re.search(message, text), text

@@ -1,0 +1,209 @@
+"""A function's signature and docstring become an option; what cannot become one is refused with its place."""
+
+import dataclasses
+import os
+import pickle
+import re
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeper_digits import Range, command_line, register, registry, schema, screen
+from sweeper_digits.errors import UserError
+from sweeper_digits.runs import recipe
+
+
+class Side(Enum):
+    LEFT = 1
+    RIGHT = 2
+
+
+def everything(
+    inputs: Any,
+    classes: int,
+    path: str,
+    width: int = 3,
+    share: Annotated[float, Range(0, 1, open_high=True)] = 0,
+    kind: Literal["a", "b"] = "a",
+    most: "int | None" = None,
+    sizes: list[int] = [1, 2],  # noqa: B006 - as a user may write it
+    side: Side = Side.LEFT,
+    folder: Path = Path("x"),
+) -> None:
+    """Every type that a config has.
+
+    It is described at length.
+
+    Args:
+        inputs: Given.
+        width (int): Pixels a side,
+            of all: squares.
+        share: From 0 to 1.
+
+    Returns:
+        Nothing: at all.
+    """
+
+
+def test_parameters_become_keys_and_the_docstring_their_meanings(clean_registry: None) -> None:
+    register("model")(everything)
+    part = registry.options_of("model")["everything"]
+    assert part.keys == ["path", "width", "share", "kind", "most", "sizes", "side", "folder"]
+    assert part.mandatory == ["path"] and part.passed == {"inputs", "classes"}
+    assert part.summary == "Every type that a config has."
+    expected = {"inputs": "Given.", "width": "Pixels a side, of all: squares.", "share": "From 0 to 1."}
+    assert part.meanings == expected
+    assert re.fullmatch(r"tests/test_registry\.py:\d+|.*/tests/test_registry\.py:\d+", part.where)
+    defaults = {
+        one.name: one.default for one in dataclasses.fields(part.option) if one.name in ("path", "share", "most")
+    }
+    assert defaults == {"path": MISSING, "share": 0, "most": None}
+    node = OmegaConf.structured(part.option)
+    assert list(node.sizes) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.width=4", None),
+        ("model.most=4", None),
+        ("model.sizes=[5]", None),
+        ("model.side=RIGHT", None),
+        ("model.width=four", "'four' of type 'str' could not be converted to Integer"),
+        ("model.kind=c", "model.kind=c; Invalid value 'c', expected one of"),
+        ("model.share=1", r"model\.share=1: must be in \[0, 1\)"),
+        ("model.widht=4", "Did you mean.*'width'"),
+        ("+model.widht=4", r"model\.widht: no such key \(did you mean 'width'\?\)"),
+        ("~model.path", "~model.path"),
+    ],
+)
+def test_a_config_names_its_keys(override: str, message: str | None, clean_registry: None) -> None:
+    register("model")(everything)
+    compose = recipe.composer(command_line.CONF)
+
+    def parsed() -> Any:
+        return schema.parse(recipe.without_hydra(compose(["model=everything", "model.path=x", override]))).model
+
+    if message is None:
+        assert getattr(parsed(), override[6:].partition("=")[0]) in (4, [5], Side.RIGHT)
+        return
+    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        parsed()
+    assert re.search(message, screen.one_line(caught.value)), screen.one_line(caught.value)
+
+
+def test_a_yaml_file_may_lack_the_schema_and_the_target(clean_registry: None) -> None:
+    """As files of version 0.1 do."""
+    small = {"filters": 2, "first_kernel_size": 3, "kernel_size": 3, "stages": 1, "depth": 1, "normalization": True}
+    rest = {"residual": False, "dense_units": 0, "dropout": 0, "dense_dropout": 0.5, "activation": "relu"}
+    option = schema.typed("model", small | rest)
+    assert registry.find("model", vars(option)).name == "cnn" and option.filters == 2
+    with pytest.raises(UserError, match=r"model\.filter: no such key \(did you mean 'filters'\?\)"):
+        schema.typed("model", small | rest | {"filter": 3})
+    with pytest.raises(UserError, match=r"model\.filters=0: must be in \[1, 1024\]"):
+        schema.typed("model", small | rest | {"filters": 0})
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "tests.test_registry.everything", "cnn"])
+def test_only_what_is_registered_is_called(target: str) -> None:
+    with pytest.raises(UserError, match=rf"model\._target_={re.escape(target)}: not registered"):
+        schema.typed("model", {"_target_": target})
+
+
+def test_an_option_is_pickled_by_its_name(clean_registry: None) -> None:
+    register("augmentation", name="other")(noise)
+    option = registry.options_of("augmentation")["other"].option(stddev=2.0)
+    again = pickle.loads(pickle.dumps(OmegaConf.structured(option)))
+    assert OmegaConf.to_object(again) == option
+
+
+def noise(stddev: float = 1.0) -> None:
+    """Noise."""
+
+
+def no_hint(inputs: Any, classes: int, width=3) -> None:  # type: ignore[no-untyped-def]
+    """One line."""
+
+
+def odd_type(inputs: Any, classes: int, width: complex = 3j) -> None:
+    """One line."""
+
+
+def odd_default(inputs: Any, classes: int, width: int = 1.5) -> None:  # type: ignore[assignment]
+    """One line."""
+
+
+def unread_hint(inputs: Any, classes: int, width: "Nowhere" = 3) -> None:  # type: ignore[name-defined] # noqa: F821
+    """One line."""
+
+
+def no_classes(inputs: Any, width: int = 3) -> None:
+    """One line."""
+
+
+def many(inputs: Any, classes: int, **options: int) -> None:
+    """One line."""
+
+
+def no_rate(beta: float = 0.9) -> None:
+    """One line."""
+
+
+def with_keys(probabilities: Any, labels: Any, power: int = 2) -> float:
+    """One line."""
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "function", "options", "message"),
+    [
+        ("model", no_hint, {}, "the parameter width has no type hint; write for example width: int = 1"),
+        ("model", odd_type, {}, "the parameter width is of type complex; a config has bool, int, float"),
+        ("model", odd_default, {}, "the default of width, 1.5, is not of its type, int"),
+        ("model", unread_hint, {}, "the type hint of width cannot be read"),
+        ("model", no_classes, {}, "it needs the parameter classes"),
+        ("model", many, {}, "has no name of its own; write each parameter out"),
+        ("model", noise, {"name": "käse"}, "a name has letters, digits and '_'"),
+        ("optimizer", no_rate, {}, "it needs the parameter learning_rate"),
+        ("objective", with_keys, {"direction": "minimize"}, "an objective has no keys; leave power out"),
+        ("objective", with_keys, {}, 'an objective, and nothing else, needs direction="minimize"'),
+        ("model", everything, {"direction": "minimize"}, 'an objective, and nothing else, needs direction="minimize"'),
+        ("augmentatoin", noise, {}, "no such kind (did you mean 'augmentation'?)"),
+    ],
+)
+def test_what_cannot_become_an_option_is_refused_with_its_place(
+    kind: str, function: Callable[..., Any], options: dict[str, Any], message: str, clean_registry: None
+) -> None:
+    line = function.__code__.co_firstlineno
+    with pytest.raises(UserError) as caught:
+        register(kind, **options)(function)
+    text = str(caught.value)
+    assert f"test_registry.py:{line}: {kind} " in text and message in text and "\n" not in text
+
+
+def test_two_of_one_name_are_refused_with_both_places(clean_registry: None) -> None:
+    register("augmentation")(noise)
+    register("augmentation")(noise)  # a notebook's cell that is run again
+    with pytest.raises(UserError, match=r"registered already, at .*test_registry\.py:\d+; rename one"):
+        register("augmentation", name="noise")(everything_else)
+    with pytest.raises(UserError, match=r"cnn: registered already, at .*networks\.py:\d+; rename one"):
+        register("model", name="cnn")(everything)
+
+
+def everything_else(stddev: float = 1.0) -> None:
+    """One line."""
+
+
+def test_modules_of_parts_reach_the_processes_started_from_here(
+    clean_registry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "")
+    register("augmentation")(noise)
+    registry.load()
+    assert os.environ["SWEEPER_DIGITS_PLUGINS"] == "tests.test_registry"
