@@ -48,6 +48,17 @@ def no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 
+def forget_parts(known: set[int]) -> None:
+    """Take back what was registered beside the parts with these ids, and forget the modules that did so."""
+    repo = ConfigStore.instance().repo
+    for part in registry.parts():
+        if id(part) not in known:
+            for group in (repo[part.group], repo["schema"][part.group]) if part.group else ():
+                group.pop(f"{part.name}.yaml", None)
+            del registry._parts[part.kind][part.name]
+            sys.modules.pop(part.make.__module__, None)
+
+
 @pytest.fixture
 def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget, after a test, what it registered, and the modules that did so; one that fails is named `bad`."""
@@ -56,14 +67,7 @@ def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    repo = ConfigStore.instance().repo
-    for part in registry.parts():
-        if id(part) not in known and part.group:
-            for group in (repo[part.group], repo["schema"][part.group]):
-                group.pop(f"{part.name}.yaml", None)
-    for part in registry.parts():
-        if id(part) not in known:
-            sys.modules.pop(part.make.__module__, None)
+    forget_parts(known)
     sys.modules.pop("bad", None)
 
 

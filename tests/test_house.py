@@ -22,7 +22,7 @@ ORDER = [
     {"runs"},
     {"training"},
     {"parts"},
-    {"sweep", "command_line"},
+    {"sweep", "command_line", "help_text"},
     {"results"},
     {"__main__"},
 ]

@@ -10,18 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import registry
 from sweeper_digits.data.mnist import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import SPLITS
 from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.upgrade import upgraded
 from sweeper_digits.schema import INCIDENTAL, METRIC_OF, objectives, override_key, typed
 from sweeper_digits.screen import printable
-from sweeper_digits.signature import default_of
 
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
@@ -203,28 +202,6 @@ def saved_option(record: Record, group: str) -> Any:
         raise UserError(
             f"{record.run.folder}: no option of {group} takes what the run saved: {given or 'nothing'}{cause}"
         ) from error
-
-
-def upgraded(group: str, saved: dict[str, Any]) -> dict[str, Any]:
-    """Return an option of a config group as a run of today would have saved it.
-
-    A run of an earlier version is comparable with one of today: what has become a key since then had its default. Of
-    the callbacks, those are left out that change nothing in a training.
-
-    Args:
-        group: The config group.
-        saved: The option's keys and values; of `callbacks`, by name.
-    """
-    if group == "callbacks":
-        known = registry.options_of(group)
-        return {name: value for name, value in saved.items() if not (name in known and known[name].watches)}
-    try:
-        part = registry.find(group, saved)
-    except UserError:  # not an option, or of a plug-in that is not loaded
-        return saved
-    fields = dataclasses.fields(part.option)
-    defaults = {one.name: value for one in fields if (value := default_of(one)) is not MISSING}
-    return defaults | {name: value for name, value in saved.items() if name in {one.name for one in fields}}
 
 
 def differing_settings(records: list[Record]) -> list[str]:

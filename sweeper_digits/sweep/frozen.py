@@ -23,7 +23,8 @@ from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.origin import COPIED_FROM, PLAIN, origin_in
 from sweeper_digits.runs.process import machine
-from sweeper_digits.runs.record import flatten, upgraded
+from sweeper_digits.runs.record import flatten
+from sweeper_digits.runs.upgrade import upgraded
 from sweeper_digits.schema import INCIDENTAL, override_key
 from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.space import Sweep

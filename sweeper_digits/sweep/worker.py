@@ -18,6 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
 
+from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
@@ -113,7 +114,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
         raise
     except Exception as raised:  # by the sampler or while composing; elsewhere, by the scheduler: not our own failure
         log.exception("trial %d", trial.number)
-        state, values, error = TrialState.FAIL, None, f"{type(raised).__name__}: {raised}"
+        state, values, error = TrialState.FAIL, None, _described(raised)
         if not here:  # a job that fails by itself returns its error: this one was killed, or its node died
             lost = queue.read(trial.number)
             if not lost.state.is_finished():  # or its heartbeats have told so already
@@ -170,7 +171,7 @@ def outcome(
     if done.status != JobStatus.COMPLETED:
         if isinstance(result, optuna.TrialPruned):
             return TrialState.PRUNED, None, None
-        return TrialState.FAIL, None, f"{type(result).__name__}: {result}"
+        return TrialState.FAIL, None, _described(result)
     try:
         values = [float(value) for value in (result if isinstance(result, list | tuple) else [result])]
     except (TypeError, ValueError):
@@ -220,6 +221,10 @@ class BestModels:
             for model in [folder / "model.keras", *folder.glob("fold_*/model.keras")]:
                 model.unlink(missing_ok=True)
         self.deleted |= finished - kept
+
+
+def _described(error: object) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _write_failure(folder: Path, error: str) -> None:

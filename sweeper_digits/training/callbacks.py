@@ -12,6 +12,7 @@ import numpy as np
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.screen import counted, minutes
+from sweeper_digits.signature import Part
 from sweeper_digits.training.feed import PixelsByIndex
 from sweeper_digits.training.reporting import RunningTrial, better_of
 
@@ -48,7 +49,7 @@ class History(keras.callbacks.Callback):
         run: Where history.csv is.
         epochs: Planned epochs.
         images: Images that an epoch trains on.
-        objectives: Names of what else is in the logs after an epoch.
+        objectives: What else is in the logs after an epoch.
 
     Attributes:
         rows: A row per epoch so far, the same as in history.csv.
@@ -57,7 +58,7 @@ class History(keras.callbacks.Callback):
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
     """
 
-    def __init__(self, run: RunFolder, epochs: int, images: int, objectives: Sequence[str] = ()) -> None:
+    def __init__(self, run: RunFolder, epochs: int, images: int, objectives: Sequence[Part] = ()) -> None:
         super().__init__()
         self.run, self.epochs, self.images, self.objectives = run, epochs, images, objectives
         self.rows: list[dict[str, float]] = []
@@ -94,7 +95,7 @@ class History(keras.callbacks.Callback):
         logs = logs or {}
         seconds = time.perf_counter() - self.epoch_started
         self.durations.append(seconds)
-        names = ("loss", "accuracy", "val_loss", "val_accuracy", *self.objectives)
+        names = ("loss", "accuracy", "val_loss", "val_accuracy", *(part.name for part in self.objectives))
         metrics = {name: float(logs[name]) for name in names if name in logs}
         rates = {
             "learning_rate": float(self.model.optimizer.learning_rate),

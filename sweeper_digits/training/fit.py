@@ -60,8 +60,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
     checkpoint = Checkpoint(folder, trainee, best, prepared.started)
     first_epoch, rows = _continue(source, checkpoint)
-    names = [part.name for part in objectives_of(config)]
-    history = History(folder, config.epochs, feed.steps * feed.batch_size, names)
+    history = History(folder, config.epochs, feed.steps * feed.batch_size, objectives_of(config))
     history.begin_with(rows)
     validation = _validation(prepared)
     given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)

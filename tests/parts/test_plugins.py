@@ -100,6 +100,10 @@ def run(tmp_path: Path, npz: Path) -> Callable[..., subprocess.CompletedProcess[
     return call
 
 
+def history(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+
+
 def test_a_run_of_own_parts_alone(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, npz: Path
 ) -> None:
@@ -110,13 +114,13 @@ def test_a_run_of_own_parts_alone(
     diary = (tmp_path / "a" / "diary.txt").read_text().splitlines()
     names = ["accuracy", "loss", "val_accuracy", "val_loss", "worst_class"]
     assert diary == [f"hour {epoch} {names} trial None width 4" for epoch in range(2)]
-    rows = list(csv.DictReader((tmp_path / "a" / "history.csv").open()))
+    rows = history(tmp_path / "a")
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.003, 0.0015])
     assert all(0 <= float(row["worst_class"]) <= 1 for row in rows)
     again = run("from_run=a", "hydra.run.dir=b", "objective=worst_class", "figures=false")
     assert again.returncode == 0, again.stderr
     timeless = [{name: row[name] for name in names} for row in rows]
-    repeated = list(csv.DictReader((tmp_path / "b" / "history.csv").open()))
+    repeated = history(tmp_path / "b")
     assert [{name: row[name] for name in names} for row in repeated] == timeless
     predicted = run("a", "--tta", "1", verb=("predict",))
     assert predicted.returncode == 0 and "accuracy" in predicted.stdout, predicted.stderr
