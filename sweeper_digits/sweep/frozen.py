@@ -32,6 +32,8 @@ from sweeper_digits.sweep.trials import trials_of
 
 log = logging.getLogger(__name__)
 
+# What a data file or folder is known by, beside the keys of its option.
+FINGERPRINT = ("bytes", "files", "sha256")
 # What a run, an environment and a sweep have.
 APART = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 # Keys that conf/ has no more, by file.
@@ -210,7 +212,9 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     A study of an earlier version gets the defaults of the data's keys that it did not have.
     """
     if isinstance(settings.get("data"), dict):
-        settings = settings | {"data": upgraded("data", settings["data"])}
+        data = settings["data"]
+        marks = {name: value for name, value in data.items() if name in FINGERPRINT}
+        settings = settings | {"data": upgraded("data", data) | marks}
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()
