@@ -1,7 +1,7 @@
 """All of the program: `python -m sweeper_digits train|compare|confirm|...`, installed as `sweeper-digits`.
 
 `train` is `command_line.main`, which takes the rest of the command line. For the other verbs this module parses it;
-each is the `main` of its module in `results`.
+each is the `main` of its module in `results`, and `schema` that of `editors`.
 """
 
 import argparse
@@ -45,7 +45,8 @@ def main() -> None:
 
 def _do(arguments: argparse.Namespace) -> None:
     with quiet_import():
-        verb = importlib.import_module(f"sweeper_digits.results.{arguments.verb}")
+        room = "sweeper_digits.editors" if arguments.verb == "schema" else f"sweeper_digits.results.{arguments.verb}"
+        verb = importlib.import_module(room)
     verb.main(arguments)
 
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=STATUSES,
         formatter_class=_Formatter,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|compare|confirm|predict|doctor")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|compare|confirm|predict|doctor|schema")
     verbs.add_parser("train", help="Train one model, or search for the best; train --help lists options and keys.")
     for name, add_arguments, text, more, example in VERBS:
         written = f"{textwrap.fill(more, WIDTH)}\n\nexample:\n  {program.command(name)} {example}"
@@ -135,6 +136,10 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _schema(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go; made if it is not there")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
 
@@ -168,6 +173,12 @@ VERBS = (
         "It prints the states of each study's trials, what is wrong, and what --fix would do. The exit status is 0 "
         "also if something is wrong.",
         "quick --fix",
+    ),
+    (
+        *("schema", _schema, "Write JSON Schemas by which an editor completes and checks the YAML files of conf/."),
+        "It prints the line for the top of a YAML file and the setting of Visual Studio Code that name them. Parts of "
+        "plug-ins are in them: write them again once there are others.",
+        "schemas",
     ),
 )
 
