@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import NoReturn
 
-from sweeper_digits import program, screen
+from sweeper_digits import program, registry, screen
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.schema import DEFAULT_STORAGE
 
@@ -44,6 +44,7 @@ def main() -> None:
 
 
 def _do(arguments: argparse.Namespace) -> None:
+    registry.load()
     with quiet_import():
         room = "sweeper_digits.editors" if arguments.verb == "schema" else f"sweeper_digits.results.{arguments.verb}"
         verb = importlib.import_module(room)

@@ -41,7 +41,6 @@ KEY = re.compile(r"(\w+):(?: .*?)??(?: +# (.*))?")
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the schemas and say how an editor finds them."""
-    registry.load()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     written = schemas()
