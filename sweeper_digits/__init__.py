@@ -9,7 +9,7 @@ Reading order, each line after what it imports:
     parts                                                  what a config can name
     sweep                                                  many runs
     results                                                decisions from runs that exist
-    command_line, __main__                                 `python train.py`, `sweeper-digits`
+    command_line, json_schema, editors, __main__           `python train.py`, `sweeper-digits`
 """
 
 from sweeper_digits.registry import register

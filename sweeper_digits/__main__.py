@@ -1,7 +1,7 @@
-"""All of the program: `python -m sweeper_digits train|compare|confirm|predict|doctor`, installed as `sweeper-digits`.
+"""All of the program: `python -m sweeper_digits train|compare|confirm|...`, installed as `sweeper-digits`.
 
 `train` is `command_line.main`, which takes the rest of the command line. For the other verbs this module parses it;
-each is the `main` of its module in `results`.
+each is the `main` of its module in `results`, and `schema` that of `editors`.
 """
 
 import argparse
@@ -9,12 +9,23 @@ import importlib
 import os
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import NoReturn
 
 from sweeper_digits import program, registry, screen
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.schema import DEFAULT_STORAGE
+
+WIDTH = 80  # columns of --help
+STATUSES = """\
+exit status:
+  0    done; of a search: at least one trial is complete, also if others failed
+  1    not done, and the last line of stderr, `error: ...`, says why: bad input,
+       a run that diverged, a search of which all trials failed or
+       hydra.sweeper.max_failures in a row
+  130  stopped by Ctrl-C, a search also by SIGTERM; the same command continues
+"""
 
 
 def main() -> None:
@@ -35,22 +46,27 @@ def main() -> None:
 def _do(arguments: argparse.Namespace) -> None:
     registry.load()
     with quiet_import():
-        verb = importlib.import_module(f"sweeper_digits.results.{arguments.verb}")
+        room = "sweeper_digits.editors" if arguments.verb == "schema" else f"sweeper_digits.results.{arguments.verb}"
+        verb = importlib.import_module(room)
     verb.main(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     text = "Train image classifiers, search for the best, and work with runs and sweeps that exist."
-    parser = _Parser(prog=shlex.join(program.name()), description=text)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|compare|confirm|predict|doctor")
+    parser = _Parser(
+        prog=shlex.join(program.name()),
+        description=textwrap.fill(text, WIDTH),
+        epilog=STATUSES,
+        formatter_class=_Formatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|compare|confirm|predict|doctor|schema")
     verbs.add_parser("train", help="Train one model, or search for the best; train --help lists options and keys.")
-    for name, add_arguments, text in (
-        ("compare", _compare, "A table of runs, report.html, and the command that repeats the best."),
-        ("confirm", _confirm, "Train the finalists of a sweep on more seeds or folds; rank them by their means."),
-        ("predict", _predict, "Predict with finished runs: scores, a submission, or the labels of single pictures."),
-        ("doctor", _doctor, "List studies, what is stuck in them, and their disk use."),
-    ):
-        add_arguments(verbs.add_parser(name, help=text, description=text))
+    for name, add_arguments, text, more, example in VERBS:
+        written = f"{textwrap.fill(more, WIDTH)}\n\nexample:\n  {program.command(name)} {example}"
+        verb = verbs.add_parser(
+            name, help=text, description=textwrap.fill(text, WIDTH), epilog=written, formatter_class=_Formatter
+        )
+        add_arguments(verb)
     return parser
 
 
@@ -61,12 +77,16 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add("--descending", action="store_true", help="reverse the order of --sort")
     add("--top", type=_positive, metavar="N", help="show the first N rows")
     add("--filter", metavar="EXPRESSION", help="for example \"optimizer == 'adamw' and model.dropout < 0.2\"")
-    only = parser.add_mutually_exclusive_group()
-    only.add_argument(
+    table = parser.add_mutually_exclusive_group()
+    table.add_argument(
         "--group-by", metavar="SETTING", help="mean, standard deviation, best and count for each of its values"
     )
-    only.add_argument("--csv", action="store_true", help="print the table as CSV, nothing else")
-    only.add_argument("--json", action="store_true", help="print the table as JSON, nothing else")
+    table.add_argument(
+        "--verdict", action="store_true", help="no table: whether the best is told apart from the others"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print the table as CSV, nothing else")
+    form.add_argument("--json", action="store_true", help="print the table or the verdict as JSON, nothing else")
     add("--promote", metavar="NAME", help="write the best as conf/experiment/NAME.yaml")
     add("--force", action="store_true", help="let --promote replace a file")
     add("--report", type=Path, metavar="FILE", help="default: report.html in PATH")
@@ -81,11 +101,14 @@ def _confirm(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=_positive, default=3, metavar="N", help="new seeds for each (default: %(default)s)")
     add("--folds", type=_positive, metavar="N", help="all of N folds for each, instead of seeds")
     add("--n-jobs", type=_positive, default=1, metavar="N", help="runs at a time (default: %(default)s)")
+    _add_json(parser)
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", metavar="RUN-SWEEP-OR-PICTURE")
+    add(
+        "paths", nargs="+", metavar="PATH", help="runs or sweeps; also pictures, or folders of pictures, to be labelled"
+    )
     add("--top", type=_positive, default=1, metavar="K", help="average the K best runs (default: %(default)s)")
     add(
         "--weights",
@@ -102,6 +125,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     add("--part", choices=["test", "validation", "all"], help="of the run's own data; default: test if it has one")
     add("--tta", type=_positive, default=0, metavar="N", help="also average N augmented copies of each image")
     add("--out", type=Path, metavar="FILE", help=".csv: ImageId,Label; .npz: probabilities")
+    _add_json(parser)
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
@@ -110,10 +134,61 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     add("--fix", action="store_true", help="repair")
     _add_storage(parser)
     add("--multirun", type=Path, default=Path("multirun"), help="folder of the studies (default: %(default)s)")
+    _add_json(parser)
+
+
+def _schema(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go; made if it is not there")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help=f"Optuna's (default: $OPTUNA_STORAGE, or {DEFAULT_STORAGE})")
+
+
+# Name, arguments, what it does, what it prints, and arguments of an example.
+VERBS = (
+    (
+        *("compare", _compare, "Compare runs: a table, report.html, and the command that repeats the best."),
+        "It prints a row for each run, best first, how sure it is that the first is the best, and the commands that "
+        "repeat it.",
+        "multirun/quick --sort seconds",
+    ),
+    (
+        *("confirm", _confirm, "Train the finalists of a sweep on more seeds or folds; rank them by their means."),
+        "It prints what a search prints, then a line for each finalist: its mean with a 95 % interval, and whether it "
+        "is worse than the first. The same command continues it.",
+        "multirun/quick --top 3 --seeds 3",
+    ),
+    (
+        *("predict", _predict, "Predict with finished runs: scores, a submission, or the labels of single pictures."),
+        "It prints the accuracy and the log loss of labelled images, and writes the labels of others into --out. Of "
+        "pictures, it prints a line for each; if one has no label, the exit status is 1.",
+        "multirun/quick --top 5",
+    ),
+    (
+        *("doctor", _doctor, "List studies, what is stuck in them, and their disk use."),
+        "It prints the states of each study's trials, what is wrong, and what --fix would do. The exit status is 0 "
+        "also if something is wrong.",
+        "quick --fix",
+    ),
+    (
+        *("schema", _schema, "Write JSON Schemas by which an editor completes and checks the YAML files of conf/."),
+        "It prints the line for the top of a YAML file and the setting of Visual Studio Code that name them. Parts of "
+        "plug-ins are in them: write them again once there are others.",
+        "schemas",
+    ),
+)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of one width, whatever the terminal's."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=WIDTH)
 
 
 class _Parser(argparse.ArgumentParser):

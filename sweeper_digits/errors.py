@@ -1,10 +1,14 @@
 """The one error type that a user is meant to read, and the checks that raise it."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import CompactHydraException
+from omegaconf import MISSING
 
 INFINITY = float("inf")
 
@@ -14,6 +18,23 @@ class UserError(CompactHydraException):
 
     Derives from Hydra's compact exception so that it stays one line inside a sweeper too.
     """
+
+
+@dataclass(frozen=True)
+class Range:
+    """What values a key may have: `Annotated[float, Range(0, 1)]`.
+
+    Attributes:
+        low: Least value allowed, or the excluded bound if `open_low`.
+        high: Greatest value allowed, or the excluded bound if `open_high`.
+        open_low: Whether low itself is excluded.
+        open_high: Whether high itself is excluded.
+    """
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
 
 
 class Diverged(UserError):
@@ -35,6 +56,23 @@ def place_of(file: str, line: int) -> str:
     path = Path(file)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return f"{shown}:{line}"
+
+
+def ranged(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> Any:
+    """Return a field of a dataclass without default, whose values have a range; see `Range` and `check_ranges`."""
+    return dataclasses.field(default=MISSING, metadata={"range": Range(low, high, open_low, open_high)})
+
+
+def check_ranges(prefix: str, instance: Any) -> None:
+    """Raise a UserError unless each value of a dataclass is in the range of its field.
+
+    Args:
+        prefix: What stands before the name of a field on the command line, for example `split.`.
+        instance: Of the dataclass; a field has a range by `ranged`, or as `metadata["range"]`.
+    """
+    for one in dataclasses.fields(instance):
+        if allowed := one.metadata.get("range"):
+            check_range(f"{prefix}{one.name}", getattr(instance, one.name), **dataclasses.asdict(allowed))
 
 
 def check_range(

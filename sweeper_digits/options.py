@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from sweeper_digits.errors import check_range
+from sweeper_digits.errors import check_range, check_ranges, ranged
 
 
 @dataclass
 class Data:
-    """What all data sources share: changes of the pixels after reading."""
+    """What all data sources share: changes of the pixels after reading.
 
-    invert: bool = False  # for a light background: 255 becomes 0
-    transpose: bool = False  # rows become columns
+    Attributes:
+        invert: For a light background: 255 becomes 0.
+        transpose: Rows become columns.
+    """
+
+    invert: bool = False
+    transpose: bool = False
 
 
 @dataclass
@@ -24,40 +29,46 @@ class Split:
 
     The seed is apart from the run's, so that runs with different seeds are validated, and
     kept from testing, on the same images.
+
+    Attributes:
+        test_size: Share of the images that is locked away for testing.
+        seed: Of the split alone: equal seeds give equal parts.
     """
 
-    test_size: float = MISSING
-    seed: int = MISSING
+    test_size: float = ranged(0, 1, open_high=True)
+    seed: int = ranged(0, 2**32 - 1)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check_range("split.test_size", self.test_size, 0, 1, open_high=True)
-        check_range("split.seed", self.seed, 0, 2**32 - 1)
+        check_ranges("split.", self)
 
 
 @dataclass
 class Holdout(Split):
-    """One validation part."""
+    """One validation part.
 
-    validation_size: float = MISSING
+    Attributes:
+        validation_size: Share of the images that validates.
+    """
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        check_range("split.validation_size", self.validation_size, 0, 1, open_low=True, open_high=True)
+    validation_size: float = ranged(0, 1, open_low=True, open_high=True)
 
 
 @dataclass
 class KFold(Split):
-    """Folds; fold None means all of them."""
+    """Folds.
 
-    folds: int = MISSING
+    Attributes:
+        folds: How many there are.
+        fold: The one that validates, counted from 0; null: each in turn.
+    """
+
+    folds: int = ranged(2, 100)
     fold: int | None = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
-        check_range("split.folds", self.folds, 2, 100)
         check_range("split.fold", self.fold, 0, self.folds - 1)
 
 

@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sweeper_digits import registry
-from sweeper_digits.errors import INFINITY, UserError, check_range, closest
+from sweeper_digits.errors import INFINITY, UserError, check_ranges, closest, ranged
 from sweeper_digits.options import SPLITS
 
 # What every training measures and `objective` can name, and the direction of each; registered objectives come to it.
@@ -73,11 +73,11 @@ class Config:
     augmentation: Any = MISSING
     split: Any = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
-    seed: int = MISSING
-    epochs: int = MISSING
-    clean_fraction: float = MISSING
-    batch_size: int = MISSING
-    patience: int | None = MISSING
+    seed: int = ranged(0, 2**32 - 1)
+    epochs: int = ranged(1, MOST_EPOCHS)
+    clean_fraction: float = ranged(0, 1)
+    batch_size: int = ranged(1, INFINITY, open_high=True)
+    patience: int | None = ranged(1, INFINITY)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = MISSING
     device: Literal["auto", "cpu", "gpu"] = MISSING
     objective: Any = MISSING
@@ -90,11 +90,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check_range("seed", self.seed, 0, 2**32 - 1)
-        check_range("epochs", self.epochs, 1, MOST_EPOCHS)
-        check_range("clean_fraction", self.clean_fraction, 0, 1)
-        check_range("batch_size", self.batch_size, 1, INFINITY, open_high=True)
-        check_range("patience", self.patience, 1, INFINITY)
+        check_ranges("", self)
         self.objective = checked_objectives(self.objective)
         check_study(self.study)
         for name in self.export:

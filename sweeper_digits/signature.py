@@ -14,25 +14,9 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import MISSING
 
-from sweeper_digits.errors import UserError, check_range, closest, place_of
+from sweeper_digits.errors import Range as Range  # parts import it from here
+from sweeper_digits.errors import UserError, check_ranges, closest, place_of
 from sweeper_digits.options import Data
-
-
-@dataclass(frozen=True)
-class Range:
-    """What values a key may have: `Annotated[float, Range(0, 1)]`.
-
-    Attributes:
-        low: Least value allowed, or the excluded bound if `open_low`.
-        high: Greatest value allowed, or the excluded bound if `open_high`.
-        open_low: Whether low itself is excluded.
-        open_high: Whether high itself is excluded.
-    """
-
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,9 +139,9 @@ def describe(kind: str, name: str, make: Callable[..., Any], direction: str | No
     keys = [_key(parameters[key][0], hint, problem) for key, hint in hints.items()]
     if keys and given.group is None:
         raise problem(f"an {kind} has no keys; leave {keys[0][0]} out")
-    summary, meanings = _docstring(make)
-    ranges = {key: found for key, hint in hints.items() if (found := _range(hint))}
-    option = _option(kind, name, make, keys, ranges)
+    summary, meanings = docstring(make)
+    option = _option(kind, name, make, keys)
+    meanings |= docstring(given.base)[1] if given.base else {}
     return Part(kind, name, make, option, frozenset(passed), where, summary, meanings, direction, watches)
 
 
@@ -209,15 +193,16 @@ def _key(one: inspect.Parameter, hint: Any, problem: Any) -> tuple[str, Any, Any
             f"the parameter {one.name} is of type {shown}; a config has bool, int, float, str, Literal, Path, "
             "Enum, lists of them, and None"
         )
+    about = {"range": _range(hint)}
     if one.default is one.empty:
-        return one.name, kind, field(default=MISSING)
+        return one.name, kind, field(default=MISSING, metadata=about)
     if not _fits(one.default, kind):
         raise problem(
             f"the default of {one.name}, {one.default!r}, is not of its type, {getattr(kind, '__name__', kind)}"
         )
     if isinstance(one.default, list | dict):
-        return one.name, kind, field(default_factory=lambda: type(one.default)(one.default))
-    return one.name, kind, field(default=one.default)
+        return one.name, kind, field(default_factory=lambda: type(one.default)(one.default), metadata=about)
+    return one.name, kind, field(default=one.default, metadata=about)
 
 
 def _bare(hint: Any) -> Any:
@@ -255,14 +240,13 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def _option(kind: str, name: str, make: Callable[..., Any], keys: list[Any], ranges: dict[str, Range]) -> type:
+def _option(kind: str, name: str, make: Callable[..., Any], keys: list[Any]) -> type:
     """Return a dataclass of the keys; its instances have been checked."""
     prefix = f"callbacks.{name}" if kind == "callback" else kind
     base = KINDS[kind].base
 
     def check(self: Any) -> None:
-        for key, allowed in ranges.items():
-            check_range(f"{prefix}.{key}", getattr(self, key), **dataclasses.asdict(allowed))
+        check_ranges(f"{prefix}.", self)
 
     option = dataclasses.make_dataclass(
         name,
@@ -280,11 +264,11 @@ def default_of(key: dataclasses.Field[Any]) -> Any:
     return key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
 
 
-def _docstring(make: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return the first line of a docstring in Google's style, and what its Args section says of each parameter."""
-    text = inspect.getdoc(make) or ""
+def docstring(documented: Any) -> tuple[str, dict[str, str]]:
+    """Return the first line of a docstring in Google's style, and what it says of each parameter or attribute."""
+    text = inspect.getdoc(documented) or ""
     summary = text.partition("\n")[0].strip()
-    section = re.search(r"^(?:Args|Arguments|Parameters):\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
+    section = re.search(r"^(?:Args|Arguments|Parameters|Attributes):\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
     meanings: dict[str, str] = {}
     last, first = "", 0
     for line in section[1].splitlines() if section else ():

@@ -12,5 +12,7 @@ Reading order:
     scores      accuracy and log loss, and the note that a locked image was looked at
     ensemble    which runs predict together, and with which weights
     submission  Kaggle's submission file
+    rows        what `--json` prints of runs, configurations and scores
+    document    what `--json` prints, as text
     doctor      what is stuck in a study, and its repair
 """

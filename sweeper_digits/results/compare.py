@@ -3,7 +3,6 @@
 import argparse
 import csv
 import io
-import json
 import os
 import re
 import textwrap
@@ -16,7 +15,9 @@ from hydra.errors import HydraException
 
 from sweeper_digits import command_line, program, screen
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.results.document import as_json
 from sweeper_digits.results.mixture import describe_mixture
+from sweeper_digits.results.rows import verdict_of
 from sweeper_digits.results.statistics import (
     Configuration,
     describe_winner,
@@ -36,26 +37,23 @@ ONE_ERROR = "one standard error over a run's validation images"
 
 def main(arguments: argparse.Namespace) -> None:
     """Print the table, the best run and its command; write the report."""
-    if (arguments.csv or arguments.json or arguments.group_by) and (arguments.promote or arguments.report):
-        raise UserError("--csv, --json and --group-by print a table, nothing else; leave --promote and --report out")
+    alone = arguments.csv or arguments.json or arguments.group_by or arguments.verdict
+    if alone and (arguments.promote or arguments.report):
+        raise UserError("--csv, --json, --group-by and --verdict print, nothing else; leave --promote and --report out")
+    if arguments.verdict and arguments.csv:
+        raise UserError("--verdict --csv: a verdict is no table; use --json")
     found = find_runs(arguments.paths)
     if arguments.filter:
         found = filter_runs(found, arguments.filter)
-    frame = sort_and_limit(build_table(found), arguments.sort, arguments.descending, arguments.top)
-    if arguments.csv or arguments.json:
-        print((as_csv if arguments.csv else as_json)(frame), end="")
-        return
-    if arguments.group_by:
-        print(as_text(group_by_setting(found, arguments.group_by)))
-        _warn(found)
-        return
-    table = as_text(frame)
-    print(table)
-    if "±" in table:
-        print(f"\n± is {ONE_ERROR}")
-    _warn(found)
     objective = objectives_of(found)[0]
     groups = group_repetitions(found, objective)
+    if arguments.verdict and arguments.json:
+        commands = _command_of(groups[0].runs[0]).splitlines() if groups else []
+        print(as_json(verdict_of(found, groups, objective) | {"commands": commands}), end="")
+        return
+    if not arguments.verdict and not _print_table(arguments, found):
+        return
+    _warn(found)
     if not groups:
         print("\nno run has finished")
         return
@@ -68,8 +66,32 @@ def main(arguments: argparse.Namespace) -> None:
         file, flags = _promote(best, arguments.promote, arguments.force)
         again = program.command("train", *flags, f"experiment={arguments.promote}")
         print(f"\nwritten    {os.path.relpath(file)}: {again}")
-    if not arguments.no_report:
+    if not (arguments.no_report or arguments.verdict):
         _report(arguments, found, command, verdicts)
+
+
+def _print_table(arguments: argparse.Namespace, found: list[Record]) -> bool:
+    """Print the table; return whether more is to be printed."""
+    if arguments.group_by:
+        frame = group_by_setting(found, arguments.group_by)
+    else:
+        frame = build_table(found)
+    frame = sort_and_limit(frame, arguments.sort, arguments.descending, arguments.top)
+    if arguments.csv or arguments.json:
+        print(
+            as_csv(frame)
+            if arguments.csv
+            else as_json(frame.astype(object).where(frame.notna(), None).to_dict("records")),
+            end="",
+        )
+        return False
+    table = as_text(frame)
+    print(table)
+    if "±" in table:
+        print(f"\n± is {ONE_ERROR}")
+    if arguments.group_by:
+        _warn(found)
+    return not arguments.group_by
 
 
 def _warn(found: list[Record]) -> None:
@@ -193,12 +215,6 @@ def as_csv(frame: pd.DataFrame) -> str:
     text = io.StringIO()
     frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
     return text.getvalue()
-
-
-def as_json(frame: pd.DataFrame) -> str:
-    """Return the table as a JSON list of objects; an empty cell is null."""
-    rows = [{k: None if _is_missing(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
-    return json.dumps(rows, indent=2, default=str) + "\n"
 
 
 def cell_text(value: Any) -> str:

@@ -1,21 +1,26 @@
 """`confirm`: the finalists of a sweep trained on seeds or folds that the search did not see."""
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from sweeper_digits import command_line, program
 from sweeper_digits.errors import UserError
+from sweeper_digits.results.document import as_json
+from sweeper_digits.results.rows import configuration_row, difference_row, run_row
 from sweeper_digits.results.statistics import Configuration, format_value, group_repetitions, judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.origin import PLAIN, Origin, check_harmless, origin_of
-from sweeper_digits.runs.record import find_runs, objectives_of
+from sweeper_digits.runs.record import direction_of, find_runs, objectives_of
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -23,10 +28,15 @@ def main(arguments: argparse.Namespace) -> None:
     finalists = find_finalists(arguments.sweep, arguments.top)
     objective = objectives_of([record for group in finalists for record in group.runs])[0]
     points = plan_points(finalists, arguments.seeds, arguments.folds)
-    folder, status = train_points(arguments.sweep, points, origin_for(finalists), arguments.n_jobs)
+    with _on_stderr() if arguments.json else contextlib.nullcontext():
+        folder, status = train_points(arguments.sweep, points, origin_for(finalists), arguments.n_jobs)
     if status:
         sys.exit(status)
-    print("\n" + "\n".join(rank_finalists(folder, finalists, points, objective)))
+    groups = group_points(folder, points, objective)
+    if arguments.json:
+        print(as_json(document_of(groups, finalists, objective)), end="")
+    else:
+        print("\n" + "\n".join(rank_finalists(groups, finalists, objective)))
 
 
 def find_finalists(sweep: Path, top: int) -> list[Configuration]:
@@ -113,23 +123,60 @@ def _passing_signals_on(command: list[str]) -> int:
                 signal.signal(number, handler)
 
 
-def rank_finalists(
-    folder: Path, finalists: list[Configuration], points: list[dict[str, object]], objective: str
-) -> list[str]:
-    """Return the lines of the result: mean and interval of each finalist, and which differences are noise.
+@contextlib.contextmanager
+def _on_stderr() -> Iterator[None]:
+    """Let this process and those that it starts print to file descriptor 2."""
+    sys.stdout.flush()
+    screen = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(screen, 1)
+        os.close(screen)
+
+
+def group_points(folder: Path, points: list[dict[str, object]], objective: str) -> list[Configuration]:
+    """Return the finalists as they were trained again, best mean first.
 
     Only runs at these points count: the folds of an earlier call are not mixed with seeds.
     """
-    by_run = {os.path.relpath(group.runs[0].run.folder): group for group in finalists}
     found = [
         record
         for record in find_runs([folder])
         if any(all(record.settings.get(name) == value for name, value in point.items()) for point in points)
     ]
-    groups = group_repetitions(found, objective)
+    return group_repetitions(found, objective)
+
+
+def document_of(groups: list[Configuration], finalists: list[Configuration], objective: str) -> dict[str, Any]:
+    """Return what `--json` prints: each finalist on the new seeds or folds, best first, and in the search.
+
+    Args:
+        groups: The finalists as they were trained again.
+        finalists: As the search had them.
+        objective: What they are ranked by.
+    """
+    rows = []
+    for rank, group in enumerate(groups, 1):
+        difference = judge_difference(groups[0], group, objective) if rank > 1 else None
+        row = {"rank": rank} | configuration_row(group, objective) | difference_row(difference)
+        rows.append(row | {"search": run_row(_origin(group, finalists).runs[0], objective)})
+    direction = direction_of([record for group in groups for record in group.runs], objective)
+    return {"objective": objective, "direction": direction, "finalists": rows}
+
+
+def _origin(group: Configuration, finalists: list[Configuration]) -> Configuration:
+    """Return a finalist as the search had it."""
+    by_run = {os.path.relpath(one.runs[0].run.folder): one for one in finalists}
+    return by_run[str(group.runs[0].settings["from_run"])]
+
+
+def rank_finalists(groups: list[Configuration], finalists: list[Configuration], objective: str) -> list[str]:
+    """Return the lines of the result: mean and interval of each finalist, and which differences are noise."""
     lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search, ± over images  run"]
     for rank, group in enumerate(groups, 1):
-        origin = by_run[str(group.runs[0].settings["from_run"])]
+        origin = _origin(group, finalists)
         first = "" if rank == 1 else _verdict(groups[0], group, objective)
         interval = f"± {group.interval:.2g}" if group.covers else ""
         mean = f"{group.mean:.5g}" if group.covers else format_value(group.runs[0], objective)
@@ -142,5 +189,5 @@ def rank_finalists(
 
 
 def _verdict(first: Configuration, other: Configuration, objective: str) -> str:
-    differ, _ = judge_difference(first, other, objective)
+    differ = judge_difference(first, other, objective).differ
     return {True: "worse", False: "not told apart from the first", None: ""}[differ]

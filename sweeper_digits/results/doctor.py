@@ -3,11 +3,14 @@
 import argparse
 import contextlib
 import functools
+import io
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psutil
@@ -15,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import program
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.results.document import as_json
 from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import Record, read_metrics_alone
@@ -37,33 +41,48 @@ class Diagnosis:
     """What is known of one study.
 
     Attributes:
-        lines: To be shown.
+        lines: To be shown; what is wrong begins with two blanks.
         repairs: What would be done, and the function that does it.
+        known: For `--json`: the study's name, its folder, how many trials are in each state, its bytes.
     """
 
     lines: list[str]
     repairs: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+    known: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return what `--json` prints of it; what is not known is null."""
+        findings = [line.strip() for line in self.lines[1 if self.known else 0 :]]
+        return {"study": None, "folder": None, "trials": None, "bytes": None, **self.known, "findings": findings}
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Print what is known of the studies; repair what is stuck if `--fix` says so."""
-    if (file := sqlite_file(arguments.storage)) and not file.exists():  # an error, but the folders can be named
+    missing = (file := sqlite_file(arguments.storage)) and not file.exists()
+    if missing and not arguments.json:  # an error, but the folders can be named
         for diagnosis in _unknown_folders(arguments.multirun, arguments.study, {}):
             print(printable(diagnosis.lines[0]))
     diagnoses = diagnose(arguments.storage, arguments.multirun, arguments.study)
     repairs = [repair for diagnosis in diagnoses for repair in diagnosis.repairs]
-    print("\n".join(printable(line) for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
-    if not repairs:
-        print("\nnothing to repair")
-        return
-    print("\nto repair:" if arguments.fix else "\n--fix would:")
-    for text, do in repairs:
-        print(f"  {printable(text)}", flush=True)
-        if arguments.fix:
-            try:
-                do()
-            except (OSError, ValueError) as error:  # a read-only folder; a trial that has ended meanwhile
-                print(f"    not done: {printable(one_line(error))}")
+    with contextlib.redirect_stdout(io.StringIO() if arguments.json else sys.stdout):  # the document has it all
+        print("\n".join(printable(line) for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
+        print("\nnothing to repair" if not repairs else "\nto repair:" if arguments.fix else "\n--fix would:")
+        rows = [_repair(text, do, arguments.fix) for text, do in repairs]
+    if arguments.json:
+        print(as_json({"studies": [diagnosis.document() for diagnosis in diagnoses], "repairs": rows}), end="")
+
+
+def _repair(text: str, do: Callable[[], object], fix: bool) -> dict[str, Any]:
+    """Print a repair, do it if `fix` says so, and return what `--json` prints of it."""
+    print(f"  {printable(text)}", flush=True)
+    row = {"repair": printable(text), "done": fix, "reason": None}
+    if fix:
+        try:
+            do()
+        except (OSError, ValueError) as error:  # a read-only folder; a trial that has ended meanwhile
+            row |= {"done": False, "reason": printable(one_line(error))}
+            print(f"    not done: {row['reason']}")
+    return row
 
 
 def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
@@ -143,7 +162,10 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     trials = trials_of(study)
     states = counts(study)
     summary = ", ".join(f"{count} {state.name.lower()}" for state, count in states.items()) or "no trials"
-    result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {_bytes_below(folder) / 2**20:,.0f} MiB"])
+    size = _bytes_below(folder)
+    known = {"study": study.study_name, "folder": folder, "bytes": size}
+    known["trials"] = {state.name.lower(): count for state, count in states.items()}
+    result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {size / 2**20:,.0f} MiB"], known=known)
     for trial in trials:
         if trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
             result.lines.append(

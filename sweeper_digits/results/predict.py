@@ -1,6 +1,9 @@
 """`predict`: what finished runs, alone or averaged, say of images: scores, a submission, single pictures."""
 
 import argparse
+import contextlib
+import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.adapt import adapt_pixels
+from sweeper_digits.results.document import as_json
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
+from sweeper_digits.results.rows import data_row, model_rows, scores_row
 from sweeper_digits.results.scores import format_scores, note_looks
-from sweeper_digits.results.single import label_pictures, sort_paths
+from sweeper_digits.results.single import check_labelled, label_pictures, sort_paths
 from sweeper_digits.results.statistics import format_value
 from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
@@ -32,18 +37,35 @@ UNKNOWN = "the training data is not at hand: not known how many of them were tra
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Print what the runs predict; write it where `--out` says."""
-    runs, pictures = sort_paths(arguments.paths)
+    """Print what the runs predict; write it where `--out` says.
+
+    Raises:
+        UserError: A picture without a label; raised after the others are printed.
+    """
+    with contextlib.redirect_stdout(sys.stderr if arguments.json else sys.stdout):
+        runs, pictures = sort_paths(arguments.paths)
     _check(arguments, runs, pictures)
+    with contextlib.redirect_stdout(io.StringIO() if arguments.json else sys.stdout):  # the document has it all
+        document = predict(arguments, runs, pictures)
+    if arguments.json:
+        print(as_json(document), end="")
+    check_labelled(document.get("pictures", []))
+
+
+def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]) -> dict[str, Any]:
+    """Predict, print what comes out, and return the same as `--json` prints it."""
     chosen = choose_members(runs, arguments.top)
     weights = weigh_members(chosen, arguments.weights)
     for record, weight in zip(chosen, weights, strict=True):
         loss = format_value(record, "val_loss")
         print(f"model      {record.run.folder}  weight {weight:.3f}{loss and f'  val_loss {loss}'}")
     members, classes = models_of(chosen, weights), chosen[0].classes
+    document: dict[str, Any] = {"models": model_rows(chosen, weights)}
     if pictures:
-        label_pictures(pictures, chosen, members, lambda images: average_probabilities(members, images, arguments.tta))
-        return
+        rows = label_pictures(
+            pictures, chosen, members, lambda images: average_probabilities(members, images, arguments.tta)
+        )
+        return document | {"pictures": rows}
     sample = None
     if arguments.data:
         option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")), chosen[0])
@@ -64,12 +86,19 @@ def main(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     print(f"predicted  in {seconds:.1f} s, {len(dataset.images) / seconds:,.0f} images/s\n")
     note_looks(chosen, looked, probabilities)  # first: no look without its note
+    caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
     if dataset.labels is not None:
-        caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
         print(format_scores(probabilities, dataset.labels, classes, caveat))
-    if out := arguments.out or (Path("submission.csv") if dataset.labels is None else None):
+    out = arguments.out or (Path("submission.csv") if dataset.labels is None else None)
+    if out:
         write_predictions(out, probabilities, sample, classes, dataset.ids)
         print(f"written    {out}")
+    return document | {
+        "data": data_row(looked),
+        "seconds": seconds,
+        "scores": None if dataset.labels is None else scores_row(probabilities, dataset.labels, classes, caveat),
+        "written": out,
+    }
 
 
 def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]) -> None:

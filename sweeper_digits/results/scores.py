@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.metrics import classification_report
 
 from sweeper_digits.results.images import Looked
-from sweeper_digits.runs.predictions import accuracy, confusion_matrix, error_of_mean, log_loss, logarithms
+from sweeper_digits.runs.predictions import accuracy, confusion_matrix, error_of_mean, log_loss, right_and_losses
 from sweeper_digits.runs.record import Record
 
 WIDEST = 100  # columns of a terminal
@@ -27,8 +27,7 @@ def format_scores(probabilities: np.ndarray, labels: np.ndarray, classes: Sequen
         caveat: What the lines of accuracy and log loss say beside the value, with a semicolon in front.
     """
     predicted = probabilities.argmax(axis=1)
-    right = predicted == labels
-    losses = -logarithms(probabilities)[np.arange(len(labels)), labels]
+    right, losses = right_and_losses(probabilities, labels)
     report = classification_report(
         labels, predicted, labels=range(len(classes)), target_names=classes, digits=4, zero_division=np.nan
     )

@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,8 @@ def label_pictures(
     chosen: list[Record],
     members: list[Member],
     predict: Callable[[np.ndarray], np.ndarray],
-) -> None:
-    """Print the label of each picture and its probability; or why it has none.
+) -> list[dict[str, Any]]:
+    """Print the label of each picture and its probability, or why it has none; return the same, a row for each.
 
     A picture that equals an image that a run locked away for testing is noted there as a look.
 
@@ -70,31 +71,43 @@ def label_pictures(
         chosen: The runs.
         members: Their models.
         predict: Gives probabilities, float (n, classes), of images, uint8 (n, height, width, channels).
-
-    Raises:
-        UserError: A picture that could not be read or shows no single digit; raised after the others are printed.
     """
     classes = chosen[0].classes
     images, refused = read_pictures(pictures, chosen[0].image_shape, classes == DIGITS)
-    if len(pictures) == len(refused) == 1:
-        raise UserError(f"{printable(str(pictures[0]))}: {refused[pictures[0]]}")
-    rows: Iterator[np.ndarray] = iter(())
+    known: Iterator[np.ndarray] = iter(())
     if len(images):
         images = adapt_pictures(images, chosen[0])
         probabilities = predict(images)
         looked = look(Dataset(images, None, "pictures"), "pictures", chosen, members)
         note_looks(chosen, looked, probabilities)  # first: no look without its note
-        rows = iter(probabilities)
+        known = iter(probabilities)
     lengths = max(len(printable(str(path))) for path in pictures), max(map(len, classes))
+    rows: list[dict[str, Any]] = []
     for path in pictures:
         name = printable(str(path)).ljust(lengths[0])
         if path in refused:
-            print(f"{name}  {'-'.ljust(lengths[1])}  {printable(refused[path])}")
+            rows.append({"path": path, "label": None, "probability": None, "reason": printable(refused[path])})
+            if len(pictures) > 1:  # of a single one, the error says it
+                print(f"{name}  {'-'.ljust(lengths[1])}  {printable(refused[path])}")
         else:
-            row = next(rows)
-            print(f"{name}  {classes[row.argmax()].ljust(lengths[1])}  {row.max():6.1%}")
+            row = next(known)
+            label, probability = classes[row.argmax()], float(row.max())
+            rows.append({"path": path, "label": label, "probability": probability, "reason": None})
+            print(f"{name}  {label.ljust(lengths[1])}  {probability:6.1%}")
+    return rows
+
+
+def check_labelled(rows: list[dict[str, Any]]) -> None:
+    """Raise a UserError unless each picture has a label.
+
+    Args:
+        rows: As `label_pictures` returns them.
+    """
+    refused = [row for row in rows if row["label"] is None]
+    if len(rows) == len(refused) == 1:
+        raise UserError(f"{printable(str(rows[0]['path']))}: {rows[0]['reason']}")
     if refused:
-        raise UserError(f"{len(refused):,} of {len(pictures):,} pictures have no label; their lines say why")
+        raise UserError(f"{len(refused):,} of {len(rows):,} pictures have no label; their lines say why")
 
 
 def _expand(text: str) -> list[Path]:

@@ -5,13 +5,13 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from sweeper_digits.results.mixture import data_settings
-from sweeper_digits.runs.noise import WIDTH, describe_noise, gap_between, standard_error
+from sweeper_digits.runs.noise import WIDTH, gap_between, judge_noise, standard_error
 from sweeper_digits.runs.record import Record, best_first, direction_of
 from sweeper_digits.screen import counted
 
@@ -19,6 +19,40 @@ CONFIDENCE = 0.95
 # Values of two configurations, the second's first.
 Sample = tuple[list[float], list[float]]
 OVERLAP = "their training sets overlap, so it is a little narrow (Nadeau and Bengio 2003)"
+
+
+class Difference(NamedTuple):
+    """Whether the second of two configurations is really worse than the first.
+
+    Attributes:
+        differ: None: nothing to judge by.
+        text: A sentence.
+        worse: How much worse the second is; None: nothing to judge by.
+        half: Half the width of the 95 % interval of this difference.
+    """
+
+    differ: bool | None
+    text: str
+    worse: float | None = None
+    half: float | None = None
+
+
+class Winner(NamedTuple):
+    """How the best configuration compares with the others.
+
+    Attributes:
+        second: The second's difference from the best; None: there is no second.
+        within: How many others lie within noise of the best; None: not known.
+        unknown: How many others cannot be judged; None: as `within`.
+        needed: About how many validation images would tell the first two apart; None: not known, or they are apart.
+        lines: The same in words.
+    """
+
+    second: Difference | None
+    within: int | None
+    unknown: int | None
+    needed: int | None
+    lines: list[str]
 
 
 @dataclass
@@ -114,7 +148,7 @@ def group_repetitions(found: list[Record], objective: str) -> list[Configuration
     return sorted(groups, key=lambda group: sign * group.mean)
 
 
-def judge_difference(first: Configuration, second: Configuration, objective: str) -> tuple[bool | None, str]:
+def judge_difference(first: Configuration, second: Configuration, objective: str) -> Difference:
     """Say whether the second is really worse than the first.
 
     In this order, the first that is possible: Student's paired t over the folds that both have; the same over the seeds
@@ -124,9 +158,6 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     Where both have the same seeds on several folds, the wider of two intervals counts, over folds and over seeds: a
     seed's luck may be the same in all folds, and folds alone do not show it. With one seed nothing shows it: if its
     folds share half of the variance between seeds, five folds tell equals apart in 25 % of cases, not in 5 %.
-
-    Returns:
-        Whether they differ (None: nothing to judge by), and a sentence.
     """
     alike = data_settings(first.runs[0]) == data_settings(second.runs[0])
     a, b = first.units, second.units
@@ -136,13 +167,15 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     elif min(len(a), len(b)) > 1:
         by_fold = min(len(first.folds), len(second.folds)) > 1
         if not by_fold and not (alike and first.folds.keys() == second.folds.keys()):
-            return None, "they were validated on different images; repeat both on the same folds with `confirm`"
+            return Difference(
+                None, "they were validated on different images; repeat both on the same folds with `confirm`"
+            )
         ways = {"folds" if by_fold else "seeds": (b, a)}
         if first.by_seed and second.by_seed:
             ways["seeds"] = list(second.by_seed.values()), list(first.by_seed.values())
         gap, half, how = _widest(functools.partial(stats.ttest_ind, equal_var=False), ways)
     elif max(len(a), len(b)) > 1:
-        return None, "only one of the two was repeated; repeat both with `confirm`"
+        return Difference(None, "only one of the two was repeated; repeat both with `confirm`")
     elif found := gap_between(first.runs[0], second.runs[0], objective):
         gap, half = found.mean, WIDTH * found.error
         images = (
@@ -150,27 +183,35 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
         )
         how = f"{images}, one run each: another seed may reverse it"
     else:
-        return None, "one run each: their difference may be luck; repeat them with `confirm`"
+        return Difference(None, "one run each: their difference may be luck; repeat them with `confirm`")
     worse = -gap if direction_of(first.runs, objective) == "maximize" else gap
     # Accuracies come in steps of one image: a few equal differences say nothing of their spread.
     differ = worse > half and not (objective == "val_accuracy" and half < 1e-9)
     verdict = "are apart" if differ else "cannot be told apart"
-    return differ, f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
+    text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
+    return Difference(bool(differ), text, worse, half)
 
 
 def describe_winner(groups: list[Configuration], objective: str) -> list[str]:
-    """Return lines that compare the best configuration with the second and count those that it cannot be told from."""
+    """Return the lines of `judge_winner`."""
+    return judge_winner(groups, objective).lines
+
+
+def judge_winner(groups: list[Configuration], objective: str) -> Winner:
+    """Compare the best configuration with the second, and count those that it cannot be told from."""
     if len(groups) < 2:
-        return []
-    lines = [judge_difference(groups[0], groups[1], objective)[1]]
+        return Winner(None, 0, 0, None, [])
+    second = judge_difference(groups[0], groups[1], objective)
     if all(len(group.samples) == len(group.runs) == 1 for group in groups):
-        return lines + describe_noise([group.runs[0] for group in groups], objective)
-    if len(groups) == 2:
-        return lines
-    verdicts = [judge_difference(groups[0], group, objective)[0] for group in groups[1:]]
+        noise = judge_noise([group.runs[0] for group in groups], objective)
+        if noise is None:
+            return Winner(second, None, None, None, [second.text])
+        return Winner(second, noise.within, noise.unknown, noise.needed, [second.text, *noise.lines])
+    verdicts = [second.differ, *(judge_difference(groups[0], group, objective).differ for group in groups[2:])]
     unknown = f"; {verdicts.count(None)} cannot be judged" if None in verdicts else ""
     alike = f"{verdicts.count(False)} of {len(verdicts)} other configurations"
-    return [*lines, f"{alike} lie within noise of the best (95 %{unknown})"]
+    lines = [f"{alike} lie within noise of the best (95 %{unknown})"] if len(verdicts) > 1 else []
+    return Winner(second, verdicts.count(False), verdicts.count(None), None, [second.text, *lines])
 
 
 def format_value(record: Record, name: str, digits: int = 5) -> str:

@@ -85,21 +85,46 @@ def paired_gap(first: np.ndarray, second: np.ndarray) -> Gap:
     return Gap(float(difference.mean()), error_of_mean(difference), len(difference))
 
 
+@dataclass(frozen=True)
+class Noise:
+    """How many runs the best one cannot be told from.
+
+    Attributes:
+        within: Runs within noise of the best.
+        unknown: Runs of which it is not known.
+        needed: About how many validation images would tell the first two apart; None: they are told apart, or it is
+            not known.
+        lines: The same in words, and which validation part would do.
+    """
+
+    within: int
+    unknown: int
+    needed: int | None
+    lines: list[str]
+
+
 def describe_noise(found: list[Record], name: str) -> list[str]:
-    """Return lines that say how many runs the best one cannot be told from, and which validation part would do.
+    """Return the lines of `judge_noise`, none where nothing can be judged."""
+    noise = judge_noise(found, name)
+    return noise.lines if noise else []
+
+
+def judge_noise(found: list[Record], name: str) -> Noise | None:
+    """Say how many runs the best one cannot be told from, and which validation part would do.
 
     Args:
         found: The runs; only finished ones with this metric count.
-        name: val_loss or val_accuracy; other objectives get no line.
+        name: val_loss or val_accuracy; of other objectives nothing is known.
     """
     if name not in OVER_IMAGES:
-        return []
+        return None
     ranked = best_first(found, name)
     if len(ranked) < 2:
-        return []
+        return None
     best, *others = ranked
     read_best = functools.cache(lambda: _by_image(best, name))  # once for all others, and only if one is near
-    gaps = [gap for other in others if not _is_clear(best, other, name) and (gap := _gap(best, read_best, other, name))]
+    unclear = [other for other in others if not _is_clear(best, other, name)]
+    gaps = [gap for other in unclear if (gap := _gap(best, read_best, other, name))]
     noise = [gap for gap in gaps if gap.is_noise]
     images = max((gap.images for gap in gaps), default=0)
     how = [f"paired over the same {images:,} validation images"] if images else []
@@ -108,7 +133,10 @@ def describe_noise(found: list[Record], name: str) -> list[str]:
     ways = "; ".join([*how, "another seed may add to it"])
     lie = f"{counted(len(others), 'other')} {'lies' if len(others) == 1 else 'lie'}"
     lines = [f"{len(noise)} of {lie} within noise of the best (95 %; {ways})"]
-    return lines + _describe_size(best, _gap(best, read_best, others[0], name), name)
+    first = _gap(best, read_best, others[0], name)
+    needed = _images_needed(first)
+    size = _describe_size(best, first, needed, name) if first and needed else []
+    return Noise(len(noise), len(unclear) - len(gaps), needed, lines + size)
 
 
 def _is_clear(best: Record, other: Record, name: str) -> bool:
@@ -122,11 +150,15 @@ def _is_clear(best: Record, other: Record, name: str) -> bool:
     return len(known) == 4 and abs(known[0] - known[1]) > WIDTH * (known[2] + known[3])
 
 
-def _describe_size(best: Record, gap: Gap | None, name: str) -> list[str]:
-    """Say how many validation images would tell the first two apart, if these do not."""
+def _images_needed(gap: Gap | None) -> int | None:
+    """Return how many validation images would tell two runs apart; None: these do, or nothing is paired."""
     if gap is None or not gap.images or not gap.is_noise or not gap.mean:
-        return []
-    needed = math.ceil(gap.images * (PLANNED * gap.error / gap.mean) ** 2)
+        return None
+    return math.ceil(gap.images * (PLANNED * gap.error / gap.mean) ** 2)
+
+
+def _describe_size(best: Record, gap: Gap, needed: int, name: str) -> list[str]:
+    """Say how many validation images would tell the first two apart."""
     text = (
         f"{gap.images:,} validation images are too few to tell the first two apart: {name} differs by "
         f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {needed:,} would do"

@@ -142,6 +142,11 @@ def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
+def right_and_losses(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether each image was labelled rightly, bool (n,), and its cross entropy in nats, float (n,)."""
+    return probabilities.argmax(axis=1) == labels, -logarithms(probabilities)[np.arange(len(labels)), labels]
+
+
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return counts, int (classes, classes): rows are true labels, columns predicted ones."""
     from sklearn import metrics

@@ -34,9 +34,9 @@ def test_differences_are_judged_by_intervals() -> None:
     # Paired: a constant gap under much noise counts; unpaired, the same numbers do not.
     noisy = (0.010, 0.030, 0.020)
     shifted = tuple(value + 0.001 for value in noisy)
-    differ, text = judge_difference(configuration(*noisy), configuration(*shifted), "val_loss")
+    differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted), "val_loss")
     assert differ and "paired over 3" in text
-    differ, text = judge_difference(configuration(*noisy), configuration(*shifted, seeds=range(10, 13)), "val_loss")
+    differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, seeds=range(10, 13)), "val_loss")
     assert differ is False and "over 3 and 3 seeds" in text
     assert judge_difference(configuration(0.1), configuration(0.2), "params")[0] is None
     assert judge_difference(configuration(0.1), configuration(0.2, 0.3), "val_loss")[0] is None
@@ -44,7 +44,7 @@ def test_differences_are_judged_by_intervals() -> None:
     twice = Configuration(configuration(0.1, 0.1).runs, {(0, 0): 0.1})
     assert "one run each" in judge_difference(twice, configuration(0.2), "params")[1]
     # The same seeds on other images are no pairs, and their spread does not include that of the images.
-    differ, text = judge_difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
+    differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
     assert differ is None and "validated on different images" in text
     # A second that is better on what both have is not worse, whatever its mean over everything.
     second = configuration(*(value - 0.001 for value in noisy), 0.9)
@@ -108,7 +108,7 @@ def share_told_apart(folds: int, seeds: int, shared: float, how: str) -> float:
             pair = [drawn(rng, folds, seeds, shared) for _ in range(2)]
             pair[1].runs[0].settings["split.seed"] = 1
         first, second = sorted(pair, key=lambda group: group.mean)
-        differ, text = judge_difference(first, second, "val_loss")
+        differ, text, *_ = judge_difference(first, second, "val_loss")
         apart += bool(differ)
         assert f"({how})" in text
     return apart / REPEATS

@@ -1,0 +1,178 @@
+"""With --json, stdout has one JSON document and nothing else; its fields say what the text says."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sweeper_digits.results.document import as_json
+from sweeper_digits.results.statistics import group_repetitions, judge_difference
+from sweeper_digits.runs import process
+from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.record import best_first, find_runs, read_run
+
+Tool = Callable[..., str]
+SWEEP = "multirun/first"
+
+
+def document(tool: Tool, *arguments: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(tool(*arguments, "--json"), parse_constant=refuse)
+
+
+def test_what_is_no_finite_number_is_null_and_a_path_is_text() -> None:
+    values = {"a": [math.nan, math.inf, np.float32("nan"), pd.Series([None], dtype="Int64").astype(object)[0]]}
+    found = json.loads(
+        as_json(values | {"b": Path("x/y"), "c": np.arange(2), "d": np.bool_(True), "e": (np.int64(3),)})
+    )
+    assert found["a"][:3] == [None] * 3
+    assert found | {"a": 0} == {"a": 0, "b": "x/y", "c": [0, 1], "d": True, "e": [3]}
+
+
+def test_groups_are_the_rows_of_their_table(tool: Tool) -> None:
+    groups = document(tool, "compare", SWEEP, "--group-by", "optimizer")
+    assert [set(row) for row in groups] == [{"optimizer", "mean", "std", "best", "count"}] * 2
+    shutil.rmtree(Path(SWEEP, "1"))
+    groups = document(tool, "compare", SWEEP, "--group-by", "optimizer")
+    assert sorted(row["count"] for row in groups) == [1, 2] and None in [row["std"] for row in groups]
+    lines = tool("compare", SWEEP, "--group-by", "optimizer", "--csv").splitlines()
+    assert lines[0] == "optimizer,mean,std,best,count" and len(lines) == 3
+
+
+def test_a_verdict_has_fields(tool: Tool) -> None:
+    found = find_runs([SWEEP])
+    first, second = group_repetitions(found, "val_loss")
+    said = document(tool, "compare", SWEEP, "--verdict")
+    expected = judge_difference(first, second, "val_loss")
+    assert said["second"]["apart"] is expected.differ and said["lines"] == [expected.text]
+    assert said["second"]["worse_by"] == pytest.approx(second.mean - first.mean)
+    assert said["second"]["worse_by_interval"] == expected.half
+    assert said["others_within_noise"] == (0 if expected.differ else 1) and said["others_not_judged"] == 0
+    assert said["best"]["mean"] == first.mean and said["best"]["interval"] == first.interval
+    assert [row["value"] for row in said["best"]["values"]] == list(first.samples.values())
+    assert said["best"]["folder"] == str(first.runs[0].run.folder)
+    assert (said["objective"], said["direction"], said["runs"], said["configurations"]) == (
+        "val_loss",
+        "minimize",
+        4,
+        2,
+    )
+    assert said["commands"][0].startswith("python -m sweeper_digits train ") and said["warnings"] == []
+    text = tool("compare", SWEEP, "--verdict")
+    assert expected.text in text and "rank" not in text and not list(Path().rglob("report.html"))
+
+
+def test_a_verdict_of_single_runs_counts_those_within_noise(tool: Tool) -> None:
+    for number in (1, 3):  # of each optimizer one seed stays
+        shutil.rmtree(Path(SWEEP, str(number)))
+    said = document(tool, "compare", SWEEP, "--verdict")
+    within = said["others_within_noise"]
+    assert any(line.startswith(f"{within} of 1 other lies within noise") for line in said["lines"])
+    assert said["best"]["interval"] is None and said["best"]["value_se"] > 0
+    assert (said["validation_images_needed"] is None) == (within == 0)
+    said = document(tool, "compare", f"{SWEEP}/0", "--verdict")
+    assert said["second"] is None and said["others_within_noise"] == 0
+    Path(SWEEP, "0", "metrics.json").unlink()
+    said = document(tool, "compare", f"{SWEEP}/0", "--verdict")
+    assert said["best"] is None and said["finished"] == 0 and said["commands"] == []
+
+
+def test_confirm_says_which_finalists_differ_and_trains_on_stderr(tool: Tool) -> None:
+    command = [sys.executable, "-m", "sweeper_digits", "confirm", SWEEP, "--top", "2", "--seeds", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "val_loss" in done.stderr and "Traceback" not in done.stderr
+    said = json.loads(done.stdout)
+    first, second = said["finalists"]
+    assert (said["objective"], said["direction"], first["rank"], second["rank"]) == ("val_loss", "minimize", 1, 2)
+    groups = group_repetitions(find_runs(["multirun/first_confirm"]), "val_loss")
+    assert [row["mean"] for row in (first, second)] == [group.mean for group in groups]
+    assert second["apart"] is judge_difference(groups[0], groups[1], "val_loss").differ and first["apart"] is None
+    for row in (first, second):
+        assert read_run(Path(row["search"]["folder"])).value("val_loss") == row["search"]["value"]
+        assert {value["seed"] for value in row["values"]} == {3, 4}
+
+
+def test_predict_gives_scores(tool: Tool) -> None:
+    said = document(tool, "predict", SWEEP, "--top", "2", "--out", "labels.csv")
+    chosen = best_first(find_runs([SWEEP]), "val_loss")[:2]
+    assert [row["folder"] for row in said["models"]] == [str(record.run.folder) for record in chosen]
+    assert [row["val_loss"] for row in said["models"]] == [record.value("val_loss") for record in chosen]
+    assert (said["data"]["images"], said["data"]["part"], said["data"]["trained_on"]) == (60, "test", 0)
+    assert said["data"]["locked_for_testing"] == 60 and said["written"] == "labels.csv"
+    (look,) = chosen[0].run.read_tests()
+    assert said["scores"]["accuracy"] == pytest.approx(float(look["accuracy"]), abs=1e-6)
+    assert said["scores"]["log_loss"] == pytest.approx(float(look["log_loss"]), abs=1e-6)
+    assert said["scores"]["wrong"] == round(60 * (1 - said["scores"]["accuracy"]))
+    assert sum(map(sum, said["scores"]["confusion_matrix"])) == 60 and said["scores"]["caveat"] is None
+    text = tool("predict", SWEEP, "--top", "2")
+    assert f"accuracy   {said['scores']['accuracy']:.5f} ± {said['scores']['accuracy_se']:.5f}" in text
+
+
+def test_predict_gives_a_row_for_each_picture_also_for_one_that_has_no_label(
+    tool: Tool, digits: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photos").mkdir()
+    Image.fromarray(digits.images[0, ..., 0]).resize((84, 84)).save("photos/1.png")
+    Path("photos/notes.txt").write_text("no picture")
+    said = document(tool, "predict", SWEEP, "photos")
+    (row,) = said["pictures"]
+    assert row["path"] == "photos/1.png" and row["label"] in "0123456789" and 0 < row["probability"] <= 1
+    assert "left out   1 of 2 files" in capsys.readouterr().err
+    Image.new("L", (28, 28)).save("photos/2.png")
+    command = [sys.executable, "-m", "sweeper_digits", "predict", SWEEP, "photos/1.png", "photos/2.png", "--json"]
+    for arguments, number in ((command, 2), ([*command[:5], "photos/2.png", "--json"], 1)):
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=100)
+        rows = json.loads(done.stdout)["pictures"]
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and len(rows) == number
+        assert rows[-1]["label"] is None and rows[-1]["reason"]
+
+
+def test_doctor_gives_states_findings_and_repairs(tool: Tool) -> None:
+    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
+    study.ask().set_user_attr("worker", process.signature().replace(f":{os.getpid()}:", ":999999:"))
+    Path("multirun/stray/0/.hydra").mkdir(parents=True)
+    said = document(tool, "doctor")
+    first, stray = said["studies"]
+    assert first["study"] == "first" and first["trials"] == {"complete": 4, "running": 1} and first["bytes"] > 1000
+    assert first["folder"] == SWEEP and any(line.startswith("#4: running in the study") for line in first["findings"])
+    assert stray["study"] is None and stray["findings"][0].startswith("multirun/stray: the database has no study")
+    (repair,) = said["repairs"]
+    assert repair == {"repair": "set #4 to failed and queue its point again", "done": False, "reason": None}
+    assert document(tool, "doctor", "first", "--fix")["repairs"][0]["done"] is True
+    assert document(tool, "doctor", "first")["repairs"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "nowhere"],
+        ["compare", SWEEP, "--filter", "seed > 5"],
+        ["confirm", "nowhere"],
+        ["predict", "nowhere"],
+        ["doctor", "second"],
+        ["doctor", "--storage", "sqlite:///none.db"],
+    ],
+)
+def test_bad_input_prints_no_document(tool: Tool, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(SWEEP, "multirun/stray")
+    with pytest.raises(SystemExit, match=r"^error: ") as caught:
+        assert tool(*arguments, "--json") == ""
+    assert "\n" not in str(caught.value) and capsys.readouterr().out == ""
+
+
+def test_folders_are_text(tool: Tool) -> None:
+    for row in document(tool, "compare", SWEEP):
+        assert RunFolder(row["folder"]).metrics.is_file()
