@@ -73,33 +73,53 @@ def train(cfg: DictConfig) -> object:
 def start(task: TaskFunction) -> None:
     """Let Hydra run a job as the command line says; on bad input, print one line and exit with status 1.
 
-    A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1. Hydra itself would print errors in several
-    lines, so it is told to raise them.
+    A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1.
 
     Args:
         task: Takes the composed config of a job; a function of a module, which jobs elsewhere can import.
     """
+    screen.exit_in_one_line(lambda: launch(task, as_hydra_takes(sys.argv[1:])))
+
+
+def launch(task: TaskFunction, arguments: list[str]) -> None:
+    """Let Hydra run a job.
+
+    Hydra reads `sys.argv`. It would print errors in several lines, so it is told to raise them.
+
+    Args:
+        task: As for `start`.
+        arguments: What `as_hydra_takes` returned.
+
+    Raises:
+        UserError: Bad input; other errors that `screen.bad_input` knows are raised too.
+        SystemExit: Bad input that is found once Hydra runs, with its line.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv[1:] = arguments
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
+    except ValueError as error:  # Hydra's, before it has composed anything
+        if not str(error).startswith("Only one of --run, --multirun"):
+            raise
+        raise UserError(
+            "--multirun, --run, --cfg and --info exclude each other; to see what a sweep composes, leave -m out: "
+            "--cfg job shows one run, --cfg hydra the sweeper"
+        ) from None
 
-    def run() -> None:
-        registry.load()
-        _check_names()
-        help_text.install()
-        _check_text()
-        _check_options(sys.argv[1:])
-        given = [new for argument in _with_past_run(sys.argv[1:]) for new in RENAMED.get(argument, [argument])]
-        sys.argv[1:] = map(_as_typed, given)
-        try:
-            hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
-        except ValueError as error:  # Hydra's, before it has composed anything
-            if not str(error).startswith("Only one of --run, --multirun"):
-                raise
-            raise UserError(
-                "--multirun, --run, --cfg and --info exclude each other; to see what a sweep composes, leave -m out: "
-                "--cfg job shows one run, --cfg hydra the sweeper"
-            ) from None
 
-    screen.exit_in_one_line(run)
+def as_hydra_takes(arguments: list[str]) -> list[str]:
+    """Load the parts, and return what a user gave as Hydra takes it: with a past run's overrides, and quoted.
+
+    Raises:
+        UserError: Bad input that Hydra would not see, or not tell in one line.
+    """
+    registry.load()
+    _check_names()
+    help_text.install()
+    _check_text(arguments)
+    _check_options(arguments)
+    given = [new for argument in _with_past_run(arguments) for new in RENAMED.get(argument, [argument])]
+    return [_as_typed(argument) for argument in given]
 
 
 def _check_names() -> None:
@@ -131,9 +151,9 @@ def _with_past_run(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _check_text() -> None:
+def _check_text(arguments: list[str]) -> None:
     """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
-    for text in (*sys.argv[1:], str(Path.cwd()), str(CONF)):
+    for text in (*arguments, str(Path.cwd()), str(CONF)):
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -24,7 +24,7 @@ ORDER = [
     {"parts"},
     {"sweep", "command_line"},
     {"results"},
-    {"__main__"},
+    {"__main__", "surroundings", "interactive"},
 ]
 KERAS = {"keras", "tensorflow"}
 FORBIDDEN = {
@@ -51,6 +51,8 @@ def imports(tree: ast.AST, exempt: str | None = None) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef) and node.name == exempt:
             continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue  # it imports nothing
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
