@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from sweeper_digits import program, screen
+from sweeper_digits import program, registry, screen
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.schema import DEFAULT_STORAGE
 
@@ -33,6 +33,7 @@ def main() -> None:
 
 
 def _do(arguments: argparse.Namespace) -> None:
+    registry.load()
     with quiet_import():
         verb = importlib.import_module(f"sweeper_digits.results.{arguments.verb}")
     verb.main(arguments)

@@ -4,19 +4,23 @@ import dataclasses
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import yaml
+from hydra._internal.utils import get_args_parser  # the flags of Hydra's command line have no public parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from sweeper_digits import help_text, program, registry, schema, screen
+from sweeper_digits.arguments import as_typed, check_text
 from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
+from sweeper_digits.runs.origin import SEARCH_PATH, Origin, check_harmless, origin_of
 from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
 
@@ -29,10 +33,10 @@ CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
 # Top-level keys of a run's overrides, and the form of an override of such a key.
 KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "tensorboard"}
 OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
+# Overrides -> the config they compose; as in `recipe`, which is imported only when needed.
+Compose = Callable[[list[str]], DictConfig]
 # What was written otherwise in version 0.1.
 RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
-# Keys whose values are names, also where they look like numbers.
-NAMES = ("study", "hydra.sweeper.study_name")
 
 
 def main() -> None:
@@ -116,10 +120,18 @@ def as_hydra_takes(arguments: list[str]) -> list[str]:
     registry.load()
     _check_names()
     help_text.install()
-    _check_text(arguments)
-    _check_options(arguments)
-    given = [new for argument in _with_past_run(arguments) for new in RENAMED.get(argument, [argument])]
-    return [_as_typed(argument) for argument in given]
+    check_text(arguments, CONF)
+    given = what_to_compose_from(arguments)
+    _check_options(arguments, given)
+    composed = _with_past_run(arguments, given)
+    typed = [as_typed(new) for argument in composed for new in RENAMED.get(argument, [argument])]
+    # Hydra would look for a relative path beside this module.
+    return typed if given.conf == str(CONF) else [*typed, "--config-path", given.conf]
+
+
+def overrides_in(arguments: list[str]) -> list[str]:
+    """Return the overrides among arguments, without flags and their values."""
+    return list(get_args_parser().parse_intermixed_args(arguments).overrides)
 
 
 def _check_names() -> None:
@@ -130,45 +142,106 @@ def _check_names() -> None:
             raise UserError(f"{part.where}: {part.kind} {part.name}: conf/ has an option of this name; rename one")
 
 
-def _with_past_run(arguments: list[str]) -> list[str]:
+class Given(NamedTuple):
+    """What the command line itself says of what to compose from."""
+
+    conf: str  # --config-path: a worker's is the sweep's own copy
+    origin: Origin  # --config-dir, hydra.searchpath, --config-name
+
+
+def what_to_compose_from(arguments: list[str]) -> Given:
+    """Return what to compose from; raise a UserError for what is not there."""
+    flags = get_args_parser().parse_intermixed_args(arguments)
+    conf = flags.config_path or str(CONF)
+    conf = conf if "://" in conf else str(Path(conf).resolve())
+    folders = [("--config-dir", flags.config_dir)] if flags.config_dir is not None else []
+    for argument in arguments:
+        if override_key(argument) == SEARCH_PATH:
+            value = OverridesParser.create().parse_override(argument).value()
+            values: Any = getattr(value, "values", value)  # extend_list(...) has them inside
+            if isinstance(values, list):  # of anything else, Hydra says what is wrong
+                folders += [(SEARCH_PATH, str(getattr(one, "text", one))) for one in values]
+    found = []
+    for named, folder in folders:
+        uri = folder.removeprefix("file://")
+        if "://" not in uri and not Path(uri).is_dir():
+            raise UserError(f"{named}: no folder {uri}")
+        found.append(uri if "://" in uri else os.path.abspath(uri))  # noqa: PTH100 - not resolved, as Hydra has it
+    origin = Origin(tuple(found), flags.config_name)
+    if "://" not in conf:
+        origin.check(conf, "--config-name")
+    return Given(conf, origin)
+
+
+def _with_past_run(arguments: list[str], given: Given) -> list[str]:
     """Put the overrides of the run that `resume=FOLDER` or `from_run=FOLDER` names in front of the arguments."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "resume" and value not in ("", "null"):
-            if not {"-m", "--multirun"}.isdisjoint(arguments):  # other ways to begin a sweep are seen later
-                refuse_resume(value)
-            saved = [override for override in _saved_overrides(value) if not override.startswith("resume=")]
-            _check_unchanged(value, saved, arguments)
-            return saved + arguments
-        if key == "from_run" and value not in ("", "null"):
-            from sweeper_digits.runs import recipe
-
-            # A worker composes from the sweep's own copy.
-            given = "--config-path" in arguments
-            conf = arguments[arguments.index("--config-path") + 1] if given else CONF
-            folder = value.strip("'\"")
-            return recipe.as_overrides(recipe.recipe_of_folder(folder, recipe.composer(conf)), arguments)
+        if key in ADDS and value not in ("", "null"):
+            return _composed_as(key, value, arguments, given)
     return arguments
 
 
-def _check_text(arguments: list[str]) -> None:
-    """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
-    for text in (*arguments, str(Path.cwd()), str(CONF)):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            encoding = sys.getfilesystemencoding()
-            raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+def _resumed(folder: str, arguments: list[str], compose: Compose) -> list[str]:
+    """Return the overrides that the run in a folder was begun with."""
+    if not {"-m", "--multirun"}.isdisjoint(arguments):  # other ways to begin a sweep are seen later
+        refuse_resume(folder)
+    saved = [override for override in _saved_overrides(folder) if not override.startswith("resume=")]
+    _check_unchanged(folder, saved, arguments)
+    return saved
 
 
-def _check_options(arguments: list[str]) -> None:
+def _repeated(folder: str, arguments: list[str], compose: Compose) -> list[str]:
+    """Return the overrides that repeat the run in a folder, without those that the arguments replace."""
+    from sweeper_digits.runs import recipe  # only here: it brings NumPy
+
+    overrides = recipe.as_overrides(recipe.recipe_of_folder(folder.strip("'\""), compose), arguments)
+    return overrides[: len(overrides) - len(arguments)]
+
+
+# What an argument that names a run adds in front of the arguments.
+ADDS = {"resume": _resumed, "from_run": _repeated}
+
+
+def _composed_as(key: str, folder: str, arguments: list[str], given: Given) -> list[str]:
+    """Return arguments that compose from what a run was composed from, with what it adds in front.
+
+    Args:
+        key: `resume` or `from_run`.
+        folder: The run's.
+        arguments: As typed; their folders come first, and their config's name wins.
+        given: What they say of what to compose from.
+
+    Raises:
+        UserError: A folder or a config that is gone, or that sets more than a run.
+    """
+    from sweeper_digits.runs import recipe  # only here: it brings NumPy
+
+    where = f"{key}={folder}"
+    run, here = origin_of(folder.strip("'\"")), given.origin
+    if given.conf != str(CONF):  # a worker, whose copy has everything
+        run = Origin((), run.name)
+    if here.folders:  # they may be those of the run, at another place
+        run = Origin(tuple(one for one in run.folders if one in run.packages or Path(one).is_dir()), run.name)
+    both = Origin(tuple(dict.fromkeys((*here.folders, *run.folders))), here.name or run.name)
+    compose = recipe.composer(given.conf, both, where, trusted=here.packages)
+    added = ADDS[key](folder, arguments, compose)
+    if both != here:
+        plain = recipe.composer(given.conf, here, where, trusted=here.packages)
+        check_harmless(both, compose(added).hydra, plain([]).hydra, where)
+        arguments = [*both.flags(), *(one for one in arguments if override_key(one) != SEARCH_PATH)]
+    return added + arguments
+
+
+def _check_options(arguments: list[str], given: Given) -> None:
     """Refuse a number, null or a truth where an option of a config group is named: Hydra raises a ValueError."""
+    folders = [CONF, *given.origin.paths]
     for argument in arguments:
         key, equals, _ = argument.partition("=")
-        if equals and re.fullmatch(r"\w+(/\w+)*", key) and (CONF / key).is_dir():
+        if equals and re.fullmatch(r"\w+(/\w+)*", key) and any((folder / key).is_dir() for folder in folders):
             chosen = OverridesParser.create().parse_override(argument).value()
             if chosen is None or isinstance(chosen, int | float):
-                options = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+                options = sorted(file.stem for folder in folders for file in (folder / key).glob("*.yaml"))
                 raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
 
 
@@ -204,20 +277,3 @@ def _check_unchanged(folder: str, saved: list[str], arguments: list[str]) -> Non
                 f"resume={folder}: this run was begun without {argument} and goes on as it was begun; leave it out, "
                 f"or begin another run with from_run={folder}"
             )
-
-
-def _as_typed(argument: str) -> str:
-    """Quote a name that Hydra would read as a number or a word, and the path of a file that its grammar refuses.
-
-    Of `study=1e3` it would make 1000.0; `data.path=digits (1).zip` it would not read at all.
-    """
-    key, _, value = argument.partition("=")
-    if key.lstrip("+") == "data.path" and value and Path(value).expanduser().exists():
-        from sweeper_digits.runs.recipe import override_text
-
-        return f"{key}={override_text(value)}"
-    if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value, re.ASCII):
-        return argument
-    return (
-        argument if isinstance(OverridesParser.create().parse_override(argument).value(), str) else f"{key}='{value}'"
-    )

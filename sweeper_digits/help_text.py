@@ -76,7 +76,10 @@ def chosen(*, _root_: DictConfig) -> str:
 def _described(part: Part) -> str:
     prefix = f"callbacks.{part.name}" if part.kind == "callback" else str(part.group)
     where = "" if part.own else f", {part.where}"
-    lines = [f"{part.kind} {part.name}{where}:", *textwrap.wrap(part.summary, WIDTH - 2, initial_indent="  ")]
+    lines = [
+        f"{part.kind} {part.name}{where}:",
+        *textwrap.wrap(part.summary, WIDTH, initial_indent="  ", subsequent_indent="  "),
+    ]
     for one in dataclasses.fields(part.option):
         if one.name in part.keys:
             kind = one.type.__name__ if isinstance(one.type, type) else str(one.type).replace("typing.", "")

@@ -24,6 +24,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.origin import SEARCH_PATH
 from sweeper_digits.schema import Config, override_key
 from sweeper_digits.surroundings import undisturbed
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import keras
     import pandas as pd
 
+# Flags that a call takes, each with a value: what to compose from.
+FLAGS = ("--config-dir", "--config-name")
 # Top-level keys that decide the folder of a sweep.
 OF_THE_FOLDER = ("study", "search", "experiment", "hydra")
 
@@ -101,14 +104,14 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of a run, checked, without running it.
 
     Args:
-        overrides: As on the command line: `["model=small", "epochs=2"]`.
+        overrides: As on the command line: `["model=small", "epochs=2"]`; `"--config-dir", "FOLDER"` too.
 
     Raises:
         UserError: Bad input.
     """
     with undisturbed(), _one_line():
         arguments = command_line.as_hydra_takes(_checked(overrides))
-        return schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(arguments)))
+        return schema.parse(recipe.without_hydra(_composed(arguments, command_line.overrides_in(arguments))))
 
 
 def train(overrides: Sequence[str] = ()) -> Run:
@@ -132,7 +135,7 @@ def train(overrides: Sequence[str] = ()) -> Run:
     given = _checked(overrides)
     with undisturbed(), _one_line():
         arguments = command_line.as_hydra_takes(given)
-        for override in OverridesParser.create().parse_overrides(arguments):
+        for override in OverridesParser.create().parse_overrides(command_line.overrides_in(arguments)):
             if override.is_sweep_override():
                 raise UserError(
                     f"{override.input_line}: several values are for search([...]); a list has brackets, "
@@ -156,7 +159,7 @@ def search(overrides: Sequence[str]) -> Path:
     """
     given = _checked(overrides)
     with undisturbed(), _one_line():
-        arguments = command_line.as_hydra_takes(["-m", *given])[1:]
+        arguments = [one for one in command_line.as_hydra_takes(["-m", *given]) if one != "-m"]
         _refuse_parts_of_main(arguments)
         folder = _folder_of_sweep(arguments)
         # With the parts' modules, and with all folders from which this process imports.
@@ -192,9 +195,19 @@ def _checked(overrides: Sequence[str]) -> list[str]:
     if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise UserError(f'{overrides!r}: a list of texts is expected, for example ["model=small", "epochs=2"]')
     for override in overrides:
-        if override.startswith("-") or override_key(override) == "hydra.mode":
+        flag = override.startswith("-") and override.partition("=")[0] not in FLAGS
+        if flag or override_key(override) == "hydra.mode":
             raise UserError(f"{override}: leave it out; train([...]) trains one model, search([...]) begins a sweep")
+    if overrides and overrides[-1] in FLAGS:
+        raise UserError(f"{overrides[-1]}: a value is needed behind it")
     return list(overrides)
+
+
+def _composed(arguments: list[str], overrides: list[str]) -> DictConfig:
+    """Compose overrides, Hydra's own part included, from where the arguments say."""
+    conf, origin = command_line.what_to_compose_from(arguments)
+    compose_there = recipe.composer(conf, origin, trusted=origin.packages)
+    return compose_there([override for override in overrides if override_key(override) != SEARCH_PATH])
 
 
 @contextlib.contextmanager
@@ -227,13 +240,14 @@ def _refuse_parts_of_main(arguments: list[str]) -> None:
 
 
 def _folder_of_sweep(arguments: list[str]) -> Path:
-    parsed = OverridesParser.create().parse_overrides(arguments)
+    overrides = command_line.overrides_in(arguments)
+    parsed = OverridesParser.create().parse_overrides(overrides)
     deciding = [
-        argument
-        for argument, override in zip(arguments, parsed, strict=True)
-        if re.split(r"[./@]", override_key(argument))[0] in OF_THE_FOLDER and not override.is_sweep_override()
+        text
+        for text, override in zip(overrides, parsed, strict=True)
+        if re.split(r"[./@]", override_key(text))[0] in OF_THE_FOLDER and not override.is_sweep_override()
     ]
-    return Path(recipe.composer(command_line.CONF)(deciding).hydra.sweep.dir).absolute()
+    return Path(_composed(arguments, deciding).hydra.sweep.dir).absolute()
 
 
 def _run_and_show(command: list[str], environment: dict[str, str]) -> None:

@@ -159,7 +159,9 @@ def _last_frame(error: Exception, module: str) -> str:
 
 
 def parts(kind: str | None = None) -> list[Part]:
-    """Return the registered parts of a kind, or all."""
+    """Return the registered parts of a kind, or all; load them before, if `load` has not."""
+    if OWN not in _loaded:
+        load()
     return [part for known, named in _parts.items() if kind in (None, known) for part in named.values()]
 
 

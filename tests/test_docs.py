@@ -111,9 +111,13 @@ def test_commands_of_train_compose(command: str, conf: Path) -> None:
     if "--cfg" in arguments:
         assert "-m" not in arguments  # Hydra takes only one of them
         del arguments[arguments.index("--cfg") : arguments.index("--cfg") + 2]
+    for flag in ("--config-dir", "--config-name"):
+        if flag in arguments:
+            del arguments[arguments.index(flag) : arguments.index(flag) + 2]
     flags = [argument for argument in arguments if argument.startswith("-")]
     assert set(flags) <= {"-m", "--help"}
-    check_overrides(conf, [argument for argument in arguments if argument not in flags])
+    elsewhere = "hydra.searchpath="  # the reader's folders
+    check_overrides(conf, [one for one in arguments if one not in flags and not one.startswith(elsewhere)])
 
 
 @pytest.mark.parametrize("command", commands("(?:python -m sweeper_digits|sweeper-digits) +(?!train)"))
@@ -131,7 +135,8 @@ def test_benchmarks_have_their_flags(command: str) -> None:
 
 
 def test_flags_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = "--cfg --help ruff format --check " + "".join(printed(monkeypatch, verb, "--help") for verb in VERBS)
+    known = "--cfg --config-dir --config-name --help ruff format --check "
+    known += "".join(printed(monkeypatch, verb, "--help") for verb in VERBS)
     known += "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
     for flag in {flag for text in INLINE for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}:
         assert re.search(rf"{flag}\b", known), flag

@@ -22,7 +22,7 @@ ORDER = [
     {"runs"},
     {"training"},
     {"parts"},
-    {"sweep", "command_line"},
+    {"sweep", "arguments", "help_text", "command_line"},
     {"results"},
     {"__main__", "surroundings", "interactive"},
 ]

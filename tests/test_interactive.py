@@ -162,6 +162,8 @@ def test_a_run_of_folds_has_a_model_for_each(tiny: list[str]) -> None:
         (["nonsense"], "nonsense: an override has the form KEY=VALUE, for example epochs=10"),
         (["seed=1,2"], "seed=1,2: several values are for search([...]); a list has brackets, seed=[...]"),
         (["-m", "seed=1"], "-m: leave it out; train([...]) trains one model, search([...]) begins a sweep"),
+        (["--config-dir"], "--config-dir: a value is needed behind it"),
+        (["--config-dir", "nowhere"], "--config-dir: no folder nowhere"),
         (["hydra.mode=MULTIRUN"], "hydra.mode=MULTIRUN: leave it out; train([...]) trains one model"),
         ("epochs=2", '\'epochs=2\': a list of texts is expected, for example ["model=small", "epochs=2"]'),
         ([3], "[3]: a list of texts is expected"),
@@ -175,6 +177,21 @@ def test_bad_input_is_one_line(overrides: Any, message: str) -> None:
     with pytest.raises(UserError) as caught:
         train(overrides)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_a_folder_of_ones_own_is_composed_from(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my" / "model").mkdir(parents=True)
+    (tmp_path / "my" / "model" / "mine.yaml").write_text("defaults: [small]\nfilters: 5\ndense_units: 3\n")
+    mine = ["--config-dir", "my", "model=mine"]
+    assert compose(mine).model.filters == 5
+    rest = [one for one in tiny if not one.startswith("model")]
+    assert train([*rest, *mine, "epochs=1", "hydra.run.dir=a"]).metrics["epochs"] == 1
+    assert compose(["from_run=a"]).model.filters == 5
+    monkeypatch.setattr(sweeper_digits.interactive, "_run_and_show", lambda command, _: None)
+    assert search([*mine, "hydra.searchpath=[file://my]", "seed=1,2"]) == Path.cwd() / "multirun" / "sweep"
+    assert search(["from_run=a", "seed=1,2", "study=again"]) == Path.cwd() / "multirun" / "again"
 
 
 def test_other_calls_refuse_bad_input_in_one_line() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.registry import register
@@ -48,6 +49,8 @@ def mlflow(
     Raises:
         UserError: The package mlflow is missing, or the URI holds a password.
     """
+    if tracking_uri is not None:
+        check_tracking_uri(tracking_uri)
     _need("mlflow")
     from sweeper_digits.training.trackers.mlflow import MlflowRun
 
@@ -75,6 +78,23 @@ def wandb(
     from sweeper_digits.training.trackers.wandb import WandbRun
 
     return WandbRun(run, project, entity, model)
+
+
+def check_tracking_uri(uri: str) -> None:
+    """Raise a UserError if a URI holds a password: the config is saved with the run."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        # Not what Python says: it may repeat the URI.
+        raise UserError(
+            "callbacks.mlflow.tracking_uri: not a URI; type one like http://127.0.0.1:5000 or sqlite:///mlflow.db"
+        ) from error
+    of_user = "@" in parts.netloc and (parts.password or parts.scheme.startswith("http"))
+    if of_user or "password=" in parts.query:
+        raise UserError(
+            "callbacks.mlflow.tracking_uri: it holds a password, which would be saved with the run; leave it out, and "
+            "put the URI into the environment: export MLFLOW_TRACKING_URI=..."
+        )
 
 
 def _need(package: str) -> None:

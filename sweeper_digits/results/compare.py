@@ -26,6 +26,7 @@ from sweeper_digits.results.statistics import (
 )
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
+from sweeper_digits.runs.origin import Origin, origin_of
 from sweeper_digits.runs.record import Record, best_first, differing_settings, direction_of, find_runs, objectives_of
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
@@ -59,13 +60,12 @@ def main(arguments: argparse.Namespace) -> None:
         print("\nno run has finished")
         return
     best = groups[0].runs[0]
-    compose = recipe.composer(command_line.CONF)
-    command = _command_of(best, compose)
+    command = _command_of(best)
     verdicts = describe_winner(groups, objective)
     _show_best(groups[0], verdicts, objective)
     print("\nthe best again, and with another seed:\n" + textwrap.indent(command, "  "))
     if arguments.promote:
-        file, flags = _promote(recipe.experiment_of(best, compose), arguments.promote, arguments.force)
+        file, flags = _promote(best, arguments.promote, arguments.force)
         again = program.command("train", *flags, f"experiment={arguments.promote}")
         print(f"\nwritten    {os.path.relpath(file)}: {again}")
     if not arguments.no_report:
@@ -220,29 +220,40 @@ def _show_best(first: Configuration, verdicts: list[str], objective: str) -> Non
         print(f"best       {objective} {format_value(first.runs[0], objective)}")
 
 
-def _command_of(best: Record, compose: recipe.Compose) -> str:
+def _composed_from(best: Record) -> tuple[Origin, recipe.Compose]:
+    origin = origin_of(best.run.folder)
+    return origin, recipe.composer(command_line.CONF, origin, screen.printable(str(best.run.folder)))
+
+
+def _command_of(best: Record) -> str:
     """Return the commands that repeat a run, one a line, or why there are none."""
     again = f"from_run={recipe.override_text(os.path.relpath(best.run.folder))}"
     try:
-        return f"{recipe.command_of(best, compose)}\n{program.command('train', again, 'seed=1')}"
+        origin, compose = _composed_from(best)
+        return f"{recipe.command_of(best, compose, origin)}\n{program.command('train', again, 'seed=1')}"
     except (UserError, HydraException) as error:  # of a run that is older than today's conf/
         return f"not with today's conf/: {str(error).splitlines()[0]}"
 
 
-def _promote(experiment: str, name: str, replace: bool) -> tuple[Path, list[str]]:
-    """Write an experiment; return its file and the flags with which Hydra finds it.
+def _promote(best: Record, name: str, replace: bool) -> tuple[Path, list[str]]:
+    """Write a run's recipe as an experiment; return its file and the flags with which Hydra finds it.
 
-    It goes into conf/ of a checkout. An installed package stays as it is: conf/ in the current folder is used.
+    It goes into the user's folder that the run was composed from, or into conf/ of a checkout. An installed package
+    stays as it is: conf/ in the current folder is used.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise UserError(f"--promote {name}: it names an option; use letters, digits and '_'")
-    folder = command_line.CONF if program.is_checkout() else Path("conf")
+    origin, compose = _composed_from(best)
+    experiment = recipe.experiment_of(best, compose)
+    if not origin.paths and not program.is_checkout():
+        origin = Origin((str(Path("conf").resolve()), *origin.folders), origin.name)
+    folder = origin.paths[0] if origin.paths else command_line.CONF
     file = folder / "experiment" / f"{name}.yaml"
     if file.exists() and not replace:
         raise UserError(f"--promote {name}: {file} exists; choose another name, or add --force")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(experiment, encoding="utf-8")
-    return file, [] if program.is_checkout() else ["--config-dir", str(folder)]
+    return file, origin.flags()
 
 
 def _report(arguments: argparse.Namespace, found: list[Record], command: str, verdicts: list[str]) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sweeper_digits import program
+from sweeper_digits import command_line, program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.statistics import Configuration, format_value, group_repetitions, judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.origin import PLAIN, Origin, check_harmless, origin_of
 from sweeper_digits.runs.record import find_runs, objectives_of
 
 
@@ -22,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
     finalists = find_finalists(arguments.sweep, arguments.top)
     objective = objectives_of([record for group in finalists for record in group.runs])[0]
     points = plan_points(finalists, arguments.seeds, arguments.folds)
-    folder, status = train_points(arguments.sweep, points, arguments.n_jobs)
+    folder, status = train_points(arguments.sweep, points, origin_for(finalists), arguments.n_jobs)
     if status:
         sys.exit(status)
     print("\n" + "\n".join(rank_finalists(folder, finalists, points, objective)))
@@ -39,6 +40,24 @@ def find_finalists(sweep: Path, top: int) -> list[Configuration]:
     if not best:
         raise UserError(f"{sweep}: no finished run in it")
     return best
+
+
+def origin_for(finalists: list[Configuration]) -> Origin:
+    """Return what the finalists were composed from, each folder once.
+
+    Raises:
+        UserError: A folder or a config that is gone, or one that sets more than a run.
+    """
+    found = [origin_of(group.runs[0].run.folder) for group in finalists]
+    plain = recipe.composer(command_line.CONF)
+    for origin, group in zip(found, finalists, strict=True):
+        where = str(group.runs[0].run.folder)
+        if origin != PLAIN:
+            compose = recipe.composer(command_line.CONF, origin, where)
+            overrides = recipe.as_overrides(recipe.recipe_of(group.runs[0], compose))
+            check_harmless(origin, compose(overrides).hydra, plain([]).hydra, where)
+    folders = dict.fromkeys(folder for origin in found for folder in origin.folders)
+    return Origin(tuple(folders), found[0].name)
 
 
 def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | None) -> list[dict[str, object]]:
@@ -58,7 +77,7 @@ def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | 
     return points
 
 
-def train_points(sweep: Path, points: list[dict[str, object]], n_jobs: int) -> tuple[Path, int]:
+def train_points(sweep: Path, points: list[dict[str, object]], origin: Origin, n_jobs: int) -> tuple[Path, int]:
     """Train the points that are missing, in a sweep of its own beside the first; return its folder and exit status."""
     name = f"{sweep.resolve().name}_confirm"
     folder = sweep.parent / name
@@ -67,7 +86,7 @@ def train_points(sweep: Path, points: list[dict[str, object]], n_jobs: int) -> t
         OmegaConf.save(OmegaConf.create(points), temporary)
     objectives = objectives_of(find_runs([sweep]))
     command = [
-        *(sys.executable, "-m", "sweeper_digits", "train", "--multirun"),
+        *(sys.executable, "-m", "sweeper_digits", "train", "--multirun", *origin.flags()),
         *(
             f"study={recipe.override_text(name)}",
             f"hydra.sweep.dir={recipe.override_text(str(folder))}",

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits import command_line, registry
+from sweeper_digits import command_line, registry, screen
 from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
 from sweeper_digits.errors import UserError
@@ -20,9 +20,9 @@ from sweeper_digits.results.single import label_pictures, sort_paths
 from sweeper_digits.results.statistics import format_value
 from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.record import saved_option
+from sweeper_digits.runs.origin import PLAIN, origin_of
+from sweeper_digits.runs.record import Record, saved_option
 from sweeper_digits.schema import parse
-from sweeper_digits.screen import printable
 from sweeper_digits.training.augmentation import RandomWarp, build_augmentation
 from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.network import on_floats
@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     sample = None
     if arguments.data:
-        option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")))
+        option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")), chosen[0])
         dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
         part = getattr(option, "part", "all")
         looked = look(dataset, part if part == "all" else f"its {part} part", chosen, members)
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     known = f"{looked.trained.sum():,} of them occur in the training data"
     print(f"           {known if looked.known else UNKNOWN}")
     for note in looked.dataset.notes:
-        print(f"note       {printable(note)}")
+        print(f"note       {screen.printable(note)}")
     started = time.perf_counter()
     dataset = looked.dataset
     probabilities = average_probabilities(members, dataset.images, arguments.tta, looked.used)
@@ -103,9 +103,11 @@ def data_overrides(given: list[str], own: Any) -> list[str]:
     return [f"data={name}", *(f"data.{key}={text}" for key, text in texts.items())]
 
 
-def compose_data(overrides: list[str]) -> Any:
-    """Compose and check an option of `data` from today's conf/."""
-    composed = recipe.composer(command_line.CONF)(overrides)
+def compose_data(overrides: list[str], record: Record) -> Any:
+    """Compose and check an option of `data` from today's conf/, or from a folder that a run was composed from."""
+    name = overrides[0].removeprefix("data=")
+    origin = PLAIN if (command_line.CONF / "data" / f"{name}.yaml").exists() else origin_of(record.run.folder)
+    composed = recipe.composer(command_line.CONF, origin, screen.printable(str(record.run.folder)))(overrides)
     return parse(recipe.without_hydra(composed)).data
 
 
@@ -154,7 +156,12 @@ def _load_model(member: Member, images: np.ndarray) -> keras.Model:
         model = keras.saving.load_model(file, compile=False)
         (_, *taken), (_, given) = model.input_shape, model.output_shape
     except Exception as error:  # zip, JSON, HDF5 and Keras errors
-        raise UserError(f"{file}: no readable model ({str(error).splitlines()[0]})") from error
+        cause = str(error).splitlines()[0]
+        try:  # perhaps a layer of its own module
+            registry.find("model", {"_target_": member.record.settings.get("model._target_")})
+        except UserError as unknown:
+            cause = str(unknown)
+        raise UserError(f"{file}: no readable model ({cause})") from error
     if len(taken) != 3:
         raise UserError(f"{file}: a model from {model.input_shape} to {model.output_shape}; not one of this program")
     if tuple(taken) != images.shape[1:]:

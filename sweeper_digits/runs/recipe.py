@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import initialize_config_dir
+from hydra import initialize_config_search_path
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
 from sweeper_digits.runs.record import GROUPS, Record, flatten, read_run
 from sweeper_digits.schema import INCIDENTAL, override_key
 
@@ -27,13 +28,23 @@ WORDS = {"null", "true", "false", "nan", "inf", "-nan", "-inf"}
 Compose = Callable[[list[str]], DictConfig]
 
 
-def composer(conf: str | Path) -> Compose:
-    """Return a function that composes configs, Hydra's own part included, from a conf/ folder."""
+def composer(conf: str | Path, origin: Origin = PLAIN, where: str = "", trusted: Iterable[str] = ()) -> Compose:
+    """Return a function that composes configs, Hydra's own part included.
+
+    Args:
+        conf: The program's own folder.
+        origin: What else to compose from.
+        where: What names the origin, for messages.
+        trusted: Packages of the origin that the user named.
+
+    Raises:
+        UserError: Of the function: a folder or a config that is not there, a package that the user did not name.
+    """
 
     def call(overrides: list[str]) -> DictConfig:
         registry.load()
-        with initialize_config_dir(str(Path(conf).resolve())):
-            return hydra.compose("config", overrides, return_hydra_config=True)
+        with initialize_config_search_path(origin.search_path(conf, where, trusted)):
+            return hydra.compose(origin.name or DEFAULT_NAME, overrides, return_hydra_config=True)
 
     return call
 
@@ -106,9 +117,9 @@ def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]
     return [f"{name}={override_text(value)}" for name, value in kept.items()] + given
 
 
-def command_of(record: Record, compose: Compose) -> str:
-    """Return the command line that repeats a run."""
-    return program.command("train", *as_overrides(recipe_of(record, compose)))
+def command_of(record: Record, compose: Compose, origin: Origin) -> str:
+    """Return the command line that repeats a run which was composed from an origin."""
+    return program.command("train", *origin.flags(), *as_overrides(recipe_of(record, compose)))
 
 
 def experiment_of(record: Record, compose: Compose) -> str:

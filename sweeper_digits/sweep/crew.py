@@ -9,6 +9,7 @@ from typing import Any
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import process
+from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
@@ -80,7 +81,7 @@ class Crew:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
         # The URL may hold a password, which the list of processes would show.
         environment["OPTUNA_STORAGE"] = self.sweep.options.storage
-        given = [argument for argument in sys.orig_argv[1:] if not argument.startswith(STORAGE)]
+        given = [argument for argument in sys.orig_argv[1:] if not argument.startswith((STORAGE, f"{SEARCH_PATH}="))]
         command = [sys.executable, *given, *self._decided_here(), "--config-path", str(self.conf)]
         with self._log(number).open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone.
@@ -99,7 +100,16 @@ class Crew:
             # Relative paths count from where the user stands; no file is written relative to the current folder.
             "hydra.job.chdir=false",
             STORAGE + "${oc.env:OPTUNA_STORAGE}",
+            *self._folders(),
         ]
+
+    def _folders(self) -> list[str]:
+        """Return what replaces the folders that the user gave: the sweep's copy has their files."""
+        origin = origin_in(self.sweep.config.hydra)
+        if not origin.folders:
+            return []
+        packages = Origin(tuple(origin.packages)).flags() or [f"{SEARCH_PATH}=[]"]
+        return ["--config-dir", str(self.conf), *packages]
 
     def _log(self, number: int) -> Path:
         return self.sweep.folder / f"worker-{number}.log"

@@ -1,4 +1,4 @@
-"""What a study keeps from its first day: its settings, the conf/ that its trials compose from, the hash of the code."""
+"""What a study keeps from its first day: its settings, what its trials compose from, the hash of the code."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.origin import COPIED_FROM, PLAIN, origin_in
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten, upgraded
 from sweeper_digits.schema import INCIDENTAL, override_key
@@ -29,6 +31,8 @@ from sweeper_digits.sweep.trials import trials_of
 
 log = logging.getLogger(__name__)
 
+# What a run, an environment and a sweep have.
+APART = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 # Keys that conf/ has no more, by file.
 REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
 
@@ -85,23 +89,31 @@ def copy_of_conf(sweep: Sweep) -> Path:
 
 
 def freeze_conf(sweep: Sweep) -> Path:
-    """Copy conf/ into the sweep's folder, from where the workers compose, once for the whole sweep.
+    """Copy conf/, and the user's folders over it, into the sweep's folder, once for the whole sweep.
+
+    The workers compose from the copy. What it is a copy of is written beside it.
 
     Raises:
         UserError: The copy was damaged since.
     """
-    source = Path(next(s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "main"))
-    frozen = copy_of_conf(sweep)
+    sources, frozen = _sources(sweep), copy_of_conf(sweep)
+    origin = origin_in(sweep.config.hydra)
+    if origin != PLAIN:
+        with replacing(sweep.folder / COPIED_FROM) as temporary:
+            OmegaConf.save({"name": origin.name, "folders": list(origin.folders)}, temporary)
     if not frozen.exists():
         copy = frozen.with_name(f".conf-{machine()}-{os.getpid()}")
         shutil.rmtree(copy, ignore_errors=True)  # of a container that was killed while it copied
-        shutil.copytree(source, copy)
+        for name, file in sources.items():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy / name)
         try:
             copy.rename(frozen)
         except OSError:  # another supervisor of the same study was faster
             shutil.rmtree(copy)
-    elif changed := _differences(source, frozen):
-        _check_files(frozen, changed, _used(sweep))
+    elif changed := _differences(sources, frozen):
+        shown = {name: str(screen.relative(file)) for name, file in sources.items() if _is_below(file, origin.paths)}
+        _check_files(frozen, changed, _used(sweep), shown)
         log.info(
             "warning: %s changed since the sweep began; it goes on with its own copy in %s",
             ", ".join(changed),
@@ -114,17 +126,20 @@ def freeze_conf(sweep: Sweep) -> Path:
 def _used(sweep: Sweep) -> set[str]:
     """Return the files of conf/ that the sweep composes from, the options that it searches included."""
     used = {f"{group}/{option}.yaml" for group, option in sweep.config.hydra.runtime.choices.items()}
+    name = str(sweep.config.hydra.job.config_name)
     searched = ((group, values_of(sweep.distributions[group]) or ()) for group in sweep.groups)
-    return {"config.yaml"} | used | {f"{group}/{option}.yaml" for group, options in searched for option in options}
+    named = {"config.yaml", f"{name.removesuffix('.yaml')}.yaml"}
+    return named | used | {f"{group}/{option}.yaml" for group, options in searched for option in options}
 
 
-def _check_files(frozen: Path, names: list[str], used: set[str]) -> None:
+def _check_files(frozen: Path, names: list[str], used: set[str], origins: dict[str, str]) -> None:
     """Raise a UserError that names the file of a copy of conf/ that workers could not read.
 
     Args:
         frozen: The copy.
         names: Files of it that are not as in conf/, or that only one of both has.
         used: Files that must be there.
+        origins: Files that are not of conf/, and what they are copies of.
     """
     for name in names:
         file = frozen / name
@@ -140,7 +155,7 @@ def _check_files(frozen: Path, names: list[str], used: set[str]) -> None:
             cause = " ".join(str(error).replace(str(file), "").split())
             raise UserError(
                 f"{screen.relative(file)}: trials compose from the sweep's copy of conf/, and this file of it is "
-                f"damaged ({cause}); copy conf/{name} there"
+                f"damaged ({cause}); copy {origins.get(name, f'conf/{name}')} there"
             ) from error
 
 
@@ -212,10 +227,41 @@ def _short(value: Any, other: Any) -> str:
     return str(value)
 
 
-def _differences(a: Path, b: Path) -> list[str]:
-    files = {path.relative_to(root) for root in (a, b) for path in root.rglob("*.yaml")}
-    return sorted(
-        str(file)
-        for file in files
-        if not ((a / file).is_file() and (b / file).is_file() and (a / file).read_bytes() == (b / file).read_bytes())
-    )
+def _sources(sweep: Sweep) -> dict[str, Path]:
+    """Return the files that Hydra can compose from, by their names in the copy; of one name, the one it finds first."""
+    main = next(s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "main")
+    found: dict[str, Path] = {}
+    for folder in (Path(main), *origin_in(sweep.config.hydra).paths):
+        for file in _yaml_files(folder, sweep.folder):
+            found.setdefault(str(file.relative_to(folder)), file)
+    return found
+
+
+def _yaml_files(folder: Path, sweep: Path) -> Iterator[Path]:
+    """Yield the YAML files of a folder; not those of sweeps, runs, environments and hidden folders in it.
+
+    With `--config-dir .` all of them may be there.
+    """
+    seen: set[str] = set()  # a link may lead back
+    for here, below, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(here))
+        below[:] = [name for name in below if not name.startswith(".") and not _is_apart(Path(here, name), sweep, seen)]
+        yield from (Path(here, name) for name in names if name.endswith(".yaml"))
+
+
+def _is_apart(folder: Path, sweep: Path, seen: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    return real in seen or sweep.is_relative_to(real) or any((folder / mark).exists() for mark in APART)
+
+
+def _is_below(file: Path, folders: list[Path]) -> bool:
+    return any(file.is_relative_to(folder) for folder in folders)
+
+
+def _differences(sources: dict[str, Path], frozen: Path) -> list[str]:
+    names = sources.keys() | {str(file.relative_to(frozen)) for file in frozen.rglob("*.yaml")}
+    return sorted(name for name in names if not _same(sources.get(name), frozen / name))
+
+
+def _same(source: Path | None, copy: Path) -> bool:
+    return source is not None and copy.is_file() and source.is_file() and source.read_bytes() == copy.read_bytes()

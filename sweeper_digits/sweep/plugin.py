@@ -1,11 +1,16 @@
 """The Hydra plugin: what `hydra/sweeper=study` is. Loaded at every start, so nothing heavy here."""
 
+import copy
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+from sweeper_digits.runs.origin import SEARCH_PATH
 
 
 class StudySweeper(Sweeper):
@@ -29,7 +34,7 @@ class StudySweeper(Sweeper):
         from sweeper_digits.sweep import space, supervisor, worker
 
         options = OmegaConf.create(self.options, flags={"allow_objects": True})
-        sweep = space.Sweep.of(options, self.config, arguments, self.context.config_loader)
+        sweep = space.Sweep.of(options, self.config, arguments, self._loader())
         if worker.is_worker():
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=self.context, task_function=self.task_function, config=self.config
@@ -37,6 +42,18 @@ class StudySweeper(Sweeper):
             worker.work(sweep, launcher)
         else:
             supervisor.supervise(sweep)
+
+    def _loader(self) -> ConfigLoader:
+        """Return Hydra's loader; of hydra.searchpath, Hydra gives it to single runs only."""
+        loader = self.context.config_loader
+        sources = self.config.hydra.runtime.config_sources
+        added = [source for source in sources if source.provider.startswith(SEARCH_PATH)]
+        if not added:
+            return loader
+        path = copy.deepcopy(loader.get_search_path())
+        for source in added:
+            path.prepend(source.provider, f"{source.schema}://{source.path}", SearchPathQuery(provider="schema"))
+        return type(loader)(path)  # type: ignore[call-arg]
 
 
 # Hydra finds it so in a checkout that is not installed too.

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits import program, screen
 from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
+from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
@@ -96,7 +97,7 @@ class Progress:
                 log.info("  %s", self._line(trial))
         elif best:
             self._show_best(best)
-            log.info("command    %s", command_of_trial(best[0]))
+            log.info("command    %s", command_of_trial(best[0], self.sweep))
             model = self.sweep.folder / str(best[0].number) / "model.keras"
             log.info("model      %s%s", screen.relative(model), "" if model.exists() else " (it is not there any more)")
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
@@ -152,11 +153,11 @@ class Progress:
             sys.stderr.flush()
 
 
-def command_of_trial(trial: FrozenTrial) -> str:
+def command_of_trial(trial: FrozenTrial, sweep: Sweep) -> str:
     """Return the command that repeats a trial, without what only a sweep reads."""
     overrides = trial.user_attrs.get("overrides", [])
     kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
-    return program.command("train", *kept)
+    return program.command("train", *origin_in(sweep.config.hydra).flags(), *kept)
 
 
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:
@@ -166,7 +167,7 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
         return {
             "number": trial.number,
             "folder": str(sweep.folder / str(trial.number)),
-            "command": command_of_trial(trial),
+            "command": command_of_trial(trial, sweep),
         }
 
     results: dict[str, Any] = {"name": "optuna"}

@@ -11,6 +11,8 @@ Reading order:
     optimizers    optimizers and learning rate schedules
     callbacks     history, best weights, checkpoint and clean epochs
     reporting     the trial that a training reports to
+    context       what a callback may know of its run
+    trackers      callbacks that record a run elsewhere
     device        device, precision and threads
     figures       the pictures
     export        the model in other formats

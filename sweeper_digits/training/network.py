@@ -51,10 +51,10 @@ def build_network(option: Any, image_shape: tuple[int, int, int], classes: int) 
     """
     part = registry.find("model", vars(option))
     pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
-    scaled = layers.Rescaling(1 / 255, name="scale")(pixels)
+    scaled = layers.Rescaling(1 / 255)(pixels)
     made = part.build(option, inputs=scaled, classes=classes)
     logits = _in_float32(scaled, made, classes, f"{part.where}: {part.name}")
-    model = keras.Model(pixels, layers.Softmax(dtype="float32", name="probabilities")(logits))
+    model = keras.Model(pixels, layers.Softmax(dtype="float32")(logits))
     if not part.own:
         _check_saving(model, f"{part.where}: {part.name}")
     return Network(model, logits)

@@ -1,6 +1,7 @@
 """One run: prepare, fit and keep on each split, then metrics.json and the objective."""
 
 import logging
+import re
 import shutil
 import time
 from pathlib import Path
@@ -73,7 +74,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
             place = None if isinstance(error, UserError) else registry.blame(error)
             if place is None:
                 raise
-            text = " ".join(str(error).split())
+            text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
             raise UserError(f"{place}: {type(error).__name__}: {text[:LONGEST_CAUSE]}") from error
         watch.end((here.read_metrics() or {}).get("state", "failed"))
         return objective

@@ -18,3 +18,20 @@ def test_a_missing_package_is_named_with_its_extra(name: str, tmp_path: Path, mo
         getattr(callbacks, name)(run)
     expected = f"callbacks=[{name}]: the package {name} is missing; pip install 'sweeper_digits[{name}]'"
     assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql://me:secret@host/db", "https://secret@host", "https://me:secret@host", "https://h/?password=secret"],
+)
+def test_a_password_is_no_option_and_is_not_shown(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="export MLFLOW_TRACKING_URI") as raised:
+        callbacks.mlflow(RunContext(tmp_path, {}, study=None, trial=None, resumed=False), tracking_uri=uri)
+    assert "secret" not in str(raised.value)
+
+
+def test_an_address_that_is_none_is_not_shown(tmp_path: Path) -> None:
+    run = RunContext(tmp_path, {}, study=None, trial=None, resumed=False)
+    with pytest.raises(UserError, match="not a URI; type one like") as raised:
+        callbacks.mlflow(run, tracking_uri="https://me:sec[ret@host")
+    assert "ret" not in str(raised.value)

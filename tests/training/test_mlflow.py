@@ -197,17 +197,6 @@ def test_mlflow_says_how_a_run_ended(state: str, status: str) -> None:
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize(
-    "uri",
-    ["postgresql://me:secret@host/db", "https://secret@host", "https://me:secret@host", "https://h/?password=secret"],
-)
-def test_a_password_is_no_option_and_is_not_shown(uri: str) -> None:
-    with pytest.raises(UserError, match="export MLFLOW_TRACKING_URI") as raised:
-        callbacks.mlflow(context(), tracking_uri=uri)
-    assert "secret" not in str(raised.value)
-
-
-@pytest.mark.usefixtures("tables")
 def test_a_server_that_is_away_ends_the_run_in_one_line_without_its_password(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

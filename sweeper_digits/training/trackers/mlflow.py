@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 # Before the import: MLflow would tell its makers of each program that uses it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -46,17 +45,12 @@ class MlflowRun(Tracker):
         tracking_uri: Of the server or database; None: MLflow's own choice.
         experiment: Name of the experiment, made if it is missing.
         model: Whether model.keras is stored too.
-
-    Raises:
-        UserError: The URI holds a password.
     """
 
     name = "mlflow"
 
     def __init__(self, run: RunContext, tracking_uri: str | None, experiment: str, model: bool) -> None:
         super().__init__(run)
-        if tracking_uri:
-            check_tracking_uri(tracking_uri)
         self.uri = tracking_uri or mlflow.get_tracking_uri()
         self.experiment, self.with_model = experiment, model
         self.prefix = f"{self.fold}/" if self.fold else ""
@@ -166,20 +160,6 @@ class MlflowRun(Tracker):
         quoted = str(folder).replace("'", "''")
         condition = f"tags.`{FOLDER}` = '{quoted}'"
         return self._found(condition + (f" AND tags.`mlflow.parentRunId` = '{self.parent}'" if self.parent else ""))
-
-
-def check_tracking_uri(uri: str) -> None:
-    """Raise a UserError if a URI holds a password: the config is saved with the run."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise UserError(f"callbacks.mlflow.tracking_uri: not a URI ({error})") from error
-    of_user = "@" in parts.netloc and (parts.password or parts.scheme.startswith("http"))
-    if of_user or "password=" in parts.query:
-        raise UserError(
-            "callbacks.mlflow.tracking_uri: it holds a password, which would be saved with the run; leave it out, and "
-            "put the URI into the environment: export MLFLOW_TRACKING_URI=..."
-        )
 
 
 @contextlib.contextmanager
