@@ -10,10 +10,24 @@ Reading order, each line after what it imports:
     sweep                                                  many runs
     results                                                decisions from runs that exist
     command_line, json_schema, editors, __main__           `python train.py`, `sweeper-digits`
+    surroundings, interactive                              `from sweeper_digits import train`
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from sweeper_digits.registry import register
 from sweeper_digits.signature import Range
 
-__all__ = ["Range", "register"]
+if TYPE_CHECKING:
+    from sweeper_digits.interactive import Run, compare, compose, search, train
+
+__all__ = ["Range", "Run", "compare", "compose", "register", "search", "train"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load the calls from Python only when one is used: whoever registers a part needs none of them."""
+    if name in __all__:
+        return getattr(importlib.import_module("sweeper_digits.interactive"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

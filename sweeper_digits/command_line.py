@@ -17,6 +17,7 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from sweeper_digits import help_text, program, registry, schema, screen
+from sweeper_digits.arguments import as_typed, check_text
 from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, check_harmless, origin_of
@@ -36,9 +37,6 @@ OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
 Compose = Callable[[list[str]], DictConfig]
 # What was written otherwise in version 0.1.
 RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
-STORAGE = "hydra.sweeper.storage"
-# Keys whose values are names, also where they look like numbers.
-NAMES = ("study", "hydra.sweeper.study_name")
 
 
 def main() -> None:
@@ -79,36 +77,61 @@ def train(cfg: DictConfig) -> object:
 def start(task: TaskFunction) -> None:
     """Let Hydra run a job as the command line says; on bad input, print one line and exit with status 1.
 
-    A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1. Hydra itself would print errors in several
-    lines, so it is told to raise them.
+    A traceback appears only for a defect, or with HYDRA_FULL_ERROR=1.
 
     Args:
         task: Takes the composed config of a job; a function of a module, which jobs elsewhere can import.
     """
+    screen.exit_in_one_line(lambda: launch(task, as_hydra_takes(sys.argv[1:])))
+
+
+def launch(task: TaskFunction, arguments: list[str]) -> None:
+    """Let Hydra run a job.
+
+    Hydra reads `sys.argv`. It would print errors in several lines, so it is told to raise them.
+
+    Args:
+        task: As for `start`.
+        arguments: What `as_hydra_takes` returned.
+
+    Raises:
+        UserError: Bad input; other errors that `screen.bad_input` knows are raised too.
+        SystemExit: Bad input that is found once Hydra runs, with its line.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv[1:] = arguments
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
+    except ValueError as error:  # Hydra's, before it has composed anything
+        if not str(error).startswith("Only one of --run, --multirun"):
+            raise
+        raise UserError(
+            "--multirun, --run, --cfg and --info exclude each other; to see what a sweep composes, leave -m out: "
+            "--cfg job shows one run, --cfg hydra the sweeper"
+        ) from None
 
-    def run() -> None:
-        registry.load()
-        _check_names()
-        help_text.install()
-        _check_text()
-        given = _given(sys.argv[1:])
-        _check_options(sys.argv[1:], given)
-        composed = _with_past_run(sys.argv[1:], given)
-        arguments = [_as_typed(new) for argument in composed for new in RENAMED.get(argument, [argument])]
-        # Hydra would look for a relative path beside this module.
-        sys.argv[1:] = arguments if given.conf == str(CONF) else [*arguments, "--config-path", given.conf]
-        try:
-            hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=CALLABLES)(task)()
-        except ValueError as error:  # Hydra's, before it has composed anything
-            if not str(error).startswith("Only one of --run, --multirun"):
-                raise
-            raise UserError(
-                "--multirun, --run, --cfg and --info exclude each other; to see what a sweep composes, leave -m out: "
-                "--cfg job shows one run, --cfg hydra the sweeper"
-            ) from None
 
-    screen.exit_in_one_line(run)
+def as_hydra_takes(arguments: list[str]) -> list[str]:
+    """Load the parts, and return what a user gave as Hydra takes it: with a past run's overrides, and quoted.
+
+    Raises:
+        UserError: Bad input that Hydra would not see, or not tell in one line.
+    """
+    registry.load()
+    _check_names()
+    help_text.install()
+    check_text(arguments, CONF)
+    given = what_to_compose_from(arguments)
+    _check_options(arguments, given)
+    composed = _with_past_run(arguments, given)
+    typed = [as_typed(new) for argument in composed for new in RENAMED.get(argument, [argument])]
+    # Hydra would look for a relative path beside this module.
+    return typed if given.conf == str(CONF) else [*typed, "--config-path", given.conf]
+
+
+def overrides_in(arguments: list[str]) -> list[str]:
+    """Return the overrides among arguments, without flags and their values."""
+    return list(get_args_parser().parse_intermixed_args(arguments).overrides)
 
 
 def _check_names() -> None:
@@ -119,14 +142,14 @@ def _check_names() -> None:
             raise UserError(f"{part.where}: {part.kind} {part.name}: conf/ has an option of this name; rename one")
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """What the command line itself says of what to compose from."""
 
     conf: str  # --config-path: a worker's is the sweep's own copy
     origin: Origin  # --config-dir, hydra.searchpath, --config-name
 
 
-def _given(arguments: list[str]) -> _Given:
+def what_to_compose_from(arguments: list[str]) -> Given:
     """Return what to compose from; raise a UserError for what is not there."""
     flags = get_args_parser().parse_intermixed_args(arguments)
     conf = flags.config_path or str(CONF)
@@ -147,10 +170,10 @@ def _given(arguments: list[str]) -> _Given:
     origin = Origin(tuple(found), flags.config_name)
     if "://" not in conf:
         origin.check(conf, "--config-name")
-    return _Given(conf, origin)
+    return Given(conf, origin)
 
 
-def _with_past_run(arguments: list[str], given: _Given) -> list[str]:
+def _with_past_run(arguments: list[str], given: Given) -> list[str]:
     """Put the overrides of the run that `resume=FOLDER` or `from_run=FOLDER` names in front of the arguments."""
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -180,7 +203,7 @@ def _repeated(folder: str, arguments: list[str], compose: Compose) -> list[str]:
 ADDS = {"resume": _resumed, "from_run": _repeated}
 
 
-def _composed_as(key: str, folder: str, arguments: list[str], given: _Given) -> list[str]:
+def _composed_as(key: str, folder: str, arguments: list[str], given: Given) -> list[str]:
     """Return arguments that compose from what a run was composed from, with what it adds in front.
 
     Args:
@@ -210,21 +233,7 @@ def _composed_as(key: str, folder: str, arguments: list[str], given: _Given) -> 
     return added + arguments
 
 
-def _check_text() -> None:
-    """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
-    for text in (*sys.argv[1:], str(Path.cwd()), str(CONF)):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            encoding = sys.getfilesystemencoding()
-            raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
-    for text in sys.argv[1:]:
-        key, _, value = text.partition("=")
-        if re.search(r"://[^/\s:@]*:[^/\s@]+@", value) and key != STORAGE:  # whose password is never saved
-            raise UserError(f"{key}: its URL holds a password, which would be saved with the run; see docs/own.md")
-
-
-def _check_options(arguments: list[str], given: _Given) -> None:
+def _check_options(arguments: list[str], given: Given) -> None:
     """Refuse a number, null or a truth where an option of a config group is named: Hydra raises a ValueError."""
     folders = [CONF, *given.origin.paths]
     for argument in arguments:
@@ -268,20 +277,3 @@ def _check_unchanged(folder: str, saved: list[str], arguments: list[str]) -> Non
                 f"resume={folder}: this run was begun without {argument} and goes on as it was begun; leave it out, "
                 f"or begin another run with from_run={folder}"
             )
-
-
-def _as_typed(argument: str) -> str:
-    """Quote a name that Hydra would read as a number or a word, and the path of a file that its grammar refuses.
-
-    Of `study=1e3` it would make 1000.0; `data.path=digits (1).zip` it would not read at all.
-    """
-    key, _, value = argument.partition("=")
-    if key.lstrip("+") == "data.path" and value and Path(value).expanduser().exists():
-        from sweeper_digits.runs.recipe import override_text
-
-        return f"{key}={override_text(value)}"
-    if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value, re.ASCII):
-        return argument
-    return (
-        argument if isinstance(OverridesParser.create().parse_override(argument).value(), str) else f"{key}='{value}'"
-    )

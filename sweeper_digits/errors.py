@@ -19,6 +19,10 @@ class UserError(CompactHydraException):
     Derives from Hydra's compact exception so that it stays one line inside a sweeper too.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows of it: in a notebook too, nothing but the line."""
+        return [f"error: {self}"]
+
 
 @dataclass(frozen=True)
 class Range:

@@ -30,6 +30,8 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 
 _parts: dict[str, dict[str, Part]] = {}
 _loaded: set[str] = set()
+# Kind and name of a part -> the import of its module by which it was registered.
+_imports: dict[tuple[str, str], Any] = {}
 
 
 def register(
@@ -66,13 +68,34 @@ def register(
         part = describe(kind, name or made.__name__, made, direction, watches)
         known = _parts.setdefault(kind, {})
         other = known.get(part.name)
-        if other and (other.where, other.target) != (part.where, part.target):  # a module may be imported again
+        if other and not _replaces(part, other):
             raise UserError(f"{part.where}: {kind} {part.name}: registered already, at {other.where}; rename one")
         known[part.name] = part
+        _imports[kind, part.name] = _import_of(part)
         _store(part)
         return made
 
     return add
+
+
+def _replaces(part: Part, other: Part) -> bool:
+    """Return whether a part takes the place of another one of its name.
+
+    Of what was typed in, the last counts; it may have been written to a file since. Of a function in a file, its
+    module may have been imported again; a second function of the same name in one file is another one.
+    """
+    again = _import_of(part) is not _imports.get((part.kind, part.name))
+    return is_typed(other) or (other.target == part.target and (again or other.where == part.where))
+
+
+def is_typed(part: Part) -> bool:
+    """Return whether a part was defined in a notebook, or where Python is typed in: in no file that can be imported."""
+    return part.make.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+
+
+def _import_of(part: Part) -> Any:
+    """Return what differs between two imports of the module of a part."""
+    return getattr(sys.modules.get(part.make.__module__), "__spec__", None)
 
 
 def _store(part: Part) -> None:

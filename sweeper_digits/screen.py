@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.registry import options_of
 
-# Read once: `command_line.start` sets the variable for Hydra's sake.
+# Read once: `command_line.launch` sets the variable for Hydra's sake.
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
@@ -42,14 +42,21 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
     except BrokenPipeError:  # `compare | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(1)
-    except (HydraException, OmegaConfBaseException, OSError, yaml.YAMLError) as error:
-        if SHOW_TRACEBACK:
+    except Exception as error:
+        if (line := bad_input(error)) is None:
             raise
-        sys.exit(f"error: {one_line(error)}")
-    except ValueError as error:
-        if SHOW_TRACEBACK or not isinstance(error.__cause__, OSError):
-            raise
-        sys.exit(f"error: {one_line(error.__cause__)}")  # logging's, of a log that cannot be written
+        sys.exit(f"error: {line}")
+
+
+def bad_input(error: Exception) -> str | None:
+    """Return the line for a user who gave bad input; None for a defect, or if HYDRA_FULL_ERROR is set."""
+    if SHOW_TRACEBACK:
+        return None
+    if isinstance(error, HydraException | OmegaConfBaseException | OSError | yaml.YAMLError):
+        return one_line(error)
+    if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):
+        return one_line(error.__cause__)  # logging's, of a log that cannot be written
+    return None
 
 
 @contextlib.contextmanager

@@ -22,10 +22,10 @@ ORDER = [
     {"runs"},
     {"training"},
     {"parts"},
-    {"sweep", "command_line", "help_text"},
+    {"sweep", "arguments", "help_text", "command_line"},
     {"editors"},
     {"results"},
-    {"__main__"},
+    {"__main__", "surroundings", "interactive"},
 ]
 KERAS = {"keras", "tensorflow"}
 FORBIDDEN = {
@@ -52,6 +52,8 @@ def imports(tree: ast.AST, exempt: str | None = None) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef) and node.name == exempt:
             continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue  # it imports nothing
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -1,9 +1,11 @@
 """A function's signature and docstring become an option; what cannot become one is refused with its place."""
 
 import dataclasses
+import importlib
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -14,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import Range, command_line, register, registry, schema, screen
+from sweeper_digits import Range, command_line, register, registry, schema, screen, signature
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import recipe
 
@@ -198,6 +200,44 @@ def test_two_of_one_name_are_refused_with_both_places(clean_registry: None) -> N
 
 def everything_else(stddev: float = 1.0) -> None:
     """One line."""
+
+
+def test_a_part_is_replaced_when_its_module_is_imported_again(
+    clean_registry: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    head = "from sweeper_digits import register\n"
+    part = "@register('augmentation')\ndef blur(width: int = {}) -> None:\n    pass\n"
+    (tmp_path / "bad.py").write_text(head + part.format(1))
+    module = importlib.import_module("bad")
+    (tmp_path / "bad.py").write_text(head + "\n\n" + part.format(22))
+    importlib.reload(module)
+    assert registry.options_of("augmentation")["blur"].option().width == 22
+    (tmp_path / "bad.py").write_text(head + "\n" + part.format(333) + part.format(4444))
+    with pytest.raises(
+        UserError, match=r"bad\.py:7: augmentation blur: registered already, at .*bad\.py:4; rename one"
+    ):
+        importlib.reload(module)
+
+
+def test_what_is_typed_in_is_replaced(clean_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def noise(stddev: float = {}) -> None:\n    pass\n"
+    spaces: list[dict[str, Any]] = [{"__name__": "__main__"}, {"__name__": "__main__"}]
+    for space, default in zip(spaces, ("2.0", "3.0"), strict=True):
+        exec(compile(code.format(default), f"cell {default}", "exec"), space)
+    monkeypatch.setattr(signature, "_source", lambda make: (make.__code__.co_filename, 1))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
+    typed, changed = (space["noise"] for space in spaces)
+    register("augmentation")(typed)
+    with pytest.raises(UserError, match=r"cell 3\.0:1: augmentation noise: registered already, at cell 2\.0:1"):
+        register("augmentation")(changed)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    register("augmentation")(changed)
+    assert registry.options_of("augmentation")["noise"].option().stddev == 3
+    register("augmentation")(noise)  # it was written to a file
+    assert registry.options_of("augmentation")["noise"].option().stddev == 1
+    with pytest.raises(UserError, match=r"cell 3\.0:1: augmentation noise: registered already"):
+        register("augmentation")(changed)
 
 
 def test_modules_of_parts_reach_the_processes_started_from_here(

@@ -1,8 +1,10 @@
 """The machine that trains: its device, its precision, and giving its memory back."""
 
+import contextlib
 import gc
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -56,6 +58,17 @@ def choose_precision(precision: str, device: str) -> str:
         return precision
     native = _gpu_has_bfloat16() if device.startswith("gpu") else _cpu_has_bfloat16()
     return "bfloat16" if native else "float32"
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Let Keras build what is made in the block for a precision; its policy is one for the whole process."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def forget_models() -> None:

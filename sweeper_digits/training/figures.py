@@ -1,13 +1,13 @@
-"""Pictures of one run: arrays in, PNG files out."""
+"""Pictures of one run: arrays in, PNG files out.
+
+Without pyplot, whose backend is one for the whole process: a notebook has its own.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
@@ -34,8 +34,9 @@ STYLE = {
 def draw_learning_curves(history: list[dict[str, float]], best: int, path: Path) -> None:
     """Draw loss and accuracy by epoch, and mark the best epoch, which is counted from 0."""
     epochs = [row["epoch"] for row in history]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.8), layout="constrained")
+        axes = figure.subplots(1, 2)
         for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
             title = name.capitalize()
             axis.plot(epochs, [row[name] for row in history], "o-", ms=3, color=GREY, label="training")
@@ -60,9 +61,10 @@ def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: Path
     """Draw a confusion matrix, int (classes, classes), rows = truth; colour shows the mistakes only."""
     mistakes = matrix.astype(float)
     np.fill_diagonal(mistakes, np.nan)
-    with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
+    with matplotlib.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
         side = float(np.clip(0.42 * len(matrix), 3.6, 16))
-        figure, axis = plt.subplots(figsize=(side + 1.4, side + 1), layout="constrained")
+        figure = Figure(figsize=(side + 1.4, side + 1), layout="constrained")
+        axis = figure.subplots()
         most = max(3.0, float(np.nanmax(mistakes)))
         axis.imshow(mistakes, cmap="Oranges", vmin=0, vmax=most)
         written = len(matrix) if len(matrix) <= MOST_WRITTEN else 0
@@ -87,8 +89,9 @@ def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: Path
 
 def draw_labels(train: np.ndarray, validation: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Draw how many images of each class train and validate; both labels, int (n,)."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(float(np.clip(0.3 * len(classes) + 3, 5, 16)), 3.4), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(float(np.clip(0.3 * len(classes) + 3, 5, 16)), 3.4), layout="constrained")
+        axis = figure.subplots()
         places = range(len(classes))
         counts = np.bincount(train, minlength=len(classes))
         axis.bar(places, counts, color=BLUE, label=f"training ({len(train):,})")
@@ -97,7 +100,7 @@ def draw_labels(train: np.ndarray, validation: np.ndarray, classes: Sequence[str
             axis.bar(places, held, bottom=counts, color=ORANGE, label=f"validation ({len(validation):,})")
         axis.set(xlabel="label", ylabel="images", title="Labels")
         _name_ticks(axis.xaxis, classes)
-        axis.yaxis.get_major_locator().set_params(integer=True)
+        axis.locator_params(axis="y", integer=True)
         axis.grid(axis="x", visible=False)
         figure.legend(frameon=False, ncols=2, loc="outside upper right")
         _save(figure, path)
@@ -107,8 +110,9 @@ def draw_augmentation(before: np.ndarray, after: np.ndarray, path: Path) -> None
     """Draw images above what augmentation made of them; both (n, height, width, channels)."""
     columns = min(10, len(before))
     rows = len(before) // columns
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2 * rows, columns, figsize=(8, rows * 1.75), layout="constrained", squeeze=False)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, rows * 1.75), layout="constrained")
+        axes = figure.subplots(2 * rows, columns, squeeze=False)
         for index in range(rows * columns):
             row, column = divmod(index, columns)
             for offset, images in enumerate((before, after)):
@@ -136,10 +140,9 @@ def draw_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     worst = worst_mistakes(labels, probabilities)
     columns, rows = 8, max(1, -(-len(worst) // 8))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(columns * 1.15, rows * 1.5 + 0.4), layout="constrained", squeeze=False
-        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(columns * 1.15, rows * 1.5 + 0.4), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
         for axis, index in zip(axes.flat, worst, strict=False):
@@ -176,4 +179,3 @@ def _short(name: str) -> str:
 def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-    plt.close(figure)

@@ -24,7 +24,13 @@ from sweeper_digits.schema import METRIC_OF, Config
 from sweeper_digits.screen import counted, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.context import Watch
-from sweeper_digits.training.device import choose_device, choose_precision, describe_device, forget_models
+from sweeper_digits.training.device import (
+    choose_device,
+    choose_precision,
+    computing_in,
+    describe_device,
+    forget_models,
+)
 from sweeper_digits.training.export import COMPARED, check_packages, export
 from sweeper_digits.training.fit import epoch_metric, fit
 from sweeper_digits.training.keep import draw, keep
@@ -93,8 +99,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     pixels = inspect(dataset, config.data)
     parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
     show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
-    with keras.device(device):
-        keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    with keras.device(device), computing_in(precision):
         measured = _train_parts(config, dataset, parts, here, source, watch)
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
