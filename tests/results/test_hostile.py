@@ -94,7 +94,7 @@ UNREADABLE: dict[str, tuple[Damage, str]] = {
     "a fold that is none": (metrics(folds=[1]), "int"),
     "an unknown state": (metrics(state="<script>alert(1)</script>"), "expected one of finished, pruned"),
     "a state in a list": (metrics(state=["finished"]), "metrics.json"),
-    "an unknown objective": (metrics(objectives=["beauty"]), "no objective of this program: beauty"),
+    "an unknown objective": (metrics(objectives=["beauty"]), "no registered objective: beauty"),
     "metrics with classes that are no names": (metrics(classes=[1, 2]), "metrics.json: classes is no list of names"),
     "metrics with a shape that is none": (metrics(image_shape="28x28"), "image_shape is not height, width"),
     "history of zeros": (write("history.csv", bytes(100)), "history.csv"),

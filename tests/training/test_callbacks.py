@@ -57,7 +57,7 @@ def test_clean_epochs_are_never_silently_none(fraction: float, epochs: int, clea
 
 def test_the_time_of_a_run_that_is_resumed_twice_is_that_of_all_its_parts(tmp_path: Path) -> None:
     nothing: Any = SimpleNamespace(variables=[], build=lambda variables: None)
-    trainee: Any = SimpleNamespace(optimizer=nothing, variables=[], trainable_variables=[], get_layer=lambda _: nothing)
+    trainee: Any = SimpleNamespace(optimizer=nothing, variables=[], trainable_variables=[], layers=[])
     best: Any = SimpleNamespace(weights=[], epoch=0, value=0.5)
     for epoch, (seconds, earlier) in enumerate([(100, 0), (10, 100), (0, 110)], 1):
         part = Checkpoint(RunFolder(tmp_path), trainee, best, time.perf_counter() - seconds)
