@@ -40,6 +40,10 @@ class Range:
     open_low: bool = False
     open_high: bool = False
 
+    def __str__(self) -> str:
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"{left}{_written(self.low)}, {_written(self.high)}{right}"
+
 
 class Diverged(UserError):
     """The loss became NaN or infinite."""
@@ -97,8 +101,7 @@ def check_range(
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high
     if not (above and below):  # also refuses NaN
-        interval = f"{'(' if open_low else '['}{_written(low)}, {_written(high)}{')' if open_high else ']'}"
-        raise UserError(f"{key}={_written(value)}: must be in {interval}")
+        raise UserError(f"{key}={_written(value)}: must be in {Range(low, high, open_low, open_high)}")
 
 
 def _written(value: float) -> str:

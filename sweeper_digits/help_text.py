@@ -84,7 +84,8 @@ def _described(part: Part) -> str:
         if one.name in part.keys:
             kind = one.type.__name__ if isinstance(one.type, type) else str(one.type).replace("typing.", "")
             default = "" if one.name in part.mandatory else f" = {default_of(one)}"
-            lines += textwrap.wrap(f"{prefix}.{one.name}: {kind}{default}", WIDTH, initial_indent="  ")
+            allowed = f" in {one.metadata['range']}" if one.metadata.get("range") else ""
+            lines += textwrap.wrap(f"{prefix}.{one.name}: {kind}{allowed}{default}", WIDTH, initial_indent="  ")
             lines += textwrap.wrap(
                 part.meanings.get(one.name, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
             )

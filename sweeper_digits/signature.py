@@ -139,6 +139,9 @@ def describe(kind: str, name: str, make: Callable[..., Any], direction: str | No
     keys = [_key(parameters[key][0], hint, problem) for key, hint in hints.items()]
     if keys and given.group is None:
         raise problem(f"an {kind} has no keys; leave {keys[0][0]} out")
+    shared = {one.name for one in dataclasses.fields(given.base or _Nothing)}
+    if taken := sorted(shared.intersection(key for key, _, _ in keys)):
+        raise problem(f"every option of {given.group} has a key {taken[0]} already; rename the parameter")
     summary, meanings = docstring(make)
     option = _option(kind, name, make, keys)
     meanings |= docstring(given.base)[1] if given.base else {}

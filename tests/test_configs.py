@@ -60,7 +60,7 @@ def test_help_lists_every_option_and_key_on_one_screen(command: Callable[..., Co
 def test_help_says_what_the_keys_of_a_chosen_option_mean(command: Callable[..., CompletedProcess[str]]) -> None:
     printed = command("--help", "schedule=cosine").stdout
     assert "schedule cosine:\n  Half a cosine.\n" in printed
-    assert "  schedule.warmup_epochs: float\n      Epochs in which the rate rises to the peak.\n" in printed
+    assert "  schedule.warmup_epochs: float in [0, inf)\n      Epochs in which the rate rises to the peak.\n" in printed
 
 
 def test_readme_names_every_option() -> None:

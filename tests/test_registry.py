@@ -157,6 +157,10 @@ def no_rate(beta: float = 0.9) -> None:
     """One line."""
 
 
+def twice(path: str, invert: bool = True) -> None:
+    """One line."""
+
+
 def with_keys(probabilities: Any, labels: Any, power: int = 2) -> float:
     """One line."""
     return 0.0
@@ -172,6 +176,7 @@ def with_keys(probabilities: Any, labels: Any, power: int = 2) -> float:
         ("model", no_classes, {}, "it needs the parameter classes"),
         ("model", many, {}, "has no name of its own; write each parameter out"),
         ("model", noise, {"name": "käse"}, "a name has letters, digits and '_'"),
+        ("data", twice, {}, "every option of data has a key invert already; rename the parameter"),
         ("optimizer", no_rate, {}, "it needs the parameter learning_rate"),
         ("objective", with_keys, {"direction": "minimize"}, "an objective has no keys; leave power out"),
         ("objective", with_keys, {}, 'an objective, and nothing else, needs direction="minimize"'),
