@@ -8,7 +8,6 @@ import pytest
 from sweeper_digits.data import fingerprint as module
 from sweeper_digits.data.fingerprint import fingerprint
 
-
 NPZ = {"_target_": "sweeper_digits.parts.sources.npz"}
 
 
