@@ -66,6 +66,7 @@ def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_parts", {kind: dict(named) for kind, named in registry._parts.items()})
     monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv(registry.PLUGINS, os.environ.get(registry.PLUGINS, ""))  # to be as it is now, afterwards
     yield
     forget_parts(known)
     sys.modules.pop("bad", None)
