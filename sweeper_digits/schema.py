@@ -169,7 +169,10 @@ class StudySweeperConf:
     study_name: str = MISSING
     storage: str = MISSING
     direction: Any = MISSING
-    n_trials: int = MISSING
+    n_trials: int | None = MISSING
+    # With defaults: a sweep that was begun earlier has a copy of conf/ without them.
+    timeout: float | None = None
+    n_epochs: int | None = None
     n_jobs: int = MISSING
     workers_per_gpu: int | None = MISSING
     params: dict[str, Any] | None = MISSING

@@ -11,6 +11,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs import process
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.runs.recipe import override_text
+from sweeper_digits.sweep import budget
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.worker import DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
@@ -94,7 +95,7 @@ class Crew:
         """Return the overrides for what workers would otherwise decide anew."""
         return [
             # It may have been raised in conf/, of which the workers have the copy of the first day.
-            f"hydra.sweeper.n_trials={self.sweep.options.n_trials}",
+            *(f"hydra.sweeper.{key}={override_text(self.sweep.options[key])}" for key in budget.KEYS),
             # It may have the time in it.
             f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",
             # Relative paths count from where the user stands; no file is written relative to the current folder.

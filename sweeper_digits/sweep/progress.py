@@ -1,6 +1,7 @@
 """What a sweep shows on the screen, and its result files."""
 
 import logging
+import math
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
+from sweeper_digits.sweep.budget import epochs_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
 from sweeper_digits.sweep.url import without_password
@@ -31,7 +33,7 @@ class Progress:
         self.seen: list[FrozenTrial] = []  # finished since this process began, in that order
         self.known = {trial.number for trial in trials_of(study) if trial.state.is_finished()}
         self.live = sys.stderr.isatty()
-        self.done = 0
+        self.done, self.epochs = 0, sum(epochs_of(trials_of(study)))
         self.interrupted = False
         self.width = shutil.get_terminal_size().columns
 
@@ -42,8 +44,9 @@ class Progress:
         enumerated = sweep.is_enumerated
         how = "each point once" if enumerated else str(self.study.sampler)
         pruner = type(self.study.pruner).__name__
-        total = len(trials_of(self.study)) if enumerated else sweep.options.n_trials
-        log.info("study      %s: %s, %s", self.study.study_name, screen.counted(total, "trial"), objectives)
+        total = screen.counted(len(trials_of(self.study)), "trial") if enumerated else ""
+        budget = ", or ".join(filter(None, (total, sweep.budget.describe())))
+        log.info("study      %s: %s, %s", self.study.study_name, budget, objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
         log.info("space      %s", ", ".join(sweep.distributions) or listed)
         log.info("search     %s, %s, %s", how, pruner, screen.counted(sweep.options.n_jobs, "worker"))
@@ -89,6 +92,8 @@ class Progress:
         summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
         summary += [f"{states[TrialState.FAIL]} failed or cut off"] if states[TrialState.FAIL] else []
         log.info("\ntrials     %s, in %s", ", ".join(summary), screen.minutes(time.monotonic() - self.started))
+        if used_up := self.sweep.budget.used_up(self.study, trials_of(self.study)):
+            log.info("           hydra.sweeper.%s is used up; the same command with a larger one goes on", used_up)
         _write_results(self.study, self.sweep, best)
         if len(self.sweep.objectives) > 1:
             front = self.study.best_trials
@@ -133,19 +138,28 @@ class Progress:
 
     def _status(self, trials: list[FrozenTrial]) -> str:
         states = counts(self.study)
-        total = len(trials) if self.sweep.is_enumerated else self.sweep.options.n_trials
+        total = len(trials) if self.sweep.is_enumerated else self.sweep.budget.n_trials
+        of_all = "" if total is None else f"/{total}"
         text = (
-            f"{self.done}/{total} done, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed, "
+            f"{self.done}{of_all} done, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed, "
             f"{states[TrialState.RUNNING]} running"
         )
-        here = [trial for trial in self.seen if trial.state in DONE]
-        if here:
-            left = (time.monotonic() - self.started) / len(here) * max(0, total - self.done)
+        if math.isfinite(left := self._seconds_left(trials, total)):
             text += f", {screen.minutes(left)} left"
         if len(self.sweep.objectives) == 1 and (best := best_first(self.study)):
             values = " ".join(f"{name}={screen.brief(value)}" for name, value in best[0].params.items())
             text += f"; best {best[0].value:.5g} #{best[0].number} {values}"
         return text
+
+    def _seconds_left(self, trials: list[FrozenTrial], total: int | None) -> float:
+        """Return how long the sweep will go on at the pace of this process so far; infinity where nothing tells."""
+        elapsed = time.monotonic() - self.started
+        done = sum(trial.state in DONE for trial in self.seen)
+        rates = {"n_trials": done / elapsed, "n_epochs": (sum(epochs_of(trials)) - self.epochs) / elapsed}
+        left = self.sweep.budget.seconds_left(self.study, trials, rates)
+        if self.sweep.is_enumerated and done and total is not None:
+            left = min(left, max(0, total - self.done) / rates["n_trials"])
+        return left
 
     def _clear(self) -> None:
         if self.live:

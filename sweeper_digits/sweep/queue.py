@@ -91,10 +91,10 @@ class Queue:
         By one look: between two, a waiting trial could be begun and be in neither.
         """
         trials = trials_of(self.study)
-        if sweep.is_enumerated:
-            running = any(trial.state == TrialState.RUNNING for trial in trials)
-            return not (running or with_point(trials) or owed(trials, sweep.options.max_retries))
-        return sum(trial.state in DONE for trial in trials) >= sweep.options.n_trials
+        running = any(trial.state == TrialState.RUNNING for trial in trials)
+        if sweep.is_enumerated and not (running or with_point(trials) or owed(trials, sweep.options.max_retries)):
+            return True
+        return not running and sweep.budget.used_up(self.study, trials) is not None
 
     def ask(self, sweep: Sweep) -> optuna.Trial | None:
         """Begin a trial, or return None while no place is free.
@@ -102,9 +102,11 @@ class Queue:
         Counting and asking are two steps, so that several workers can ask for the last place at
         once: each counts again and gives back what is too much.
         """
+        if sweep.budget.used_up(self.study, trials_of(self.study)):
+            return None
         if sweep.is_enumerated:
             return self._begin_queued()
-        places = sweep.options.n_trials
+        places = math.inf if sweep.budget.n_trials is None else sweep.budget.n_trials
         if self._taken() >= places:
             return None
         with warnings.catch_warnings():

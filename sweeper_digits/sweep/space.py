@@ -1,5 +1,6 @@
 """What a sweep searches: parameters, fixed overrides, objectives."""
 
+import dataclasses
 import functools
 import os
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs import recipe
+from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.finite import Point, has_at_most, is_finite, values_of
 from sweeper_digits.sweep.grammar import Arguments, parse_arguments
 from sweeper_digits.sweep.listed import check_keys, given_points
 
+# Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
+MOST_ENUMERATED = 1000
 # What hydra.sweep.subdir is: results are looked for under a trial's number.
 TRIAL_FOLDER = "${hydra.job.num}"
 
@@ -73,6 +77,7 @@ class Sweep:
             folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
             loader=loader,
         )
+        Budget.of(options)  # raises
         sweep._check()
         return sweep
 
@@ -96,7 +101,13 @@ class Sweep:
         grid = str(OmegaConf.select(self.options, "sampler._target_")).endswith("GridSampler")
         if grid and not is_finite(self):
             raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
-        return grid or not self.distributions or has_at_most(self, self.options.n_trials)
+        return grid or not self.distributions or has_at_most(self, self.options.n_trials or MOST_ENUMERATED)
+
+    @functools.cached_property
+    def budget(self) -> Budget:
+        """Return what ends the sweep; the points of a finite space are all tried, however many trials they are."""
+        given = Budget.of(self.options)
+        return dataclasses.replace(given, n_trials=None) if self.is_enumerated else given
 
     @property
     def groups(self) -> list[str]:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import INFINITY, UserError, check_range
+from sweeper_digits.sweep.budget import Presence
 from sweeper_digits.sweep.claim import check_claim
 from sweeper_digits.sweep.crew import Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
@@ -39,7 +40,7 @@ def supervise(sweep: Sweep) -> None:
         UserError: Too many failures in a row; a study of another sweep.
         KeyboardInterrupt: Ctrl-C or SIGTERM; workers are gone and their trials queued again.
     """
-    at_least_one = ("n_trials", "n_jobs", "max_failures", "keep_models", "workers_per_gpu", "heartbeat_seconds")
+    at_least_one = ("n_jobs", "max_failures", "keep_models", "workers_per_gpu", "heartbeat_seconds")
     for key in at_least_one:
         if sweep.options[key] is not None and sweep.options[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
@@ -49,6 +50,7 @@ def supervise(sweep: Sweep) -> None:
     check_values(sweep)
     _interrupt_between_steps()
     queue = set_up(sweep)
+    presence = Presence(queue.study)
     warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
     progress = Progress(queue.study, sweep)
@@ -58,12 +60,13 @@ def supervise(sweep: Sweep) -> None:
     if not queue.is_finished(sweep):
         crew = Crew(sweep, conf)
         try:
-            _watch(queue, sweep, crew, progress)
+            _watch(queue, sweep, crew, progress, presence)
         except KeyboardInterrupt:
             progress.interrupted = True
             raise
         finally:
             crew.kill()
+            presence.end()
             _queue_again(queue)
             progress.stopped()
     progress.end()
@@ -108,13 +111,14 @@ def _queue_again(queue: Queue) -> None:
     queue.reap(max_retries=None, reason="stopped with the sweep; queued again", unsigned_seconds=SIGNING_SECONDS)
 
 
-def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress) -> None:
+def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence: Presence) -> None:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
     while not queue.is_finished(sweep):
         if interruption_requested.is_set():
             raise KeyboardInterrupt
         check_claim(sweep.folder, queue.study)
+        presence.tick()
         crew.tend(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep.budget import EPOCHS
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
@@ -129,6 +130,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
             error = " ".join(error.split())
             trial.set_user_attr("error", error)
             _write_failure(sweep.folder / str(trial.number), error)
+        trial.set_user_attr(EPOCHS, RunFolder(sweep.folder / str(trial.number)).epochs())
         queue.study.tell(trial, values, state=state, skip_if_finished=True)
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.progress import Progress
 
 
@@ -22,7 +24,8 @@ def test_the_winner_is_shown_with_its_error(tmp_path: Path, caplog: pytest.LogCa
     (tmp_path / "2" / "metrics.json").write_text("[]")  # a damaged one costs no line
     options = SimpleNamespace(storage="")
     sweep: Any = SimpleNamespace(folder=tmp_path, objectives=["val_loss"], directions=["minimize"], options=options)
-    sweep.distributions = {}
+    sweep.distributions, sweep.budget = {}, Budget(n_trials=3, timeout=None, n_epochs=None)
+    sweep.config = OmegaConf.create({"hydra": {"runtime": {"config_sources": []}, "job": {"config_name": "config"}}})
     with caplog.at_level(logging.INFO):
         Progress(study, sweep).end()
     assert "best       #0: val_loss 0.017 ± 0.0031 (one standard error over its validation images)" in caplog.text

@@ -1,0 +1,146 @@
+"""How much a sweep may use: trials, seconds of wall time, epochs; over all workers and restarts."""
+
+import math
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper_digits import screen
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.trials import DONE, continued_by
+
+KEYS = ("n_trials", "timeout", "n_epochs")
+# User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970.
+WATCHED = "watched "
+# A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
+TICK_SECONDS = 5.0
+SLEPT_SECONDS = 60.0
+# User attribute of a trial that has ended: how many epochs it trained.
+EPOCHS = "epochs"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What ends a sweep; the first that is used up does. None is no limit.
+
+    Attributes:
+        n_trials: Trials that are complete or pruned.
+        timeout: Seconds of wall time, those in which the sweep did not run left out.
+        n_epochs: Epochs over all trials.
+    """
+
+    n_trials: int | None
+    timeout: float | None
+    n_epochs: int | None
+
+    @classmethod
+    def of(cls, options: Any) -> "Budget":
+        """Return the budget that hydra.sweeper sets.
+
+        Raises:
+            UserError: There is none, or it is nothing.
+        """
+        values = {key: getattr(options, key) for key in KEYS}
+        if all(value is None for value in values.values()):
+            raise UserError("hydra.sweeper: n_trials, timeout and n_epochs are all null; a sweep needs one of them")
+        for key, value in values.items():
+            if value is not None and not value > 0:
+                raise UserError(f"hydra.sweeper.{key}={value}: must be above 0")
+        return cls(**values)
+
+    def describe(self) -> str:
+        """Return what is set, for people."""
+        parts = [screen.counted(self.n_trials, "trial")] if self.n_trials is not None else []
+        parts += [f"{screen.minutes(self.timeout)} minutes"] if self.timeout is not None else []
+        parts += [screen.counted(self.n_epochs, "epoch")] if self.n_epochs is not None else []
+        return ", or ".join(parts)
+
+    def used_up(self, study: optuna.Study, trials: list[FrozenTrial]) -> str | None:
+        """Return the key of the part that is used up, or None."""
+        for key, (used, limit) in self.used(study, trials).items():
+            if used >= limit:
+                return key
+        return None
+
+    def used(self, study: optuna.Study, trials: list[FrozenTrial]) -> dict[str, tuple[float, float]]:
+        """Return, for each part that is set, how much of it is used, and how much there is."""
+        found: dict[str, tuple[float, float]] = {}
+        if self.n_trials is not None:
+            found["n_trials"] = sum(trial.state in DONE for trial in trials), self.n_trials
+        if self.timeout is not None:
+            found["timeout"] = watched_seconds(study.user_attrs), self.timeout
+        if self.n_epochs is not None:
+            found["n_epochs"] = sum(epochs_of(trials)), self.n_epochs
+        return found
+
+    def seconds_left(self, study: optuna.Study, trials: list[FrozenTrial], rates: Mapping[str, float]) -> float:
+        """Return how long the budget will last.
+
+        Args:
+            study: The study.
+            trials: All its trials.
+            rates: Key -> how much of it is used per second; a key that is missing or 0 says nothing.
+        """
+        used = self.used(study, trials)
+        times = [(limit - amount) / rate for key, (amount, limit) in used.items() if (rate := _rate(key, rates)) > 0]
+        return max(0.0, min(times, default=math.inf))
+
+
+def _rate(key: str, rates: Mapping[str, float]) -> float:
+    return 1.0 if key == "timeout" else rates.get(key, 0.0)
+
+
+def epochs_of(trials: list[FrozenTrial]) -> Iterable[int]:
+    """Yield how many epochs each trial has trained; a trial that is continued by another counts in the other."""
+    continued = {number for trial in trials for number in continued_by(trial)}
+    for trial in trials:
+        if trial.number not in continued and trial.state != TrialState.WAITING:
+            yield int(trial.user_attrs.get(EPOCHS, len(trial.intermediate_values)))
+
+
+def watched_seconds(attributes: Mapping[str, Any]) -> float:
+    """Return in how many seconds at least one supervisor was there."""
+    spans = sorted(tuple(value) for name, value in attributes.items() if name.startswith(WATCHED))
+    total, until = 0.0, -math.inf
+    for begin, end in spans:
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
+
+
+class Presence:
+    """Writes into a study from when to when this supervisor is there.
+
+    Args:
+        study: The study.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+        self._begin()
+
+    def tick(self) -> None:
+        """Say that the supervisor is still there, every few seconds at most."""
+        now = time.time()
+        if now - self.last > SLEPT_SECONDS or now < self.last:
+            self._begin()
+        elif now - self.last > TICK_SECONDS:
+            self._write(now)
+
+    def end(self) -> None:
+        """Say that the supervisor leaves."""
+        if 0 <= (now := time.time()) - self.last <= SLEPT_SECONDS:
+            self._write(now)
+
+    def _begin(self) -> None:
+        self.name, self.begun = f"{WATCHED}{uuid.uuid4().hex[:12]}", time.time()
+        self._write(self.begun)
+
+    def _write(self, now: float) -> None:
+        self.last = now
+        self.study.set_user_attr(self.name, [self.begun, now])

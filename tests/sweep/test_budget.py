@@ -1,0 +1,113 @@
+"""What ends a sweep: trials, seconds, epochs, whichever is used up first; over workers and restarts."""
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.budget import WATCHED, Budget, Presence, watched_seconds
+from tests.conftest import ROOT
+from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps
+
+OPEN = "hydra.sweeper.n_trials=null"
+
+
+def options(**given: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{"n_trials": None, "timeout": None, "n_epochs": None} | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "n_trials, timeout and n_epochs are all null; a sweep needs one of them"),
+        ({"n_trials": 0}, r"hydra\.sweeper\.n_trials=0: must be above 0"),
+        ({"timeout": -1.5}, r"hydra\.sweeper\.timeout=-1\.5: must be above 0"),
+        ({"timeout": float("nan")}, r"hydra\.sweeper\.timeout=nan: must be above 0"),
+        ({"n_trials": 3, "n_epochs": 0}, r"hydra\.sweeper\.n_epochs=0: must be above 0"),
+    ],
+)
+def test_no_budget_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Budget.of(options(**given))
+
+
+def test_a_budget_is_described() -> None:
+    assert Budget.of(options(n_trials=1, timeout=300.0, n_epochs=2000)).describe() == (
+        "1 trial, or 5:00 minutes, or 2,000 epochs"
+    )
+
+
+def test_seconds_in_which_several_supervisors_watched_count_once() -> None:
+    spans = {"a": [10, 20], "b": [15, 30], "c": [16, 18], "d": [40, 45], "e": [45, 46]}
+    assert watched_seconds({WATCHED + name: span for name, span in spans.items()} | {"pruner": [0, 99]}) == 26
+    assert watched_seconds({}) == 0
+
+
+def test_the_sleep_of_a_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    study = optuna.create_study()
+    presence = Presence(study)
+    for step in (4, 4, 8, 3600, 7, 2):  # the first and the last are too soon to be written
+        now += step
+        presence.tick()
+    assert watched_seconds(study.user_attrs) == 8 + 8 + 7
+    presence.end()
+    assert watched_seconds(study.user_attrs) == 8 + 8 + 9
+
+
+def test_what_is_left_is_what_the_first_part_leaves() -> None:
+    study = optuna.create_study()
+    study.set_user_attr(WATCHED + "a", [0, 60])
+    budget = Budget(n_trials=10, timeout=100, n_epochs=None)
+    assert budget.seconds_left(study, [], {}) == 40
+    assert budget.seconds_left(study, [], {"n_trials": 0.5}) == 20
+    assert Budget(None, 50, None).seconds_left(study, [], {}) == 0
+    assert Budget(10, None, 10).seconds_left(study, [], {}) == float("inf")
+
+
+def test_time_ends_a_sweep_over_restarts(sweeps_of: Callable[..., Sweeps]) -> None:
+    sweeps = sweeps_of()
+    sweeps.trials_last(0.3)
+    command = (LEARNING_RATE, OPEN, "hydra.sweeper.timeout=12", "hydra.sweeper.n_jobs=2", "epochs=3", *STEADY)
+    began = time.monotonic()
+    out = sweeps.ok(*command)
+    took, done = time.monotonic() - began, len(sweeps.trials())
+    assert "study      sweep: 0:12 minutes, minimize val_loss" in out
+    assert "hydra.sweeper.timeout is used up; the same command with a larger one goes on" in out
+    assert done >= 2 and {trial.state for trial in sweeps.trials()} == {TrialState.COMPLETE}
+    used = watched_seconds(sweeps.study().user_attrs)
+    assert 12 <= used <= 12 + 6 and used <= took
+    sweeps.ok(*command)  # nothing is left
+    assert len(sweeps.trials()) == done
+    sweeps.ok(*command, f"hydra.sweeper.timeout={used + 8:.0f}")
+    assert len(sweeps.trials()) > done
+
+
+def test_epochs_end_a_sweep(in_process: Callable[..., Sweeps]) -> None:
+    space = (LEARNING_RATE, OPEN, "epochs=3", "hydra.sweeper.n_epochs=8", *STEADY)
+    sweeps = in_process(*space)
+    assert [trial.user_attrs["epochs"] for trial in sweeps.trials()] == [3, 3, 3]  # 6 are fewer than 8
+    in_process(*space[:3], "hydra.sweeper.n_epochs=12", *STEADY)
+    assert len(sweeps.trials()) == 4
+
+
+def test_points_of_a_finite_space_are_all_tried_unless_another_budget_ends_it(
+    in_process: Callable[..., Sweeps],
+) -> None:
+    space = ("optimizer.learning_rate=0.1,0.2,0.3,0.4", OPEN, "epochs=2", *STEADY)
+    sweeps = in_process(*space, "hydra.sweeper.n_epochs=5")
+    assert sweeps.states() == {TrialState.COMPLETE: 3, TrialState.WAITING: 1}
+    in_process(*space, "hydra.sweeper.n_epochs=500")
+    assert sweeps.states() == {TrialState.COMPLETE: 4}
+
+
+def test_quick_is_five_minutes_on_any_data() -> None:
+    sweeper = yaml.safe_load((ROOT / "conf" / "search" / "quick.yaml").read_text())["hydra"]["sweeper"]
+    assert (sweeper["n_trials"], sweeper["timeout"]) == (None, 300)
