@@ -48,8 +48,9 @@ def quiet_import() -> Iterator[None]:
                 raise UserError(
                     f"{_keras_settings()}: Keras cannot use these settings ({cause}); correct or delete the file"
                 ) from error
-            captured.seek(0)
-            os.write(screen, captured.read())
+            if not isinstance(error, UserError):
+                captured.seek(0)
+                os.write(screen, captured.read())
             raise
         finally:
             os.dup2(screen, 2)

@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 
 from sweeper_digits.errors import UserError, closest, place_of
 from sweeper_digits.quiet import quiet_import
-from sweeper_digits.signature import KINDS, Part, describe
+from sweeper_digits.signature import KINDS, Part, describe, source_of
 
 # Names of modules to import, separated by commas.
 PLUGINS = "SWEEPER_DIGITS_PLUGINS"
@@ -63,6 +63,9 @@ def register(
         UserError: Another kind, a parameter without type hint or of a type that a config has not, a name that is
             taken; with the file and the line of the function.
     """
+    if callable(kind):
+        place = place_of(*source_of(kind))
+        raise UserError(f'{place}: @register needs a kind; write for example @register("model")')
 
     def add(made: Made) -> Made:
         part = describe(kind, name or made.__name__, made, direction, watches)
@@ -122,11 +125,18 @@ def load() -> None:
         importlib.import_module(OWN)
         _loaded.add(OWN)
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-            _import(entry.value.partition(":")[0], f"the package of entry point {entry.name}")
+            _import(
+                entry.value.partition(":")[0],
+                f"the installed package with the entry point {entry.name}; mend or uninstall it",
+            )
     named = [module.strip() for module in os.environ.get(PLUGINS, "").split(",") if module.strip()]
     if named and str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))  # as `python -m` has it; a console script has not
     for module in named:
+        if module.endswith(".py") or not all(word.isidentifier() for word in module.split(".")):
+            raise UserError(
+                f"{PLUGINS}={module}: the name of a module is expected, for example my_digits; no path, no .py"
+            )
         _import(module, f"{PLUGINS}={module}")
     others = {part.make.__module__ for part in parts() if not part.own} - {"__main__", *named}
     if others:
@@ -136,17 +146,17 @@ def load() -> None:
 def _import(module: str, origin: str) -> None:
     if module in _loaded:
         return
-    try:
-        with quiet_import():  # most bring Keras
+    with quiet_import():  # most bring Keras
+        try:
             importlib.import_module(module)
-    except UserError as error:
-        raise UserError(f"{origin}: {error}") from error
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise UserError(f"{origin}: no module {error.name}; its folder belongs into PYTHONPATH") from error
-        raise UserError(f"{origin}: {_last_frame(error, module)}: {error}") from error
-    except Exception as error:
-        raise UserError(f"{origin}: {_last_frame(error, module)}: {type(error).__name__}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from error
+        except ModuleNotFoundError as error:
+            if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+                raise UserError(f"{origin}: no module {error.name}; its folder belongs into PYTHONPATH") from error
+            raise UserError(f"{origin}: {_last_frame(error, module)}: {error}") from error
+        except Exception as error:
+            raise UserError(f"{origin}: {_last_frame(error, module)}: {type(error).__name__}: {error}") from error
     _loaded.add(module)
 
 
@@ -209,17 +219,20 @@ def _last(target: str) -> str:
     return target.rpartition(".")[2].lower().removeprefix("load_")
 
 
+def files_of_others() -> set[str]:
+    """Return the files of the modules that registered parts, without the program's own."""
+    modules = {part.make.__module__ for part in parts() if not part.own}
+    files = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
+    return {file for file in files if file}
+
+
 def blame(error: BaseException) -> str | None:
     """Return the file and the line in the code of a registered part that an error came from; None: it came from ours.
 
     Args:
         error: Raised while a part was used.
     """
-    files = {
-        file
-        for part in parts()
-        if not part.own and (file := sys.modules[part.make.__module__].__dict__.get("__file__"))
-    }
+    files = files_of_others()
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename in files:
             return place_of(frame.filename, frame.lineno or 0)

@@ -5,6 +5,7 @@ into dataclasses; nothing after it sees a DictConfig.
 """
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +144,7 @@ def checked_objectives(given: Any) -> list[str]:
         if name not in known:
             raise UserError(
                 f"objective={name}: no such objective{closest(str(name), known)}; choose from {', '.join(known)}"
+                + ("" if os.environ.get(registry.PLUGINS) else f"; {registry.PLUGINS} is not set")
             )
     if not names or len(set(names)) < len(names):
         raise UserError(f"objective={names}: name one objective, or a list of several, each once")

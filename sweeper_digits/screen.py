@@ -17,10 +17,14 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.registry import options_of
+from sweeper_digits.registry import PLUGINS, options_of
+from sweeper_digits.signature import KINDS
 
 # Read once: `command_line.launch` sets the variable for Hydra's sake.
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+# Groups to which a user can add options.
+OPEN_GROUPS = {kind.group for kind in KINDS.values()}
 
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
@@ -104,7 +108,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it
-            return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}"
+            own = f"; {PLUGINS} is not set" if group in OPEN_GROUPS and not os.environ.get(PLUGINS) else ""
+            return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}{own}"
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename}: a file is where a folder is needed; move it away"
     if isinstance(error, OSError) and error.filename:
@@ -114,8 +119,12 @@ def one_line(error: Exception) -> str:
     lines = [str(error)] + ([str(error.__cause__)] if error.__cause__ and not isinstance(error, UserError) else [])
     if found := re.search(r"'(\w+)\.(\w+)'.*Key '\2' (?:is )?not in '(\w+)'", " ".join(lines), re.DOTALL):
         group, key, kind = found.groups()
+        if near := closest(key, options_of(group)[kind].keys) if kind in options_of(group) else "":
+            return f"{group}.{key}: {kind}, the chosen {group}, has no such key{near}"
         if having := [name for name, part in options_of(group).items() if key in part.keys]:
             return f"{group}.{key}: {kind}, the chosen {group}, has no such key; choose {group}={'|'.join(having)}"
+    if found := re.search(r"'callbacks\.(\w+)\..*Key '\1' is not in struct", " ".join(lines), re.DOTALL):
+        return f"callbacks.{found[1]}: not chosen; add callbacks=[{found[1]}]"
     parts = [part.strip().rstrip(".") for line in lines for part in line.splitlines() if part.strip()]
     return "; ".join(dict.fromkeys(part for part in parts if not part.startswith(HYDRA_NOISE)))
 

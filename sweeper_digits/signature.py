@@ -9,13 +9,12 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import MISSING
 
 from sweeper_digits.errors import Range as Range  # parts import it from here
-from sweeper_digits.errors import UserError, check_ranges, closest, place_of
+from sweeper_digits.errors import UserError, check_range, check_ranges, closest, place_of
 from sweeper_digits.options import Data
 
 
@@ -47,8 +46,15 @@ KINDS = {
     "callback": Kind("callbacks", passed=("run",)),
     "objective": Kind(None, needed=("probabilities", "labels"), passed=("metrics",)),
 }
-SCALARS = (bool, int, float, str, Path)
+SCALARS = (bool, int, float, str)
 DIRECTIONS = ("minimize", "maximize")
+# What metrics.json and history.csv have under other meanings.
+TAKEN = (
+    *("loss", "accuracy", "val_loss", "val_accuracy", "params", "parameters", "seconds", "milliseconds_per_image"),
+    *("epoch", "epochs", "best_epoch", "learning_rate", "images_per_second", "run_seconds", "state", "folds", "seed"),
+    *("objective", "objectives", "directions", "classes", "image_shape", "data", "device", "precision", "pixels"),
+    *("train_images", "validation_images", "confusion_matrix", "error", "versions", "git_commit"),
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class _Nothing:
 
 def describe(kind: str, name: str, make: Callable[..., Any], direction: str | None, watches: bool) -> Part:
     """Return the part that a function is; see `registry.register`."""
-    where = place_of(*_source(make))
+    where = place_of(*source_of(make))
     problem = functools.partial(_problem, where, f"{kind} {name}")
     if kind not in KINDS:
         raise problem(f"no such kind{closest(kind, KINDS)}; choose from {', '.join(KINDS)}")
@@ -126,6 +132,8 @@ def describe(kind: str, name: str, make: Callable[..., Any], direction: str | No
         raise problem("a name has letters, digits and '_', and begins with a letter; give another by name=...")
     if (kind == "objective") != (direction is not None) or direction not in (None, *DIRECTIONS):
         raise problem('an objective, and nothing else, needs direction="minimize" or direction="maximize"')
+    if kind == "objective" and name in TAKEN:
+        raise problem("every run has a value of this name; give another by name=...")
     given = KINDS[kind]
     parameters = _parameters(make, problem)
     passed = {*given.needed, *given.passed} & set(parameters)
@@ -152,7 +160,7 @@ def _problem(where: str, what: str, text: str) -> UserError:
     return UserError(f"{where}: {what}: {text}")
 
 
-def _source(make: Callable[..., Any]) -> tuple[str, int]:
+def source_of(make: Callable[..., Any]) -> tuple[str, int]:
     """Return the file of a function, and the line of its `def` or `class`."""
     try:
         lines, first = inspect.getsourcelines(make)
@@ -193,7 +201,7 @@ def _key(one: inspect.Parameter, hint: Any, problem: Any) -> tuple[str, Any, Any
     if not _is_known(kind):
         shown = getattr(kind, "__name__", kind)
         raise problem(
-            f"the parameter {one.name} is of type {shown}; a config has bool, int, float, str, Literal, Path, "
+            f"the parameter {one.name} is of type {shown}; a config has bool, int, float, str, Literal, "
             "Enum, lists of them, and None"
         )
     about = {"range": _range(hint)}
@@ -203,6 +211,11 @@ def _key(one: inspect.Parameter, hint: Any, problem: Any) -> tuple[str, Any, Any
         raise problem(
             f"the default of {one.name}, {one.default!r}, is not of its type, {getattr(kind, '__name__', kind)}"
         )
+    if (allowed := about["range"]) and one.default is not None:
+        try:
+            check_range(one.name, one.default, **dataclasses.asdict(allowed))
+        except UserError as error:
+            raise problem(f"the default {error}") from error
     if isinstance(one.default, list | dict):
         return one.name, kind, field(default_factory=lambda: type(one.default)(one.default), metadata=about)
     return one.name, kind, field(default=one.default, metadata=about)

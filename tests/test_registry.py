@@ -36,7 +36,6 @@ def everything(
     most: "int | None" = None,
     sizes: list[int] = [1, 2],  # noqa: B006 - as a user may write it
     side: Side = Side.LEFT,
-    folder: Path = Path("x"),
 ) -> None:
     """Every type that a config has.
 
@@ -56,7 +55,7 @@ def everything(
 def test_parameters_become_keys_and_the_docstring_their_meanings(clean_registry: None) -> None:
     register("model")(everything)
     part = registry.options_of("model")["everything"]
-    assert part.keys == ["path", "width", "share", "kind", "most", "sizes", "side", "folder"]
+    assert part.keys == ["path", "width", "share", "kind", "most", "sizes", "side"]
     assert part.mandatory == ["path"] and part.passed == {"inputs", "classes"}
     assert part.summary == "Every type that a config has."
     expected = {"inputs": "Given.", "width": "Pixels a side, of all: squares.", "share": "From 0 to 1."}
@@ -80,7 +79,7 @@ def test_parameters_become_keys_and_the_docstring_their_meanings(clean_registry:
         ("model.width=four", "'four' of type 'str' could not be converted to Integer"),
         ("model.kind=c", "model.kind=c; Invalid value 'c', expected one of"),
         ("model.share=1", r"model\.share=1: must be in \[0, 1\)"),
-        ("model.widht=4", "Did you mean.*'width'"),
+        ("model.widht=4", "has no such key \\(did you mean 'width'\\?\\)"),
         ("+model.widht=4", r"model\.widht: no such key \(did you mean 'width'\?\)"),
         ("~model.path", "~model.path"),
     ],
@@ -157,6 +156,15 @@ def no_rate(beta: float = 0.9) -> None:
     """One line."""
 
 
+def out_of_range(inputs: Any, classes: int, width: Annotated[float, Range(0, 1)] = 3.0) -> None:
+    """One line."""
+
+
+def val_loss(probabilities: Any, labels: Any) -> float:
+    """One line."""
+    return 0.0
+
+
 def twice(path: str, invert: bool = True) -> None:
     """One line."""
 
@@ -176,6 +184,8 @@ def with_keys(probabilities: Any, labels: Any, power: int = 2) -> float:
         ("model", no_classes, {}, "it needs the parameter classes"),
         ("model", many, {}, "has no name of its own; write each parameter out"),
         ("model", noise, {"name": "käse"}, "a name has letters, digits and '_'"),
+        ("model", out_of_range, {}, "the default width=3: must be in [0, 1]"),
+        ("objective", val_loss, {"direction": "minimize"}, "every run has a value of this name; give another"),
         ("data", twice, {}, "every option of data has a key invert already; rename the parameter"),
         ("optimizer", no_rate, {}, "it needs the parameter learning_rate"),
         ("objective", with_keys, {"direction": "minimize"}, "an objective has no keys; leave power out"),
@@ -192,6 +202,11 @@ def test_what_cannot_become_an_option_is_refused_with_its_place(
         register(kind, **options)(function)
     text = str(caught.value)
     assert f"test_registry.py:{line}: {kind} " in text and message in text and "\n" not in text
+
+
+def test_a_decorator_without_a_kind_says_so() -> None:
+    with pytest.raises(UserError, match=r"test_registry\.py:\d+: @register needs a kind; write for example @register"):
+        register(noise)  # type: ignore[arg-type]
 
 
 def test_two_of_one_name_are_refused_with_both_places(clean_registry: None) -> None:
@@ -230,7 +245,7 @@ def test_what_is_typed_in_is_replaced(clean_registry: None, monkeypatch: pytest.
     spaces: list[dict[str, Any]] = [{"__name__": "__main__"}, {"__name__": "__main__"}]
     for space, default in zip(spaces, ("2.0", "3.0"), strict=True):
         exec(compile(code.format(default), f"cell {default}", "exec"), space)
-    monkeypatch.setattr(signature, "_source", lambda make: (make.__code__.co_filename, 1))
+    monkeypatch.setattr(signature, "source_of", lambda make: (make.__code__.co_filename, 1))
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
     typed, changed = (space["noise"] for space in spaces)
     register("augmentation")(typed)

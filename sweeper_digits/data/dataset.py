@@ -106,8 +106,11 @@ def _load(option: Data) -> Dataset:
     part = registry.find("data", vars(option))
     dataset = part.build(option)
     if isinstance(dataset, tuple) and len(dataset) == 2:
-        images, labels = dataset
-        dataset = as_dataset(np.asarray(images), None if labels is None else np.asarray(labels), part.name)
+        try:
+            images, labels = dataset
+            dataset = as_dataset(np.asarray(images), None if labels is None else np.asarray(labels), part.name)
+        except (UserError, ValueError) as error:  # ValueError: of images of several sizes
+            raise UserError(f"{part.where}: {error}") from error
     if not isinstance(dataset, Dataset):
         made = type(dataset).__name__
         raise UserError(f"{part.where}: {part.name}: it returns {made}; two arrays are expected, images and labels")

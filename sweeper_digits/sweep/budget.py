@@ -45,7 +45,7 @@ class Budget:
         Raises:
             UserError: There is none, or it is nothing.
         """
-        values = {key: getattr(options, key) for key in KEYS}
+        values = {"n_trials": options.n_trials, "timeout": options.timeout, "n_epochs": options.n_epochs}
         if all(value is None for value in values.values()):
             raise UserError("hydra.sweeper: n_trials, timeout and n_epochs are all null; a sweep needs one of them")
         for key, value in values.items():

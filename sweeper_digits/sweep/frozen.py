@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import screen
+from sweeper_digits import registry, screen
 from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.damage import check_file
@@ -171,8 +171,8 @@ def drop_removed_keys(frozen: Path) -> None:
 
 
 def warn_of_changed_code(study: optuna.Study) -> None:
-    """Say so if the package is another than when the sweep began: its trials may not compare."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    """Say so if the package, or a module of parts, is another than when the sweep began: trials may not compare."""
+    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, sorted(registry.files_of_others()))]
     code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     began = study.user_attrs.get("code")
     if began is None:
@@ -194,7 +194,7 @@ def _settings(sweep: Sweep) -> dict[str, Any]:
         "fixed overrides": sorted(sweep.arguments.fixed),
         "conf/": _composed(sweep),
     }
-    return dict(json.loads(json.dumps(settings)))
+    return dict(json.loads(json.dumps(settings, default=str)))  # an Enum as text
 
 
 def _composed(sweep: Sweep) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a registered callback may know of the run that it watches."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from sweeper_digits.runs.folder import FOLD, RunFolder
 from sweeper_digits.runs.record import read_run
 from sweeper_digits.schema import Config
 from sweeper_digits.training import reporting
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,4 +83,8 @@ class Watch:
         """Tell the callbacks how the run ended."""
         for callback in self.built:
             if hasattr(callback, "on_run_end"):
-                callback.on_run_end(state)
+                try:
+                    callback.on_run_end(state)
+                except Exception as error:  # the run itself is whole
+                    where, name = registry.blame(error) or "callbacks", type(error).__name__
+                    log.warning("%s: on_run_end: %s: %s", where, name, " ".join(str(error).split()))

@@ -69,8 +69,10 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
                 command = program.command("train", f"resume={relative(here.folder)}")
                 log.info("\nstopped; this command continues:\n  %s", command)
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             watch.end("diverged" if isinstance(error, Diverged) else "failed")
+            if isinstance(error, UserError) and (ours := re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error))):
+                raise UserError(ours[1]) from error  # raised in a layer, where Keras writes around it
             place = None if isinstance(error, UserError) else registry.blame(error)
             if place is None:
                 raise

@@ -71,6 +71,17 @@ FAULTY = {
         "    def on_epoch_end(self, epoch, logs=None):\n        {}['none']",
         "10: KeyError: 'none'",
     ),
+    "ragged": (
+        "data",
+        "def bad():\n    return [[[0] * 12] * 12, [[0] * 9] * 9], [0, 1]",
+        "6: setting an array element",
+    ),
+    "exits": (
+        "callback",
+        "class bad(keras.callbacks.Callback):\n    def on_epoch_end(self, epoch, logs=None):\n"
+        "        raise SystemExit(0)",
+        "8: SystemExit: 0",
+    ),
     "objective": (
         "objective",
         "def bad(probabilities, labels):\n    return float('nan')",

@@ -16,6 +16,7 @@ import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
+from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 from sweeper_digits.sweep.study import SeededSampler
@@ -63,6 +64,7 @@ import sys, time
 sys.path.insert(0, {root!r})
 from types import SimpleNamespace
 import optuna
+from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -71,7 +73,7 @@ study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.sa
 queue = Queue(study, storage)
 """
 RACE = """
-sweep = SimpleNamespace(options=SimpleNamespace(n_trials=25), is_enumerated=False)
+sweep = SimpleNamespace(budget=Budget(25, None, None), is_enumerated=False)
 while not queue.is_finished(sweep):
     trial = queue.ask(sweep)
     if trial is None:
@@ -83,7 +85,7 @@ while not queue.is_finished(sweep):
 POP = """
 print("ready", flush=True)
 input()
-while trial := queue.ask(SimpleNamespace(is_enumerated=True)):
+while trial := queue.ask(SimpleNamespace(budget=Budget(None, None, None), is_enumerated=True)):
     print(trial.number, flush=True)
 """
 LOCK = """
@@ -135,7 +137,7 @@ def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes
     queue.study.enqueue_trial({"x": 1})
     fates = [None, 2, None, None, 2, None, 2]  # the last is one death too many
     for fate in fates:
-        trial = queue.ask(SimpleNamespace(is_enumerated=True))  # type: ignore[arg-type]
+        trial = queue.ask(SimpleNamespace(budget=Budget(None, None, None), is_enumerated=True))  # type: ignore[arg-type]
         assert trial is not None
         assert queue.fail_and_requeue(queue.read(trial.number), "its worker died", fate)
     trials = queue.study.trials
@@ -215,7 +217,7 @@ def test_what_is_not_the_absence_of_the_database_is_not_repeated(queue: Queue) -
         queue.read(7)
 
 
-GRID = SimpleNamespace(options=SimpleNamespace(max_retries=2), is_enumerated=True)
+GRID = SimpleNamespace(budget=Budget(None, None, None), options=SimpleNamespace(max_retries=2), is_enumerated=True)
 
 
 def begun(queue: Queue) -> optuna.trial.FrozenTrial:
@@ -246,6 +248,7 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
 ) -> None:
     """Found by kills at random instants: the supervisor dies there, and the next one sets the sweep up again."""
     sweep: Any = SimpleNamespace(
+        budget=Budget(n_trials=1, timeout=None, n_epochs=None),
         options=SimpleNamespace(n_trials=1, max_retries=2, retry_failed=False),
         config=SimpleNamespace(search=SimpleNamespace(points=None)),
         distributions={"x": optuna.distributions.CategoricalDistribution([1])},
