@@ -44,8 +44,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(autouse=True)
 def no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take back, after each test, that the command line tells Hydra to raise; other tests' programs inherit it."""
+    """Take back, after each test, what the command line tells later processes: other tests' programs inherit it."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv(registry.PLUGINS, os.environ.get(registry.PLUGINS, ""))  # as it is now, afterwards
 
 
 def forget_parts(known: set[int]) -> None:
@@ -56,7 +57,8 @@ def forget_parts(known: set[int]) -> None:
             for group in (repo[part.group], repo["schema"][part.group]) if part.group else ():
                 group.pop(f"{part.name}.yaml", None)
             del registry._parts[part.kind][part.name]
-            sys.modules.pop(part.make.__module__, None)
+            if part.make.__module__ != "__main__":
+                sys.modules.pop(part.make.__module__, None)
 
 
 @pytest.fixture
@@ -66,7 +68,6 @@ def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_parts", {kind: dict(named) for kind, named in registry._parts.items()})
     monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv(registry.PLUGINS, os.environ.get(registry.PLUGINS, ""))  # to be as it is now, afterwards
     yield
     forget_parts(known)
     sys.modules.pop("bad", None)

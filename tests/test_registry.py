@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import sys
+import types
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -246,12 +247,14 @@ def test_what_is_typed_in_is_replaced(clean_registry: None, monkeypatch: pytest.
     for space, default in zip(spaces, ("2.0", "3.0"), strict=True):
         exec(compile(code.format(default), f"cell {default}", "exec"), space)
     monkeypatch.setattr(signature, "source_of", lambda make: (make.__code__.co_filename, 1))
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
+    script = types.ModuleType("__main__")
+    script.__file__ = "script.py"
+    monkeypatch.setitem(sys.modules, "__main__", script)
     typed, changed = (space["noise"] for space in spaces)
     register("augmentation")(typed)
     with pytest.raises(UserError, match=r"cell 3\.0:1: augmentation noise: registered already, at cell 2\.0:1"):
         register("augmentation")(changed)
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    del script.__file__
     register("augmentation")(changed)
     assert registry.options_of("augmentation")["noise"].option().stddev == 3
     register("augmentation")(noise)  # it was written to a file

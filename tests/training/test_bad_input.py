@@ -35,7 +35,7 @@ Train = Callable[..., RunFolder]
         (["data=npz", "data.path=ü.npz"], r"not in Hydra's grammar; .*: 'data\.path=\"ü\.npz\"'"),
         (["patience=choice(null,3)"], r"list the values instead, for example patience=null,3"),
         (["study=käse"], r"study=käse: not in Hydra's grammar"),
-        (["model.dropuot=1"], r"dropuot.*Did you mean.*dropout"),
+        (["model.dropuot=1"], r"dropuot: cnn, .* no such key \(did you mean 'dropout'"),
         (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
         (["optimizer._target_=os.system"], r"os\.system"),
         (["data._target_=os.system"], r"os\.system"),
