@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 from sweeper_digits import command_line, json_schema, registry, schema
 from sweeper_digits.json_schema import DEFAULT_ENTRY, DEFAULTS, DRAFT, Schema, any_of, closed, of_class, or_later
 from sweeper_digits.options import SPLITS
+from sweeper_digits.schema import GROUPS
 from sweeper_digits.screen import counted
 from sweeper_digits.signature import docstring
 
-GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks")
 # Name of a schema -> the files in conf/ that it describes, apart from those of the groups.
 FILES = {
     "experiment": ["config.yaml", "experiment/*.yaml", "search/*.yaml"],
@@ -148,7 +148,7 @@ def _default_of_config() -> Schema:
     entry: dict[str, Schema] = {}
     for group in (*GROUPS, "search", "experiment", "hydra/sweeper", "hydra/sweeper/sampler", "hydra/sweeper/pruner"):
         known = {file.stem for file in (command_line.CONF / group).glob("*.yaml")}
-        known |= {part.name for part in registry.options_of(group).values() if not (part.own and part.mandatory)}
+        known |= {part.name for part in registry.options_of(group).values() if registry.has_values(part)}
         option = {"anyOf": [{"enum": sorted(known)}, {"type": ["string", "array", "null"]}]}
         entry |= {group: option, f"override /{group}": option}
     return {"anyOf": [{"type": "string"}, {"type": "object", "properties": entry}]}

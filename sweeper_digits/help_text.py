@@ -12,7 +12,7 @@ from sweeper_digits.options import SPLITS
 from sweeper_digits.signature import Part, default_of
 
 WIDTH = 80
-GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks", "search", "experiment")
+GROUPS = (*schema.GROUPS, "search", "experiment")
 # Options that are most used, first.
 FIRST = ("mnist_5k", "file", "kaggle")
 # Keys of options that are no registered parts.
@@ -36,7 +36,8 @@ def install() -> None:
 
 def groups(*, _root_: DictConfig) -> str:
     """Return a line for each config group, with its options."""
-    return "\n".join(_line(group, " ".join(_options(group, _root_))) for group in GROUPS if _options(group, _root_))
+    found = ((group, _options(group, _root_)) for group in GROUPS)
+    return "\n".join(_line(group, " ".join(options)) for group, options in found if options)
 
 
 def keys(*, _root_: DictConfig) -> str:
@@ -93,7 +94,7 @@ def _described(part: Part) -> str:
 
 
 def _options(group: str, root: DictConfig) -> list[str]:
-    found = {part.name for part in registry.options_of(group).values() if not (part.own and part.mandatory)}
+    found = {part.name for part in registry.options_of(group).values() if registry.has_values(part)}
     for source in root.hydra.runtime.config_sources:
         if source.schema == "file":
             found |= {file.stem for file in (Path(source.path) / group).glob("*.yaml")}

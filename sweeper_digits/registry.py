@@ -108,7 +108,7 @@ def _store(part: Part) -> None:
     package = f"{part.group}.{part.name}" if part.kind == "callback" else None
     store = ConfigStore.instance()
     store.store(group=f"schema/{part.group}", name=part.name, node=part.option, replace=True)
-    if not (part.own and part.mandatory):  # for those, conf/ has YAML files
+    if has_values(part):
         store.store(group=part.group, name=part.name, node=part.option, package=package, replace=True)
 
 
@@ -217,6 +217,16 @@ LEGACY = {
 
 def _last(target: str) -> str:
     return target.rpartition(".")[2].lower().removeprefix("load_")
+
+
+def has_values(part: Part) -> bool:
+    """Return whether a part can be chosen as it is; the program's own with mandatory keys have YAML files in conf/."""
+    return not (part.own and part.mandatory)
+
+
+def unset_hint() -> str:
+    """Return what to say of a name that is not known: that no modules are named; empty where some are."""
+    return "" if os.environ.get(PLUGINS) else f"; {PLUGINS} is not set"
 
 
 def files_of_others() -> set[str]:

@@ -5,8 +5,8 @@ into dataclasses; nothing after it sees a DictConfig.
 """
 
 import dataclasses
-import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -20,6 +20,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from sweeper_digits import registry
 from sweeper_digits.errors import INFINITY, UserError, check_ranges, closest, ranged
 from sweeper_digits.options import SPLITS
+
+# The config groups that make a run.
+GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks")
 
 # What every training measures and `objective` can name, and the direction of each; registered objectives come to it.
 MEASURED = {
@@ -144,7 +147,7 @@ def checked_objectives(given: Any) -> list[str]:
         if name not in known:
             raise UserError(
                 f"objective={name}: no such objective{closest(str(name), known)}; choose from {', '.join(known)}"
-                + ("" if os.environ.get(registry.PLUGINS) else f"; {registry.PLUGINS} is not set")
+                + registry.unset_hint()
             )
     if not names or len(set(names)) < len(names):
         raise UserError(f"objective={names}: name one objective, or a list of several, each once")
@@ -195,6 +198,11 @@ for _name, _class in SPLITS.items():
 def objectives() -> dict[str, str]:
     """Return what `objective` can name, and the direction of each."""
     return MEASURED | {part.name: str(part.direction) for part in registry.parts("objective")}
+
+
+def epoch_metric(names: Sequence[str]) -> str:
+    """Return what chooses the best epoch of a run: its first objective that every epoch measures, or val_loss."""
+    return next((name for name in names if name not in AT_THE_END), "val_loss")
 
 
 def typed(group: str, values: Any) -> Any:

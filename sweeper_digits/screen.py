@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.registry import PLUGINS, options_of
+from sweeper_digits.registry import options_of, unset_hint
 from sweeper_digits.signature import KINDS
 
 # Read once: `command_line.launch` sets the variable for Hydra's sake.
@@ -108,7 +108,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it
-            own = f"; {PLUGINS} is not set" if group in OPEN_GROUPS and not os.environ.get(PLUGINS) else ""
+            own = unset_hint() if group in OPEN_GROUPS else ""
             return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}{own}"
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename}: a file is where a folder is needed; move it away"

@@ -216,8 +216,8 @@ def _key(one: inspect.Parameter, hint: Any, problem: Any) -> tuple[str, Any, Any
             check_range(one.name, one.default, **dataclasses.asdict(allowed))
         except UserError as error:
             raise problem(f"the default {error}") from error
-    if isinstance(one.default, list | dict):
-        return one.name, kind, field(default_factory=lambda: type(one.default)(one.default), metadata=about)
+    if isinstance(one.default, list):
+        return one.name, kind, field(default_factory=lambda: list(one.default), metadata=about)
     return one.name, kind, field(default=one.default, metadata=about)
 
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
-from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, GROUPS, Record, flatten, read_run
-from sweeper_digits.schema import AT_THE_END, INCIDENTAL, override_key
+from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, Record, flatten, read_run
+from sweeper_digits.schema import GROUPS, INCIDENTAL, epoch_metric, override_key
 
 # What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
@@ -84,7 +84,7 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
     """
     default = compose([]).hydra.runtime.choices
     skipped = {*INCIDENTAL, *leave_open}
-    if next((name for name in record.objectives if name not in AT_THE_END), DEFAULT_OBJECTIVE) != DEFAULT_OBJECTIVE:
+    if epoch_metric(record.objectives) != DEFAULT_OBJECTIVE:
         skipped.discard("objective")  # it chose the best epoch
     for name in GROUPS:
         if target := record.settings.get(f"{name}._target_"):

@@ -19,12 +19,11 @@ from sweeper_digits.options import SPLITS
 from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.upgrade import upgraded
-from sweeper_digits.schema import INCIDENTAL, METRIC_OF, objectives, override_key, typed
+from sweeper_digits.schema import GROUPS, INCIDENTAL, METRIC_OF, objectives, override_key, typed
 from sweeper_digits.screen import printable
 
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
-GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks")
 DEFAULT_OBJECTIVE = "val_loss"
 
 

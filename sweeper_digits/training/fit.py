@@ -9,7 +9,7 @@ import numpy as np
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import AT_THE_END, Config
+from sweeper_digits.schema import epoch_metric
 from sweeper_digits.training import reporting
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report
 from sweeper_digits.training.context import Watch
@@ -54,7 +54,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
         UserError: There is no checkpoint to continue, or it is of another model. A trial starts over then.
     """
     config, feed, trainee = prepared.config, prepared.feed, prepared.trainee
-    trial, metric = reporting.current_trial(), epoch_metric(config)
+    trial, metric = reporting.current_trial(), epoch_metric(config.objective)
     clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
     best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
@@ -106,11 +106,6 @@ def _continue(source: RunFolder | None, checkpoint: Checkpoint) -> tuple[int, li
 def clean_epochs(fraction: float, epochs: int) -> int:
     """Return how many of the epochs are clean: the share, rounded half up; at least one of a share that is not 0."""
     return max(1, math.floor(fraction * epochs + 0.5)) if fraction else 0
-
-
-def epoch_metric(config: Config) -> str:
-    """Return the metric that chooses the best epoch: the first objective that every epoch measures, or val_loss."""
-    return next((name for name in config.objective if name not in AT_THE_END), "val_loss")
 
 
 def _validation(prepared: Prepared) -> Validation | None:

@@ -20,7 +20,7 @@ from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.runs.record import read_metrics_alone
-from sweeper_digits.schema import METRIC_OF, Config
+from sweeper_digits.schema import METRIC_OF, Config, epoch_metric
 from sweeper_digits.screen import counted, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.context import Watch
@@ -32,7 +32,7 @@ from sweeper_digits.training.device import (
     forget_models,
 )
 from sweeper_digits.training.export import COMPARED, check_packages, export
-from sweeper_digits.training.fit import epoch_metric, fit
+from sweeper_digits.training.fit import fit
 from sweeper_digits.training.keep import draw, keep
 from sweeper_digits.training.plan import show_plan, show_results
 from sweeper_digits.training.prepare import prepare
@@ -182,7 +182,7 @@ def _train_folds(
 ) -> dict[str, Any]:
     """Train each fold and return what `_over_folds` makes of their metrics."""
     folds = []
-    metric = epoch_metric(config)
+    metric = epoch_metric(config.objective)
     if trial := reporting.current_trial():
         trial.splits = len(parts)
     for number, part in enumerate(parts):
@@ -223,7 +223,7 @@ def _train_fold(
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     try:
         done = _finished(source) if source else None
-        values = [row[epoch_metric(config)] for row in source.read_history()] if source and done else []
+        values = [row[epoch_metric(config.objective)] for row in source.read_history()] if source and done else []
     except UserError as error:
         reporting.start_over(error)
         source = done = None
