@@ -1,6 +1,7 @@
 """The points of search.points: those that a search tries first, or the runs that a sweep without a space makes."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -51,7 +52,7 @@ def given_points(config: DictConfig) -> list[Point]:
     if given is None:
         return []
     try:
-        points = OmegaConf.to_container(OmegaConf.load(given) if isinstance(given, str) else given)
+        points = OmegaConf.to_container(_load(Path(given)) if isinstance(given, str) else given)
     except yaml.YAMLError as error:
         raise UserError(f"search.points={given}: not a YAML file ({' '.join(str(error).split())})") from error
     except ValueError:  # a number, or a file that is no text
@@ -59,6 +60,11 @@ def given_points(config: DictConfig) -> list[Point]:
     if not (isinstance(points, list) and points and all(isinstance(point, dict) for point in points)):
         raise UserError(f"search.points={given}: not a list of points; for example [{{optimizer: sgd, seed: 1}}]")
     return [{str(name): value for name, value in point.items()} for point in points]
+
+
+def _load(file: Path) -> Any:
+    # A node takes a byte at least: the limit is for aliases, not for a long list.
+    return OmegaConf.load(file, max_yaml_expanded_nodes=max(1, file.stat().st_size))
 
 
 def check_keys(point: Any, loader: ConfigLoader, where: str) -> None:

@@ -28,7 +28,9 @@ from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.4
+# Between two looks at the study. Of a long one a look takes a while, and the workers need the cores.
+LEAST_PAUSE, LONGEST_PAUSE = 0.4, 3.0
+PAUSE_FOR_A_LOOK = 10.0
 # How long a worker of another supervisor may take to sign its trial when this sweep ends.
 SIGNING_SECONDS = 3.0
 
@@ -114,7 +116,10 @@ def _queue_again(queue: Queue) -> None:
 def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence: Presence) -> None:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
-    while not queue.is_finished(sweep):
+    while True:
+        begun = time.monotonic()
+        if queue.is_finished(sweep):
+            break
         if interruption_requested.is_set():
             raise KeyboardInterrupt
         check_claim(sweep.folder, queue.study)
@@ -128,8 +133,13 @@ def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence:
             reaped = time.monotonic()
         progress.show()
         _raise_at_failures(progress, sweep.options)
-        time.sleep(POLL_SECONDS)
+        time.sleep(_pause(time.monotonic() - begun))
     progress.show()
+
+
+def _pause(look: float) -> float:
+    """Return how many seconds to wait after a look at the study that took so many."""
+    return min(LONGEST_PAUSE, max(LEAST_PAUSE, PAUSE_FOR_A_LOOK * look))
 
 
 def _raise_at_failures(progress: Progress, options: Any) -> None:
