@@ -136,7 +136,8 @@ def _experiment() -> Schema:
     names: Schema = {"enum": list(schema.objectives())}
     keys["objective"] |= any_of([names, {"type": "array", "items": names}, json_schema.LATER])
     keys["export"] |= or_later({"type": "array", "items": {"enum": list(schema.EXPORTS)}})
-    keys["search"] = closed({"points": {"type": ["array", "string", "null"], "items": {"type": "object"}}})
+    keys["search"] = of_class(schema.Search)
+    keys["search"]["properties"]["points"] |= {"type": ["array", "string", "null"], "items": {"type": "object"}}
     hydra = of_class(HydraConf, {})
     hydra["properties"]["sweeper"] = _sweeper()
     keys["hydra"] = hydra

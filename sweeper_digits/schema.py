@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sweeper_digits import registry
-from sweeper_digits.errors import INFINITY, UserError, check_ranges, closest, ranged
+from sweeper_digits.errors import INFINITY, Range, UserError, check_ranges, closest, ranged
 from sweeper_digits.options import SPLITS
 
 # The config groups that make a run.
@@ -61,9 +61,22 @@ EXPORTS = {
 
 @dataclass
 class Search:
-    """What a sweep does beside its search space, which is hydra.sweeper.params."""
+    """What a sweep does beside its search space, which is hydra.sweeper.params.
 
-    points: Any = MISSING  # None, a list of mappings, or the path of a YAML file with one
+    Args:
+        points: Points that are tried first: a list of mappings, or the path of a YAML file with one.
+        from_sweep: Folder of an earlier sweep, whose best points are tried first.
+        prior: Share of the first draws that lie near the recipe.
+    """
+
+    points: Any = MISSING
+    # With defaults: a sweep that was begun earlier has a copy of conf/ without them.
+    from_sweep: str | None = None
+    prior: float = field(default=0.0, metadata={"range": Range(0, 1)})
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        check_ranges("search.", self)
 
 
 @dataclass

@@ -10,7 +10,9 @@ Reading order:
     url         the URL of the database, without its password
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner
+    peers       the default pruner: a trial among all others at its epoch
     folds       pruning where a trial trains all folds
+    prior       the recipe as a first guess
     queue       the budget: which trial runs next, and which is tried again
     trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep

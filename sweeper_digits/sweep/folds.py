@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
 # Pruners that compare the best value of all of a trial's steps so far with the other trials' values at its last step.
-BEST_OF_ALL_STEPS = ("MedianPruner", "PercentilePruner", "PatientPruner")
+BEST_OF_ALL_STEPS = ("MedianPruner", "PercentilePruner", "PatientPruner", "PeerPruner")
 
 
 class FoldPruner(BasePruner):

@@ -53,11 +53,11 @@ def attached() -> Iterator[None]:
 
 def running_trial(queue: "Queue", trial: reporting.Reports) -> reporting.RunningTrial:
     """Return a trial as the training in this process reports to it."""
-    from optuna.pruners import WilcoxonPruner
+    from optuna.pruners import NopPruner, WilcoxonPruner
 
-    study = queue.study
-    by_fold = isinstance(study.pruner, WilcoxonPruner)
-    return reporting.RunningTrial(trial, by_fold=by_fold, prunes=len(study.directions) == 1)
+    pruner, prunes = queue.study.pruner, len(queue.study.directions) == 1
+    ends_hopeless = not isinstance(pruner, NopPruner)
+    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless)
 
 
 class Heartbeats(threading.Thread):

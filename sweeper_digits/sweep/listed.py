@@ -12,11 +12,15 @@ from optuna.distributions import BaseDistribution
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.runs.record import best_first, find_runs
+from sweeper_digits.screen import counted
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.grammar import OF_THE_STUDY, contains
 
 # A key as conf/ has them: no `+` or `~`, nothing of Hydra's grammar.
 KEY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+# How many points of an earlier sweep are tried first.
+MOST_OF_A_SWEEP = 5
 # Groups of conf/ that are no key of a run.
 GROUPS_ALONE = ("experiment",)
 
@@ -40,6 +44,29 @@ def points_first(config: DictConfig, distributions: dict[str, BaseDistribution])
             if not contains(distributions[name], value):
                 raise UserError(f"search.points: {name}={value} is outside of {distributions[name]}")
     return points
+
+
+def points_of_sweep(config: DictConfig, distributions: dict[str, BaseDistribution]) -> list[Point]:
+    """Return the best points of the sweep that search.from_sweep names, those that lie in the space, best first.
+
+    A key of a run that the space does not have is left out; so is a run that the sweep pruned.
+
+    Raises:
+        UserError: No folder of runs there, or no finished run of it lies in the space.
+    """
+    if (path := config.search.from_sweep) is None:
+        return []
+    objective = schema.checked_objectives(config.objective)[0]
+    best = best_first(find_runs([path]), objective)
+    found: list[Point] = []
+    for record in best:
+        point = {name: record.settings[name] for name in distributions if name in record.settings}
+        if point and point not in found and all(contains(distributions[name], value) for name, value in point.items()):
+            found.append(point)
+    if not found:
+        cause = f"none of its {counted(len(best), 'finished run')} lies in" if best else "it has no finished run for"
+        raise UserError(f"search.from_sweep={path}: {cause} this search space")
+    return found[:MOST_OF_A_SWEEP]
 
 
 def given_points(config: DictConfig) -> list[Point]:

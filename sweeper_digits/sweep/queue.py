@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
 from sweeper_digits.sweep.finite import is_finite, points
-from sweeper_digits.sweep.listed import points_first
+from sweeper_digits.sweep.listed import points_first, points_of_sweep
+from sweeper_digits.sweep.prior import NEAR
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
@@ -76,6 +77,7 @@ class Queue:
                 )
             return
         first = points_first(sweep.config, sweep.distributions)
+        first += [] if trials else points_of_sweep(sweep.config, sweep.distributions)
         if sweep.is_enumerated:
             first += itertools.islice(points(sweep), sweep.options.n_trials)
         # enqueue_trial(skip_if_exists=True) reads the whole study for each point.
@@ -84,6 +86,8 @@ class Queue:
             if (key := repr(sorted(point.items()))) not in queued:
                 queued.add(key)
                 self.study.enqueue_trial(point)
+        if sweep.prior and not trials and (recipe := sweep.recipe({})):
+            self.study.enqueue_trial(recipe, user_attrs={NEAR: True})
 
     def is_finished(self, sweep: Sweep) -> bool:
         """Return whether nothing is left to run.
@@ -111,11 +115,22 @@ class Queue:
             return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
-            trial = self.study.ask()
+            trial = self._near_recipe(sweep, self.study.ask())
         if self._taken(before=trial.number) >= places:
             self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             return None
         return trial
+
+    def _near_recipe(self, sweep: Sweep, trial: optuna.Trial) -> optuna.Trial:
+        """Give a trial that was just begun a point near the recipe, if it has none and it is the recipe's turn."""
+        if sweep.prior is None or is_finite(sweep) or QUEUED_WITH in self.read(trial.number).system_attrs:
+            return trial
+        point = sweep.prior.point(trial.number, trials_of(self.study))
+        if point is None:
+            return trial
+        self.storage.set_trial_system_attr(self._id(trial.number), QUEUED_WITH, point)
+        trial.set_user_attr(NEAR, True)
+        return self.attach(trial.number)
 
     def drawing(self, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from drawing at the same time where a point could be drawn twice."""
@@ -223,7 +238,7 @@ class Queue:
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={name: value for name, value in trial.user_attrs.items() if name == "point"},
+            user_attrs={name: value for name, value in trial.user_attrs.items() if name in ("point", NEAR)},
             system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths(trial)},
         )
         with study_lock(self.storage, self.study.study_name):

@@ -18,8 +18,9 @@ from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs import recipe
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.finite import Point, has_at_most, is_finite, values_of
-from sweeper_digits.sweep.grammar import Arguments, parse_arguments
+from sweeper_digits.sweep.grammar import Arguments, contains, parse_arguments
 from sweeper_digits.sweep.listed import check_keys, given_points
+from sweeper_digits.sweep.prior import LEARNING, Prior
 
 # Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
 MOST_ENUMERATED = 1000
@@ -108,6 +109,25 @@ class Sweep:
         """Return what ends the sweep; the points of a finite space are all tried, however many trials they are."""
         given = Budget.of(self.options)
         return dataclasses.replace(given, n_trials=None) if self.is_enumerated else given
+
+    @functools.cached_property
+    def prior(self) -> Prior | None:
+        """Return the first guess, where the sampler learns from trials; None where search.prior is 0."""
+        sampler, weight = self.options.sampler, self.config.search.prior
+        if not weight or self.is_enumerated or str(sampler._target_).rpartition(".")[2] not in LEARNING:
+            return None
+        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"))
+
+    def recipe(self, chosen: Point) -> Point:
+        """Return the values that lie in the search space of the config that is composed with some options chosen."""
+        composed = self.compose([*self.arguments.fixed, *(f"{name}={value}" for name, value in chosen.items())])
+        choices = composed.hydra.runtime.choices
+        values = {
+            name: choices.get(name) if name in self.groups else OmegaConf.select(composed, name)
+            for name in self.distributions
+            if not name.startswith("+") and (name in self.groups or _has(composed, name))
+        }
+        return {name: value for name, value in values.items() if contains(self.distributions[name], value)}
 
     @property
     def groups(self) -> list[str]:

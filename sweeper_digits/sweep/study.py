@@ -34,6 +34,7 @@ DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
+PEER_PRUNER = "sweeper_digits.sweep.peers.PeerPruner"
 
 
 class SeededSampler(BaseSampler):
@@ -254,7 +255,8 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
 def _pruner_options(sweep: Sweep) -> dict[str, Any]:
     """Return hydra.sweeper.pruner, made for the sweep's epochs and folds; kept in the study, for jobs elsewhere."""
     options = OmegaConf.create(sweep.options.pruner)
-    if not sweep.prunes:
+    # Whoever asks for each point once wants to compare them, so the default pruner leaves them alone.
+    if not sweep.prunes or (not options.pop("grids", True) and sweep.is_enumerated):
         return {"_target_": "optuna.pruners.NopPruner"}
     epochs, folds = int(sweep.config.epochs), 1
     if OmegaConf.select(sweep.config, "split.fold") is None:
@@ -262,6 +264,8 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
     if options.get("max_resource") == "auto":
         # From the finished trials, as Optuna would take it, early stopping makes it too small.
         options.max_resource = epochs * folds
+    if options.get("epochs") == "auto":
+        options.epochs = epochs
     container = OmegaConf.to_container(options)
     assert isinstance(container, dict)  # noqa: S101 - it is a config group
     if folds > 1 and str(container["_target_"]).endswith(BEST_OF_ALL_STEPS):
@@ -271,7 +275,7 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
 
 
 def _pruner(options: dict[str, Any]) -> BasePruner:
-    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER))
+    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER, PEER_PRUNER))
     return pruner
 
 

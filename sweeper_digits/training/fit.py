@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -18,6 +19,9 @@ from sweeper_digits.training.prepare import Prepared
 from sweeper_digits.training.validation import Validation, objectives_of
 
 log = logging.getLogger(__name__)
+
+# A loss above this share of the labels' entropy is as good as guessing.
+NEARLY = 0.99
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)
     callbacks = [*([validation] if validation else []), history, best, checkpoint, *given]
     if trial:
+        trial.no_better_than_guessing = _guessing(metric, feed.labels[prepared.parts.validation])
         trial.restore([row[metric] for row in history.rows], config.epochs)
         callbacks.append(Report(trial, config.epochs, metric))
     if clean:
@@ -106,6 +111,17 @@ def _continue(source: RunFolder | None, checkpoint: Checkpoint) -> tuple[int, li
 def clean_epochs(fraction: float, epochs: int) -> int:
     """Return how many of the epochs are clean: the share, rounded half up; at least one of a share that is not 0."""
     return max(1, math.floor(fraction * epochs + 0.5)) if fraction else 0
+
+
+def _guessing(metric: str, labels: np.ndarray) -> Callable[[float], bool]:
+    """Return a function that says whether a value is one that needs no image: of the shares of the classes alone."""
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    entropy = -float(np.sum(shares * np.log(shares)))
+    if metric == "val_loss":
+        return lambda value: not value < NEARLY * entropy
+    if metric == "val_accuracy":
+        return lambda value: not value > shares.max()
+    return lambda value: False
 
 
 def _validation(prepared: Prepared) -> Validation | None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,12 +16,16 @@ import numpy as np
 import optuna
 import psutil
 import pytest
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep.space import Sweep
 from tests.conftest import ROOT
 
+MakeSweep = Callable[..., Sweep]
 SLEEPER = ROOT / "benchmarks" / "sleeper.py"
 LEARNING_RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
 # Every trial runs to its last epoch.
@@ -203,3 +208,17 @@ def checkpoint_pid(checkpoint: Path) -> int:
     """The process that has written a sleeping trial's checkpoint."""
     with np.load(checkpoint) as state:
         return int(state["pid"][0])
+
+
+@pytest.fixture
+def make_sweep() -> MakeSweep:
+    """Make the sweep of some arguments from the shipped conf/, without running it."""
+
+    def call(*arguments: str) -> Sweep:
+        fixed = [text for text in arguments if not re.search(r"[(]|,(?![^\[{]*[\]}])", text)]
+        with initialize_config_dir(str(ROOT / "conf")):
+            loader = GlobalHydra.instance().config_loader()
+            config = loader.load_configuration("config", fixed, RunMode.MULTIRUN)
+            return Sweep.of(config.hydra.sweeper, config, list(arguments), loader)
+
+    return call

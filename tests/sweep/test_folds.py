@@ -18,6 +18,14 @@ EPOCHS = 8
 PRUNERS = {
     "median": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5, "n_warmup_steps": 3},
     "percentile": {"_target_": "optuna.pruners.PercentilePruner", "percentile": 25.0, "n_startup_trials": 4},
+    "peers": {
+        "_target_": "sweeper_digits.sweep.peers.PeerPruner",
+        "percentile": 25.0,
+        "n_min_trials": 2,
+        "warmup_fraction": 0.1,
+        "epochs": "auto",
+        "grids": False,
+    },
     "patient": {
         "_target_": "optuna.pruners.PatientPruner",
         "patience": 1,
@@ -28,7 +36,9 @@ PRUNERS = {
 
 def pruner(name: str) -> optuna.pruners.BasePruner:
     config = OmegaConf.create({"epochs": EPOCHS, "split": {"folds": len(LEVELS), "fold": None}})
-    sweep: Any = SimpleNamespace(options=SimpleNamespace(pruner=PRUNERS[name]), prunes=True, config=config)
+    sweep: Any = SimpleNamespace(
+        options=SimpleNamespace(pruner=PRUNERS[name]), prunes=True, is_enumerated=False, config=config
+    )
     return studies._pruner(studies._pruner_options(sweep))
 
 

@@ -1,16 +1,11 @@
 """The search space: what the grammar of overrides means to Optuna, and what a trial gets of it."""
 
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -22,22 +17,7 @@ from sweeper_digits.sweep.grammar import contains
 from sweeper_digits.sweep.hopeless import check_values
 from sweeper_digits.sweep.space import Sweep
 from tests.conftest import ROOT
-
-MakeSweep = Callable[..., Sweep]
-
-
-@pytest.fixture
-def make_sweep() -> MakeSweep:
-    """Make the sweep of some arguments from the shipped conf/, without running it."""
-
-    def call(*arguments: str) -> Sweep:
-        fixed = [text for text in arguments if not re.search(r"[(]|,(?![^\[{]*[\]}])", text)]
-        with initialize_config_dir(str(ROOT / "conf")):
-            loader = GlobalHydra.instance().config_loader()
-            config = loader.load_configuration("config", fixed, RunMode.MULTIRUN)
-            return Sweep.of(config.hydra.sweeper, config, list(arguments), loader)
-
-    return call
+from tests.sweep.conftest import MakeSweep
 
 
 def only(sweep: Sweep) -> Any:

@@ -103,6 +103,7 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
         f"hydra/launcher={launcher}",
         "hydra.sweeper.n_jobs=2",
         "hydra.sweeper.n_trials=3",
+        "hydra/sweeper/pruner=median",
         "hydra.sweeper.pruner.n_startup_trials=2",
         "hydra.sweeper.pruner.n_warmup_steps=2",
         "epochs=6",

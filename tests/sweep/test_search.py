@@ -14,8 +14,8 @@ DRAWN = 8
 
 def drawn(in_process: Callable[..., Sweeps], sampler: str, *options: str) -> list[tuple[float, float]]:
     """The points that a sampler draws with seed 0, one after the other."""
-    choice = (f"study={sampler}", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.sampler.seed=0", *options)
-    sweeps = in_process(LEARNING_RATE, DROPOUT, "epochs=1", f"hydra.sweeper.n_trials={DRAWN}", *choice)
+    choice = (f"study={sampler}", f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.sampler.seed=0", "search.prior=0")
+    sweeps = in_process(LEARNING_RATE, DROPOUT, "epochs=1", f"hydra.sweeper.n_trials={DRAWN}", *choice, *options)
     assert sweeps.states(sampler) == {COMPLETE: DRAWN}
     trials = sweeps.trials(sampler)
     return [(trial.params["optimizer.learning_rate"], trial.params["model.dropout"]) for trial in trials]
@@ -61,7 +61,7 @@ def pruned(sweeps: Sweeps, pruner: str) -> set[float]:
     return {rate for rate, trial in zip(RATES, trials, strict=True) if trial.state == PRUNED}
 
 
-@pytest.mark.parametrize("pruner", ["median", "percentile", "hyperband", "successive_halving", "patient"])
+@pytest.mark.parametrize("pruner", ["peers", "median", "percentile", "hyperband", "successive_halving", "patient"])
 def test_a_pruner_stops_bad_trials_and_spares_the_best(sweeps: Sweeps, pruner: str) -> None:
     stopped = pruned(sweeps, pruner)
     assert {0.0001, 0.00011} <= stopped and 0.01 not in stopped

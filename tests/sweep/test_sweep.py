@@ -244,7 +244,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
         (["seed=1,2", "hydra.sweeper.storage=sqlite:////dev/null/x.db"], "/dev/null: a file is where a folder is"),
         (["seed=1,2", "hydra.sweeper.storage=sqlite:///."], r"storage=sqlite:///\.: it cannot be opened"),
         (["seed=1,2", "hydra.sweeper.sampler.seed=abc"], r"sampler\.seed=abc: must be an integer, or null"),
-        (["seed=1,2", "hydra.sweeper.pruner.n_startup_trials=abc"], r"sweeper\.pruner: a value that Optuna does not"),
+        (["seed=range(0,99)", "hydra.sweeper.pruner.percentile=x"], r"sweeper\.pruner: a value that Optuna does not"),
         (["seed=1,2", "hydra.sweeper.study_name=../x"], r"study=\.\./x: it names a folder"),
         (["seed=1,2", "hydra.launcher=null"], "launcher=null: a sweep needs a launcher"),
         (["seed=1,2", "hydra.sweeper=null"], "sweeper=null: a sweep needs a sweeper"),

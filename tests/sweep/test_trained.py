@@ -64,6 +64,7 @@ def test_bad_trials_are_pruned_and_cost_nothing_more(training_sweeps: Sweeps) ->
         "epochs=8",
         "schedule=constant",
         "hydra.sweeper.n_trials=4",
+        "hydra/sweeper/pruner=median",
         "hydra.sweeper.pruner.n_startup_trials=2",
         "hydra.sweeper.pruner.n_warmup_steps=2",
     )

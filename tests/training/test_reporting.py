@@ -54,3 +54,20 @@ def test_a_resumed_trials_curve_is_whole() -> None:
     study = optuna.create_study(pruner=MedianPruner())
     train(study, LATE, restored=5)
     assert study.trials[0].intermediate_values == dict(enumerate(LATE))
+
+
+@pytest.mark.parametrize(
+    ("values", "ends_hopeless", "stops"),
+    [
+        ([2.4, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3], True, [1, 2, 3, 4, 5, 6]),
+        ([2.4, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3], True, []),
+        ([2.4, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3], False, []),
+    ],
+)
+def test_a_trial_that_is_no_better_than_guessing_ends_after_its_first_epochs(
+    values: list[float], ends_hopeless: bool, stops: list[int]
+) -> None:
+    trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
+    running = RunningTrial(trial, by_fold=False, prunes=True, ends_hopeless=ends_hopeless)
+    running.no_better_than_guessing = lambda value: value >= 2.3
+    assert [e for e in range(EPOCHS) if running.epoch(values[e], e, EPOCHS, last=e + 1 == EPOCHS)] == stops

@@ -1,0 +1,110 @@
+"""The default pruner compares a trial with all others at its epoch."""
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from sweeper_digits.sweep import study as studies
+from sweeper_digits.sweep.peers import PeerPruner
+from tests.sweep.conftest import MakeSweep
+
+EPOCHS = 8
+
+
+def pruner(n_min_trials: int = 2, warmup_fraction: float = 0.0) -> PeerPruner:
+    return PeerPruner(percentile=25, n_min_trials=n_min_trials, warmup_fraction=warmup_fraction, epochs=EPOCHS)
+
+
+def study_of(*curves: tuple[TrialState, list[float]], direction: str = "minimize") -> optuna.Study:
+    """A study whose trials have reported these values."""
+    study = optuna.create_study(direction=direction)
+    for state, values in curves:
+        study.add_trial(
+            create_trial(
+                state=state,
+                value=values[-1] if state == TrialState.COMPLETE else None,
+                intermediate_values=dict(enumerate(values)),
+            )
+        )
+    return study
+
+
+def prunes(study: optuna.Study, values: list[float], by: PeerPruner, first: int = 0) -> bool:
+    """Whether a trial is pruned after these values."""
+    study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values=dict(enumerate(values, first))))
+    return by.prune(study, study.trials[-1])
+
+
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE])
+def test_trials_in_each_state_are_peers(state: TrialState) -> None:
+    assert prunes(study_of((state, [0.2]), (state, [0.3])), [0.25], pruner())
+    assert not prunes(study_of((state, [0.2]), (state, [0.3])), [0.19], pruner())
+
+
+def test_a_trial_that_failed_is_no_peer() -> None:
+    assert not prunes(study_of((TrialState.FAIL, [0.2]), (TrialState.FAIL, [0.3])), [0.9], pruner())
+
+
+def test_the_best_quarter_goes_on() -> None:
+    peers = [(TrialState.PRUNED, [0.1 * n]) for n in range(1, 10)]
+    assert not prunes(study_of(*peers), [0.3], pruner())
+    assert prunes(study_of(*peers), [0.31], pruner())
+
+
+def test_trials_are_compared_at_the_same_epoch_by_their_best_so_far() -> None:
+    peers = (TrialState.COMPLETE, [0.5, 0.2, 0.3]), (TrialState.COMPLETE, [0.5, 0.2, 0.1])
+    assert not prunes(study_of(*peers), [0.5], pruner())
+    assert prunes(study_of(*peers), [0.5, 0.21], pruner())
+    assert not prunes(study_of(*peers), [0.5, 0.05, 0.9], pruner())
+
+
+def test_a_value_is_maximized_where_the_study_says_so() -> None:
+    peers = (TrialState.COMPLETE, [0.8]), (TrialState.COMPLETE, [0.9])
+    assert prunes(study_of(*peers, direction="maximize"), [0.85], pruner())
+    assert not prunes(study_of(*peers, direction="maximize"), [0.95], pruner())
+
+
+def test_nothing_is_pruned_without_peers_and_in_the_warm_up() -> None:
+    peer = (TrialState.COMPLETE, [0.1] * EPOCHS)
+    assert not prunes(study_of(peer), [0.9], pruner())
+    assert prunes(study_of(peer), [0.9], pruner(n_min_trials=1))
+    half = pruner(warmup_fraction=0.5)
+    assert not prunes(study_of(peer, peer), [0.9] * 4, half)
+    assert prunes(study_of(peer, peer), [0.9] * 5, half)
+
+
+def test_a_loss_that_is_always_nan_is_pruned_and_is_worse_than_any() -> None:
+    assert prunes(study_of(), [math.nan], pruner())
+    assert not prunes(study_of((TrialState.PRUNED, [math.nan]), (TrialState.PRUNED, [math.nan])), [0.9], pruner())
+
+
+def test_of_folds_only_the_shown_steps_count() -> None:
+    easy_then_hard = [0.1] * EPOCHS + [0.5]
+    peers = (TrialState.COMPLETE, easy_then_hard), (TrialState.COMPLETE, easy_then_hard)
+    assert not prunes(study_of(*peers), [0.4], pruner(), first=EPOCHS)
+    assert prunes(study_of(*peers), [0.6], pruner(), first=EPOCHS)
+
+
+@pytest.mark.parametrize("bad", [{"percentile": 101}, {"n_min_trials": 0}, {"warmup_fraction": -0.1}])
+def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}"):
+        PeerPruner(**({"percentile": 25, "n_min_trials": 2, "warmup_fraction": 0, "epochs": 8} | bad))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["optimizer=adam,sgd"], "NopPruner"),
+        (["optimizer=adam,sgd", "hydra.sweeper.pruner.grids=true"], "PeerPruner"),
+        (["optimizer=adam,sgd", "hydra/sweeper/pruner=median"], "MedianPruner"),
+        (["model.dropout=interval(0,0.4)", "epochs=6"], "PeerPruner"),
+        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]"], "NopPruner"),
+    ],
+)
+def test_a_grid_is_pruned_only_where_it_is_said(make_sweep: MakeSweep, arguments: list[str], expected: str) -> None:
+    made = studies._pruner(studies._pruner_options(make_sweep(*arguments)))
+    assert type(made).__name__ == expected
+    if isinstance(made, PeerPruner):
+        assert made.epochs == (6 if "epochs=6" in arguments else 8)
