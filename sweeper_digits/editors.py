@@ -172,17 +172,24 @@ def _sweeper() -> Schema:
 
 
 def _built_by_optuna(module: str) -> Schema:
-    """Return the schema of a sampler or a pruner: the arguments of Optuna's classes; what others take is not known."""
+    """Return the schema of a sampler or a pruner: the arguments of Optuna's classes and ours; others' are not known."""
     import optuna  # only here: it takes a second
 
+    from sweeper_digits.sweep.peers import PeerPruner
+    from sweeper_digits.sweep.study import PEER_PRUNER
+
     found = []
+    if module == "pruners":
+        keys = {key: _argument(PeerPruner, one) for key, one in inspect.signature(PeerPruner).parameters.items()}
+        keys |= {"_target_": {"const": PEER_PRUNER}, "grids": json_schema.of_type(bool)}
+        found.append(closed(keys))
     for name in getattr(optuna, module).__all__:
         made = getattr(getattr(optuna, module), name)
         if inspect.isclass(made) and not inspect.isabstract(made):
             keys = {key: _argument(made, one) for key, one in inspect.signature(made).parameters.items()}
             summary = {"const": f"optuna.{module}.{name}", "description": docstring(made)[0]}
             found.append(closed({"_target_": summary} | keys))
-    elsewhere = {"type": "string", "not": {"pattern": rf"^optuna\.{module}\."}}
+    elsewhere = {"type": "string", "not": {"pattern": rf"^(optuna\.{module}|sweeper_digits)\."}}
     found.append({"type": "object", "properties": {"_target_": elsewhere}, "required": ["_target_"]})
     return any_of(found)
 

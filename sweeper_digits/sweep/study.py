@@ -21,6 +21,7 @@ from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
+from sweeper_digits.sweep.peers import PeerPruner
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
@@ -34,7 +35,7 @@ DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
-PEER_PRUNER = "sweeper_digits.sweep.peers.PeerPruner"
+PEER_PRUNER = f"{PeerPruner.__module__}.{PeerPruner.__name__}"
 
 
 class SeededSampler(BaseSampler):
@@ -264,7 +265,7 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
     if options.get("max_resource") == "auto":
         # From the finished trials, as Optuna would take it, early stopping makes it too small.
         options.max_resource = epochs * folds
-    if options.get("epochs") == "auto":
+    if options._target_ == PEER_PRUNER:
         options.epochs = epochs
     container = OmegaConf.to_container(options)
     assert isinstance(container, dict)  # noqa: S101 - it is a config group

@@ -70,9 +70,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)
     callbacks = [*([validation] if validation else []), history, best, checkpoint, *given]
     if trial:
-        trial.no_better_than_guessing = _guessing(metric, feed.labels[prepared.parts.validation])
-        trial.restore([row[metric] for row in history.rows], config.epochs)
-        callbacks.append(Report(trial, config.epochs, metric))
+        callbacks.append(_reporting(trial, metric, prepared, history))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
     if trainee.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
@@ -95,6 +93,14 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
         if validation:
             probabilities = np.exp(validation.log_probabilities())
     return Fitted(history.rows, best.epoch, pruned, probabilities, checkpoint.earlier_seconds)
+
+
+def _reporting(trial: reporting.RunningTrial, metric: str, prepared: Prepared, history: History) -> Report:
+    """Return the callback that reports to a trial, which is told first what a resumed training took over."""
+    epochs = prepared.config.epochs
+    trial.no_better_than_guessing = _guessing(metric, prepared.feed.labels[prepared.parts.validation])
+    trial.restore([row[metric] for row in history.rows], epochs)
+    return Report(trial, epochs, metric)
 
 
 def _continue(source: RunFolder | None, checkpoint: Checkpoint) -> tuple[int, list[dict[str, float]]]:

@@ -23,7 +23,6 @@ PRUNERS = {
         "percentile": 25.0,
         "n_min_trials": 2,
         "warmup_fraction": 0.1,
-        "epochs": "auto",
         "grids": False,
     },
     "patient": {
