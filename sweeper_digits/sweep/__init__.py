@@ -11,6 +11,7 @@ Reading order:
     storage     the database of studies, with retries
     study       opens a study and checks that it is the same sweep; sampler and pruner
     peers       the default pruner: a trial among all others at its epoch
+    front       the same with several objectives
     folds       pruning where a trial trains all folds
     prior       the recipe as a first guess
     queue       the budget: which trial runs next, and which is tried again

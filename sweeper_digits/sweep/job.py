@@ -14,6 +14,8 @@ from sweeper_digits.schema import is_study_sweeper
 from sweeper_digits.training import reporting
 
 if TYPE_CHECKING:  # a single run does without Optuna
+    import optuna
+
     from sweeper_digits.sweep.queue import Queue
 
 
@@ -51,13 +53,16 @@ def attached() -> Iterator[None]:
         raise optuna.TrialPruned()
 
 
-def running_trial(queue: "Queue", trial: reporting.Reports) -> reporting.RunningTrial:
+def running_trial(queue: "Queue", trial: "optuna.Trial") -> reporting.RunningTrial:
     """Return a trial as the training in this process reports to it."""
     from optuna.pruners import NopPruner, WilcoxonPruner
 
+    from sweeper_digits.sweep.front import FrontPruner, FrontReports
+
     pruner, prunes = queue.study.pruner, len(queue.study.directions) == 1
     ends_hopeless = not isinstance(pruner, NopPruner)
-    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless)
+    front = FrontReports(queue, trial) if isinstance(pruner, FrontPruner) else None
+    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless, front)
 
 
 class Heartbeats(threading.Thread):

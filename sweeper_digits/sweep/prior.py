@@ -37,6 +37,7 @@ class Prior:
         weight: Share of the first draws that are near the recipe, from 0 to 1.
         distributions: The search space, by parameter.
         seed: Of the draws; each trial has random numbers of its own. None: other ones each time.
+        directions: `minimize` or `maximize`, for each objective.
     """
 
     recipe: Callable[[Point], Point]
@@ -44,6 +45,7 @@ class Prior:
     weight: float
     distributions: dict[str, BaseDistribution]
     seed: int | None
+    directions: list[str]
 
     def point(self, number: int, trials: Iterable[FrozenTrial]) -> Point | None:
         """Return the point of a trial that leans on the recipe, or None: the sampler draws this one.
@@ -68,19 +70,26 @@ class Prior:
         """Return how often a draw leans on the recipe, once these trials have ended."""
         near = [trial for trial in ended if NEAR in trial.user_attrs]
         others = [trial for trial in ended if NEAR not in trial.user_attrs]
-        won = sum(_rank(one) < _rank(other) for one in near for other in others)
-        # Of two unknown kinds each wins half of the pairs: at that the share is as set.
-        wins = (won + 1) / (len(near) * len(others) + 2)
-        return self.weight * max(0.0, 1 - len(ended) / FADED) * min(1.0, 2 * wins)
+        pairs = [
+            (_beats(one, other, self.directions), _beats(other, one, self.directions))
+            for one in near
+            for other in others
+        ]
+        won = sum(1 + wins - loses for wins, loses in pairs) / 2
+        # Of two kinds that are unknown, each wins half of the pairs: then the share is as set.
+        chance = (won + 1) / (len(pairs) + 2)
+        return self.weight * max(0.0, 1 - len(ended) / FADED) * min(1.0, 2 * chance)
 
 
-def _rank(trial: FrozenTrial) -> tuple[bool, float, float]:
-    """Return what sorts ended trials, the best first: complete ones by value, then pruned ones by how far they came."""
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
-        return False, 0.0, trial.value
-    step = trial.last_step
-    value = trial.intermediate_values[step] if step is not None else math.nan
-    return True, -float(step or 0), math.inf if math.isnan(value) else value
+def _beats(one: FrozenTrial, other: FrozenTrial, directions: list[str]) -> bool:
+    """Return whether a trial that ended is better: complete ones by their values, pruned ones by how far they came."""
+    if one.state != other.state:
+        return one.state == TrialState.COMPLETE
+    if one.state == TrialState.PRUNED:
+        return (one.last_step or 0) > (other.last_step or 0)
+    signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
+    pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def _near(value: Any, distribution: BaseDistribution, generator: random.Random) -> Any:

@@ -43,15 +43,15 @@ class Progress:
         objectives = ", ".join(f"{d} {name}" for name, d in zip(sweep.objectives, sweep.directions, strict=True))
         enumerated = sweep.is_enumerated
         how = "each point once" if enumerated else str(self.study.sampler)
-        pruner = type(self.study.pruner).__name__
+        pruner = type(self.study.pruner).__name__.replace("NopPruner", "no pruning")
         total = screen.counted(len(trials_of(self.study)), "trial") if enumerated else ""
         budget = ", or ".join(filter(None, (total, sweep.budget.describe())))
         log.info("study      %s: %s, %s", self.study.study_name, budget, objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
         log.info("space      %s", ", ".join(sweep.distributions) or listed)
         log.info("search     %s, %s, %s", how, pruner, screen.counted(sweep.options.n_jobs, "worker"))
-        if not sweep.prunes:
-            log.info("           no pruning: it needs val_loss or val_accuracy as the only objective")
+        if not (sweep.prunes or sweep.has_front):
+            log.info("           no pruning: an objective is known at the end of a training alone")
         log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
             log.info("continued  %s finished already", screen.counted(len(self.known), "trial"))

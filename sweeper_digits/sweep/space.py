@@ -92,6 +92,11 @@ class Sweep:
         """Return whether trials can be pruned: by the one objective, which every epoch measures."""
         return len(self.objectives) == 1 and self.objectives[0] not in schema.AT_THE_END
 
+    @property
+    def has_front(self) -> bool:
+        """Return whether there are several objectives, all of which are known after each epoch."""
+        return len(self.objectives) > 1 and "milliseconds_per_image" not in self.objectives
+
     @functools.cached_property
     def is_enumerated(self) -> bool:
         """Return whether each point of the space is tried once, instead of sampling it.
@@ -116,7 +121,7 @@ class Sweep:
         sampler, weight = self.options.sampler, self.config.search.prior
         if not weight or self.is_enumerated or str(sampler._target_).rpartition(".")[2] not in LEARNING:
             return None
-        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"))
+        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"), self.directions)
 
     def recipe(self, chosen: Point) -> Point:
         """Return the values that lie in the search space of the config that is composed with some options chosen."""

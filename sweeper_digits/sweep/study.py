@@ -35,6 +35,7 @@ DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
+FRONT_PRUNER = "sweeper_digits.sweep.front.FrontPruner"
 PEER_PRUNER = f"{PeerPruner.__module__}.{PeerPruner.__name__}"
 
 
@@ -256,12 +257,15 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
 def _pruner_options(sweep: Sweep) -> dict[str, Any]:
     """Return hydra.sweeper.pruner, made for the sweep's epochs and folds; kept in the study, for jobs elsewhere."""
     options = OmegaConf.create(sweep.options.pruner)
-    # Whoever asks for each point once wants to compare them, so the default pruner leaves them alone.
-    if not sweep.prunes or (not options.pop("grids", True) and sweep.is_enumerated):
-        return {"_target_": "optuna.pruners.NopPruner"}
     epochs, folds = int(sweep.config.epochs), 1
     if OmegaConf.select(sweep.config, "split.fold") is None:
         folds = OmegaConf.select(sweep.config, "split.folds") or 1
+    # Whoever asks for each point once wants to compare them, so the default pruner leaves them alone.
+    spared = not options.pop("grids", True) and sweep.is_enumerated
+    if not spared and sweep.has_front and folds == 1 and options._target_ == PEER_PRUNER:
+        return {"_target_": FRONT_PRUNER}
+    if spared or not sweep.prunes:
+        return {"_target_": "optuna.pruners.NopPruner"}
     if options.get("max_resource") == "auto":
         # From the finished trials, as Optuna would take it, early stopping makes it too small.
         options.max_resource = epochs * folds
@@ -276,7 +280,7 @@ def _pruner_options(sweep: Sweep) -> dict[str, Any]:
 
 
 def _pruner(options: dict[str, Any]) -> BasePruner:
-    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER, PEER_PRUNER))
+    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER, PEER_PRUNER, FRONT_PRUNER))
     return pruner
 
 

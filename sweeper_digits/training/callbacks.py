@@ -1,5 +1,6 @@
 """Callbacks of a training: history, best weights, checkpoint, reports to the sweep."""
 
+import functools
 import logging
 import math
 import sys
@@ -163,19 +164,45 @@ class BestWeights(keras.callbacks.Callback):
 
 
 class Report(keras.callbacks.Callback):
-    """Report a metric of each epoch to the sweep, and stop where its pruner says so."""
+    """Report each epoch to the sweep, and stop where its pruner says so.
 
-    def __init__(self, trial: RunningTrial, epochs: int, metric: str) -> None:
+    Args:
+        trial: The trial.
+        epochs: Planned epochs.
+        metric: What chooses the best epoch; without other objectives, what the pruner compares.
+        history: The epochs so far; it has its row of an epoch before this callback is called.
+    """
+
+    def __init__(self, trial: RunningTrial, epochs: int, metric: str, history: History) -> None:
         super().__init__()
-        self.trial, self.epochs, self.metric = trial, epochs, metric
+        self.trial, self.epochs, self.metric, self.history = trial, epochs, metric, history
+
+    def restore(self) -> None:
+        """Report the epochs that a resumed training took over."""
+        self.trial.restore([row[self.metric] for row in self.history.rows], self.epochs)
+        if self.trial.front:
+            for number in range(len(self.history.rows)):
+                self.trial.front.report(self._measured(number + 1))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Report the metric and ask the pruner."""
+        """Report the epoch and ask the pruner."""
         last = self.model.stop_training or epoch + 1 == self.epochs
-        if self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs, last):
+        if self.trial.front:
+            stop = self.trial.epoch_of_several(self._measured(epoch + 1), last)
+        else:
+            stop = self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs, last)
+        if stop:
             # Not by an exception: the other callbacks still see the end of the training.
             self.model.stop_training = True
             log.info("pruned")
+
+    def _measured(self, epochs: int) -> dict[str, float]:
+        """Return what the first epochs measured: their best one, their seconds, and the parameters of the model."""
+        rows = self.history.rows[:epochs]
+        better = better_of(self.metric)
+        best = next(row for row in rows if row[self.metric] == functools.reduce(better, (r[self.metric] for r in rows)))
+        costs = {"seconds": sum(row["seconds"] for row in rows), "params": float(self.model.count_params())}
+        return best | costs
 
 
 class Checkpoint(keras.callbacks.Callback):

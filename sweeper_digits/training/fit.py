@@ -70,7 +70,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)
     callbacks = [*([validation] if validation else []), history, best, checkpoint, *given]
     if trial:
-        callbacks.append(_reporting(trial, metric, prepared, history))
+        callbacks.append(_report_to(trial, metric, prepared, history))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
     if trainee.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
@@ -95,12 +95,12 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     return Fitted(history.rows, best.epoch, pruned, probabilities, checkpoint.earlier_seconds)
 
 
-def _reporting(trial: reporting.RunningTrial, metric: str, prepared: Prepared, history: History) -> Report:
+def _report_to(trial: reporting.RunningTrial, metric: str, prepared: Prepared, history: History) -> Report:
     """Return the callback that reports to a trial, which is told first what a resumed training took over."""
-    epochs = prepared.config.epochs
     trial.no_better_than_guessing = _guessing(metric, prepared.feed.labels[prepared.parts.validation])
-    trial.restore([row[metric] for row in history.rows], epochs)
-    return Report(trial, epochs, metric)
+    report = Report(trial, prepared.config.epochs, metric, history)
+    report.restore()
+    return report
 
 
 def _continue(source: RunFolder | None, checkpoint: Checkpoint) -> tuple[int, list[dict[str, float]]]:

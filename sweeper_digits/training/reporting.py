@@ -6,7 +6,7 @@ outside a sweep finds None. No optuna and no keras here.
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from sweeper_digits.errors import UserError
@@ -38,6 +38,13 @@ class Reports(Protocol):
         """Ask the pruner."""
 
 
+class Front(Protocol):
+    """What a trial of several objectives tells, and asks, after each epoch."""
+
+    def report(self, measured: Mapping[str, float]) -> bool:
+        """Store the objectives; return whether the trial is to stop."""
+
+
 class RunningTrial:
     """The trial that this process trains.
 
@@ -46,6 +53,7 @@ class RunningTrial:
         by_fold: Whether the pruner wants one value per fold instead of one per epoch.
         prunes: False with several objectives, where Optuna cannot prune.
         ends_hopeless: Whether a trial is pruned that is no better than guessing after its first epochs.
+        front: What prunes with several objectives, if anything does.
 
     Attributes:
         pruned: Whether the trial has to stop.
@@ -54,8 +62,11 @@ class RunningTrial:
         no_better_than_guessing: Says it of a value; a training sets it.
     """
 
-    def __init__(self, trial: Reports, by_fold: bool, prunes: bool, ends_hopeless: bool = False) -> None:
+    def __init__(
+        self, trial: Reports, by_fold: bool, prunes: bool, ends_hopeless: bool = False, front: Front | None = None
+    ) -> None:
         self.trial, self.by_fold, self.prunes, self.ends_hopeless = trial, by_fold, prunes, ends_hopeless
+        self.front = front
         self.pruned = False
         self.splits = 1
         self.folds: list[float] = []
@@ -83,6 +94,11 @@ class RunningTrial:
             first_epochs = max(FEWEST_FIRST, math.ceil(FIRST_SHARE * epochs))
             hopeless = self.ends_hopeless and not self.has_learned and epoch + 1 >= first_epochs
             self.pruned = (worse or hopeless) and not (last and len(self.folds) + 1 == self.splits)
+        return self.pruned
+
+    def epoch_of_several(self, measured: Mapping[str, float], last: bool) -> bool:
+        """Report the objectives after an epoch, where there are several; return whether to stop."""
+        self.pruned = self.front is not None and self.front.report(measured) and not last
         return self.pruned
 
     def restore(self, values: Iterable[float], epochs: int) -> None:

@@ -17,9 +17,9 @@ def pruner(n_min_trials: int = 2, warmup_fraction: float = 0.0) -> PeerPruner:
     return PeerPruner(percentile=25, n_min_trials=n_min_trials, warmup_fraction=warmup_fraction, epochs=EPOCHS)
 
 
-def study_of(*curves: tuple[TrialState, list[float]], direction: str = "minimize") -> optuna.Study:
+def study_of(*curves: tuple[TrialState, list[float]], maximize: bool = False) -> optuna.Study:
     """A study whose trials have reported these values."""
-    study = optuna.create_study(direction=direction)
+    study = optuna.create_study(direction="maximize" if maximize else "minimize")
     for state, values in curves:
         study.add_trial(
             create_trial(
@@ -62,8 +62,8 @@ def test_trials_are_compared_at_the_same_epoch_by_their_best_so_far() -> None:
 
 def test_a_value_is_maximized_where_the_study_says_so() -> None:
     peers = (TrialState.COMPLETE, [0.8]), (TrialState.COMPLETE, [0.9])
-    assert prunes(study_of(*peers, direction="maximize"), [0.85], pruner())
-    assert not prunes(study_of(*peers, direction="maximize"), [0.95], pruner())
+    assert prunes(study_of(*peers, maximize=True), [0.85], pruner())
+    assert not prunes(study_of(*peers, maximize=True), [0.95], pruner())
 
 
 def test_nothing_is_pruned_without_peers_and_in_the_warm_up() -> None:
@@ -100,7 +100,11 @@ def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
         (["optimizer=adam,sgd", "hydra.sweeper.pruner.grids=true"], "PeerPruner"),
         (["optimizer=adam,sgd", "hydra/sweeper/pruner=median"], "MedianPruner"),
         (["model.dropout=interval(0,0.4)", "epochs=6"], "PeerPruner"),
-        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]"], "NopPruner"),
+        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]"], "FrontPruner"),
+        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]", "hydra/sweeper/pruner=none"], "NopPruner"),
+        (["model.dropout=interval(0,0.4)", "objective=[val_loss,milliseconds_per_image]"], "NopPruner"),
+        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]", "split=kfold"], "NopPruner"),
+        (["optimizer=adam,sgd", "objective=[val_loss,params]"], "NopPruner"),
     ],
 )
 def test_a_grid_is_pruned_only_where_it_is_said(make_sweep: MakeSweep, arguments: list[str], expected: str) -> None:

@@ -33,8 +33,8 @@ def recipe(chosen: Point) -> Point:
     return {"optimizer": optimizer, "learning_rate": RATES[optimizer], "dropout": 0.1, "filters": 24}
 
 
-def prior(weight: float = 1.0, seed: int | None = 0) -> Prior:
-    return Prior(recipe, ["optimizer"], weight, SPACE, seed)
+def prior(weight: float = 1.0, seed: int | None = 0, directions: tuple[str, ...] = ("minimize",)) -> Prior:
+    return Prior(recipe, ["optimizer"], weight, SPACE, seed, list(directions))
 
 
 def ended(value: float, near: bool, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
@@ -90,6 +90,15 @@ def test_a_recipe_that_loses_fades_sooner() -> None:
     losing = [ended(0.9, near=True), ended(0.8, near=True), *[ended(0.1 * n, near=False) for n in range(1, 5)]]
     winning = [ended(0.01, near=True), ended(0.02, near=True), *[ended(0.1 * n, near=False) for n in range(1, 5)]]
     assert prior().share(losing) < 0.25 * prior().share(winning)
+
+
+def test_the_better_one_is_that_of_the_objectives() -> None:
+    near, other = ended(0.9, near=True), ended(0.1, near=False)
+    assert prior(directions=("maximize",)).share([near, other]) > prior().share([near, other])
+    of_two = [create_trial(values=[0.1, 5.0], user_attrs={NEAR: True}), create_trial(values=[0.2, 4.0])]
+    beaten = [create_trial(values=[0.3, 5.0], user_attrs={NEAR: True}), create_trial(values=[0.2, 4.0])]
+    several = prior(directions=("minimize", "minimize"))
+    assert several.share(of_two) > several.share(beaten)
 
 
 def test_a_pruned_trial_lost_to_a_complete_one() -> None:

@@ -1,0 +1,70 @@
+"""Pruning with several objectives: a trial is stopped where another beats it in all of them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeper_digits.sweep.front import CURVE, FrontPruner, FrontReports
+from sweeper_digits.sweep.job import running_trial
+
+
+def study_of(*curves: list[list[float]], state: TrialState = TrialState.PRUNED) -> optuna.Study:
+    """A study of val_loss and params whose trials had these objectives after their epochs."""
+    study = optuna.create_study(directions=["minimize", "minimize"], pruner=FrontPruner())
+    for curve in curves:
+        values = curve[-1] if state == TrialState.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs={CURVE: curve}))
+    return study
+
+
+def queue_of(study: optuna.Study) -> Any:
+    """What a trial needs of a queue."""
+    return SimpleNamespace(study=study, read=lambda number: study.trials[number])
+
+
+PEER = [[0.9, 100.0], [0.5, 100.0], [0.2, 100.0]]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.RUNNING, TrialState.COMPLETE])
+@pytest.mark.parametrize(
+    ("curve", "stops"),
+    [
+        ([[0.9, 200.0], [0.6, 200.0]], True),
+        ([[0.9, 200.0], [0.4, 200.0]], False),  # better, and dearer
+        ([[0.9, 50.0], [0.6, 50.0]], False),  # worse, and cheaper
+        ([[1.9, 200.0]], False),  # the first epoch tells too little
+        ([[0.9, 100.0], [0.5, 100.0]], False),  # the same
+        ([[0.9, 50.0], [0.6, 50.0], [0.4, 50.0], [0.4, 50.0]], False),  # the other did not come so far
+    ],
+)
+def test_a_dominated_trial_is_stopped(state: TrialState, curve: list[list[float]], stops: bool) -> None:
+    study = study_of(PEER, state=state)
+    study.set_metric_names(["val_loss", "params"])
+    reports = FrontReports(queue_of(study), study.ask())
+    answers = [reports.report({"val_loss": loss, "params": params, "epoch": 1.0}) for loss, params in curve]
+    assert answers == [*[False] * (len(curve) - 1), stops]
+    assert study.trials[1].user_attrs[CURVE] == curve
+
+
+def test_a_maximized_objective_counts_upwards() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], pruner=FrontPruner())
+    study.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={CURVE: [[0.8, 10.0], [0.9, 10.0]]}))
+    for accuracy, stops in ((0.85, True), (0.95, False)):
+        curve = [[0.1, 10.0], [accuracy, 10.0]]
+        trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={CURVE: curve})
+        assert FrontPruner().prune(study, trial) is stops
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_trial_is_not_stopped_after_its_last_epoch() -> None:
+    study = study_of(PEER)
+    study.set_metric_names(["val_loss", "params"])
+    running = running_trial(queue_of(study), study.ask())
+    worse = {"val_loss": 5.0, "params": 500.0}
+    assert not running.epoch_of_several(worse, last=False)
+    assert running.epoch_of_several(worse, last=False)
+    assert not running.epoch_of_several(worse, last=True)
