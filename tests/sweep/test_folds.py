@@ -20,9 +20,9 @@ PRUNERS = {
     "percentile": {"_target_": "optuna.pruners.PercentilePruner", "percentile": 25.0, "n_startup_trials": 4},
     "peers": {
         "_target_": "sweeper_digits.sweep.peers.PeerPruner",
-        "percentile": 25.0,
-        "n_min_trials": 2,
-        "warmup_fraction": 0.1,
+        "percentile": 35.0,
+        "n_min_trials": 1,
+        "first_fraction": 0.0,
         "grids": False,
     },
     "patient": {
@@ -35,9 +35,8 @@ PRUNERS = {
 
 def pruner(name: str) -> optuna.pruners.BasePruner:
     config = OmegaConf.create({"epochs": EPOCHS, "split": {"folds": len(LEVELS), "fold": None}})
-    sweep: Any = SimpleNamespace(
-        options=SimpleNamespace(pruner=PRUNERS[name]), prunes=True, is_enumerated=False, config=config
-    )
+    options = SimpleNamespace(pruner=PRUNERS[name])
+    sweep: Any = SimpleNamespace(options=options, prunes=True, has_front=False, is_enumerated=False, config=config)
     return studies._pruner(studies._pruner_options(sweep))
 
 

@@ -13,8 +13,8 @@ from tests.sweep.conftest import MakeSweep
 EPOCHS = 8
 
 
-def pruner(n_min_trials: int = 2, warmup_fraction: float = 0.0) -> PeerPruner:
-    return PeerPruner(percentile=25, n_min_trials=n_min_trials, warmup_fraction=warmup_fraction, epochs=EPOCHS)
+def pruner(n_min_trials: int = 2, first_fraction: float = 0.0) -> PeerPruner:
+    return PeerPruner(percentile=35, n_min_trials=n_min_trials, first_fraction=first_fraction, epochs=EPOCHS)
 
 
 def study_of(*curves: tuple[TrialState, list[float]], maximize: bool = False) -> optuna.Study:
@@ -47,10 +47,10 @@ def test_a_trial_that_failed_is_no_peer() -> None:
     assert not prunes(study_of((TrialState.FAIL, [0.2]), (TrialState.FAIL, [0.3])), [0.9], pruner())
 
 
-def test_the_best_quarter_goes_on() -> None:
+def test_the_best_third_goes_on() -> None:
     peers = [(TrialState.PRUNED, [0.1 * n]) for n in range(1, 10)]
-    assert not prunes(study_of(*peers), [0.3], pruner())
-    assert prunes(study_of(*peers), [0.31], pruner())
+    assert not prunes(study_of(*peers), [0.37], pruner())
+    assert prunes(study_of(*peers), [0.39], pruner())
 
 
 def test_trials_are_compared_at_the_same_epoch_by_their_best_so_far() -> None:
@@ -66,13 +66,17 @@ def test_a_value_is_maximized_where_the_study_says_so() -> None:
     assert not prunes(study_of(*peers, maximize=True), [0.95], pruner())
 
 
-def test_nothing_is_pruned_without_peers_and_in_the_warm_up() -> None:
+def test_nothing_is_pruned_without_peers() -> None:
     peer = (TrialState.COMPLETE, [0.1] * EPOCHS)
     assert not prunes(study_of(peer), [0.9], pruner())
     assert prunes(study_of(peer), [0.9], pruner(n_min_trials=1))
-    half = pruner(warmup_fraction=0.5)
-    assert not prunes(study_of(peer, peer), [0.9] * 4, half)
-    assert prunes(study_of(peer, peer), [0.9] * 5, half)
+
+
+@pytest.mark.parametrize(("first_fraction", "judged"), [(0.0, [1, 2, 4, 8]), (0.25, [2, 4, 8]), (0.4, [3, 6])])
+def test_a_trial_is_judged_each_time_that_its_epochs_have_doubled(first_fraction: float, judged: list[int]) -> None:
+    peer = (TrialState.COMPLETE, [0.1] * EPOCHS)
+    by = pruner(n_min_trials=1, first_fraction=first_fraction)
+    assert [n for n in range(1, EPOCHS + 1) if prunes(study_of(peer), [0.9] * n, by)] == judged
 
 
 def test_a_loss_that_is_always_nan_is_pruned_and_is_worse_than_any() -> None:
@@ -87,10 +91,10 @@ def test_of_folds_only_the_shown_steps_count() -> None:
     assert prunes(study_of(*peers), [0.6], pruner(), first=EPOCHS)
 
 
-@pytest.mark.parametrize("bad", [{"percentile": 101}, {"n_min_trials": 0}, {"warmup_fraction": -0.1}])
+@pytest.mark.parametrize("bad", [{"percentile": 101}, {"n_min_trials": 0}, {"first_fraction": -0.1}])
 def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}"):
-        PeerPruner(**({"percentile": 25, "n_min_trials": 2, "warmup_fraction": 0, "epochs": 8} | bad))  # type: ignore[arg-type]
+        PeerPruner(**({"percentile": 35, "n_min_trials": 2, "first_fraction": 0, "epochs": 8} | bad))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
