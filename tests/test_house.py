@@ -23,6 +23,7 @@ ORDER = [
     {"training"},
     {"parts"},
     {"sweep", "arguments", "help_text", "command_line"},
+    {"replay"},
     {"editors"},
     {"results"},
     {"__main__", "surroundings", "interactive"},
