@@ -166,6 +166,8 @@ METHODS: dict[str, Callable[[Task, np.random.Generator, int, int], Search]] = {
     "syne-tune ASHABORE": functools.partial(syne.scheduler, "ASHABORE"),
     "earlier default": earlier_default,
 }
+# Left out unless it is named: one search takes 25 s of processor time, 100 times as long as most.
+SLOW = {"syne-tune ASHABORE"}
 # Method -> the modules that it needs, and what a person types for them.
 SYNE_TUNE = "pip install syne-tune"
 NEEDS: dict[str, tuple[Sequence[str], str]] = {

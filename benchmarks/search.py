@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import compare, methods
 from benchmarks.tasks import Task, analytic_task, lcbench_tasks
 from sweeper_digits.errors import UserError
@@ -164,7 +165,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lcbench", type=Path, help="the folder of YAHPO's surrogate of LCBench")
     parser.add_argument("--tasks", nargs="+", help="only these; default: those of --half")
     parser.add_argument("--half", choices=["choose", "report", "all"], default="all")
-    parser.add_argument("--methods", nargs="+", default=list(methods.METHODS))
+    usual = [name for name in methods.METHODS if name not in methods.SLOW]
+    parser.add_argument("--methods", nargs="+", default=usual, help=f"of {list(methods.METHODS)}")
     parser.add_argument("--repetitions", type=int, default=6, help="of each task")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--budget", type=float, default=20, help="full trainings")

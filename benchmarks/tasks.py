@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.replay.workers import Curve
 
 Point = dict[str, Any]
+Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 # The inputs of the surrogate, in its order; the first, the epoch, comes from us.
 LCBENCH_NAMES = (
     "batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units", "max_dropout",
@@ -45,14 +46,14 @@ class Task:
 
     name: str
     epochs: int
-    space: dict[str, BaseDistribution]
+    space: dict[str, Distribution]
     default: Point
     curve: Callable[[Point, np.random.Generator], Curve]
     best: float
     median: float
 
 
-def draw(space: dict[str, BaseDistribution], generator: np.random.Generator) -> Point:
+def draw(space: dict[str, Distribution], generator: np.random.Generator) -> Point:
     """Draw a random point, uniform in each distribution (in its logarithm where it says so)."""
     point: Point = {}
     for name, of in space.items():
@@ -64,7 +65,6 @@ def draw(space: dict[str, BaseDistribution], generator: np.random.Generator) -> 
             value = np.exp(generator.uniform(np.log(low), np.log(high))) if of.log else generator.uniform(low, high)
             point[name] = int(np.clip(of.low + round((value - of.low) / of.step) * of.step, of.low, of.high))
         else:
-            assert isinstance(of, FloatDistribution)  # noqa: S101 - Optuna has no fourth
             low, high = of.low, of.high
             value = np.exp(generator.uniform(np.log(low), np.log(high))) if of.log else generator.uniform(low, high)
             point[name] = float(np.clip(value, low, high))
@@ -106,9 +106,9 @@ class Surrogate:
         self.parameters = {entry["name"]: entry for entry in listed}
         self.names = sorted(self.parameters["OpenML_task_id"]["choices"])
 
-    def space(self) -> dict[str, BaseDistribution]:
+    def space(self) -> dict[str, Distribution]:
         """Return the search space, which is the same for all tasks."""
-        space: dict[str, BaseDistribution] = {}
+        space: dict[str, Distribution] = {}
         for name in LCBENCH_NAMES:
             entry = self.parameters[name]
             kind = IntDistribution if entry["type"] == "uniform_int" else FloatDistribution
@@ -189,7 +189,7 @@ def analytic_curve(epochs: int, point: Point, generator: np.random.Generator) ->
 
 def analytic_task(epochs: int = 27) -> Task:
     """Return a task that needs no file: power laws with noise, whose worth without noise is known."""
-    space: dict[str, BaseDistribution] = {
+    space: dict[str, Distribution] = {
         "optimizer": CategoricalDistribution(["adamw", "sgd"]),
         "learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
         "dropout": FloatDistribution(0.0, 0.6),

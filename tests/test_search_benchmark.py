@@ -13,7 +13,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from benchmarks import compare, methods, search
-from benchmarks.tasks import Task, analytic_task, draw
+from benchmarks.tasks import Distribution, Task, analytic_task, draw
 from sweeper_digits.errors import UserError
 from sweeper_digits.replay.workers import of_epochs, replay
 
@@ -25,7 +25,10 @@ def task() -> Task:
 
 def test_random_points_are_uniform_up_to_the_ends() -> None:
     generator = np.random.default_rng(0)
-    space = {"count": IntDistribution(2, 8, step=2), "rate": FloatDistribution(1e-4, 1e-1, log=True)}
+    space: dict[str, Distribution] = {
+        "count": IntDistribution(2, 8, step=2),
+        "rate": FloatDistribution(1e-4, 1e-1, log=True),
+    }
     points = [draw(space, generator) for _ in range(4000)]
     counts = np.bincount([point["count"] for point in points])
     assert counts.nonzero()[0].tolist() == [2, 4, 6, 8]
