@@ -3,7 +3,10 @@
 import argparse
 import csv
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +15,10 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from benchmarks import compare, methods, search
+from benchmarks import compare, kt, methods, search, syne
 from benchmarks.tasks import Distribution, Task, analytic_task, draw
 from sweeper_digits.errors import UserError
-from sweeper_digits.replay.workers import of_epochs, replay
+from sweeper_digits.replay.workers import Curve, of_epochs, replay
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +139,58 @@ def test_the_best_point_is_the_best_that_any_method_reached(tmp_path: Path) -> N
     regrets = compare.load(path, ["a"], 2)
     assert regrets[100].min() == 0
     assert regrets[regrets.method == "other"][100].tolist() == pytest.approx([1.4 / 2, 1.5 / 2])
+
+
+class Oracle:
+    """Hyperband's oracle, as far as the tuners see it: a trial of 2 epochs, then its continuation to the third."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, tuple[dict[str, float], int]] = {}
+        self.ended: list[str] = []
+        first = {"rate": 0.5, "tuner/epochs": 2, "tuner/initial_epoch": 0}
+        second = {"rate": 0.5, "tuner/epochs": 3, "tuner/initial_epoch": 2, "tuner/trial_id": "0"}
+        self.coming = [self.trial("0", first), self.trial("1", second)]
+
+    def trial(self, number: str, values: Mapping[str, object], status: str = "RUNNING") -> Any:
+        return SimpleNamespace(trial_id=number, hyperparameters=SimpleNamespace(values=values), status=status)
+
+    def create_trial(self, tuner: str) -> Any:
+        if len(self.coming) == 1 and not self.ended:
+            return self.trial("", {}, "IDLE")
+        return self.coming.pop(0)
+
+    def update_trial(self, number: str, metrics: dict[str, float], step: int) -> None:
+        self.told[number] = (metrics, step)
+
+    def end_trial(self, trial: Any) -> None:
+        self.ended.append(f"{trial.trial_id} {trial.status}")
+
+
+def test_kerastuner_continues_the_curve_of_a_trial() -> None:
+    drawn = iter([Curve(np.array([0.5, 0.9, 0.1]), np.ones(3), np.zeros(3))])
+    rate: dict[str, Distribution] = {"rate": FloatDistribution(0, 1)}
+    task = Task("task", 3, rate, {}, lambda point, generator: next(drawn), 0, 1)
+    oracle = Oracle()
+    made = kt.OracleSearch(task, np.random.default_rng(0), oracle, workers=2)
+    first = made.ask()
+    assert (first.first, first.last) == (0, 2)
+    assert made.ask() is None
+    assert not made.report(first, 0, 0.5)
+    assert not made.report(first, 1, 0.9)
+    made.end(first, 2)
+    second = made.ask()
+    assert (second.first, second.last) == (2, 3)
+    assert second.curve is first.curve
+    assert made.report(second, 2, np.nan)
+    made.end(second, 3)
+    assert oracle.told == {"0": ({"val_loss": 0.5}, 0)}
+    assert oracle.ended == ["0 COMPLETED", "1 FAILED"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_syne_tune_stops_trials(task: Task) -> None:
+    pytest.importorskip("syne_tune")
+    made = methods.METHODS["syne-tune ASHA"](task, np.random.default_rng(0), 0, 4)
+    assert isinstance(made, syne.SchedulerSearch)
+    replay(made, 20 * task.epochs, of_epochs, 4)
+    assert made.trials > 40
