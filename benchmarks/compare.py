@@ -118,6 +118,7 @@ def draw(regrets: pd.DataFrame, path: Path) -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     columns = parts(regrets)
     counts = sorted(set(regrets.workers))
@@ -139,8 +140,11 @@ def draw(regrets: pd.DataFrame, path: Path) -> None:
         axis.set(title=f"{workers} worker{'s' if workers > 1 else ''}", xlabel="budget used, %", yscale="log")
         axis.grid(alpha=0.3, which="both")
     axes[0][0].set_ylabel("mean regret")
+    axes[0][0].yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes[0][0].yaxis.set_major_formatter("{x:g}")
+    axes[0][0].yaxis.set_minor_formatter(ticker.NullFormatter())
     axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    figure.savefig(path, dpi=90, bbox_inches="tight")
+    figure.savefig(path, dpi=80, bbox_inches="tight")
     plt.close(figure)
 
 
