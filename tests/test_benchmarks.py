@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 # Not started by themselves: parts of others.
-PARTS = {"__init__", "notebook", "sleeper"}
+PARTS = {"__init__", "compare", "kt", "methods", "notebook", "sleeper", "syne", "tasks"}
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
 SMALLEST = {
@@ -22,6 +22,10 @@ SMALLEST = {
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),
     "photographs": ("SWEEP --count 2", "two digits                   right   0  refused   2  of 2"),
     "quality": ("--data DATA --seeds 0 --epochs 1", "experiment=notebook minus the notebook's loop"),
+    "search": (
+        "--methods random hydra-optuna-sweeper --repetitions 2 --budget 2 --workers 1 2 --jobs 1",
+        "2 workers, hydra-optuna-sweeper",
+    ),
     "start": ("--repeats 1 data=npz data.path=NPZ model=small", "until the first epoch ended"),
     "sweep": ("--data DATA --trials 2 --epochs 1 --only ours", "ours  "),
     "train": ("--images 172 --repeats 1", "ours, bfloat16"),
