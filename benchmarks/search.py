@@ -9,25 +9,28 @@ random point. Results are appended to searches.csv in the folder; the same comma
 method is compared with what is there. Then regret.csv, tasks.csv and search.png are written.
 
 The tasks with an even place in the sorted list are for choosing settings (`--half choose`), those with an odd one for
-reporting. Without --lcbench the only task is an analytic one, which shows that the simulation works and nothing else.
+reporting. The task `digits` is that of the curves that benchmarks/curves.py recorded. The task `analytic` shows that
+the simulation works, and nothing else.
 """
 
 import argparse
 import contextlib
 import csv
+import functools
 import itertools
 import multiprocessing
 import sys
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import compare, methods
+from benchmarks.landscape import digits_task
 from benchmarks.tasks import Task, analytic_task, lcbench_tasks
 from sweeper_digits.errors import UserError
 from sweeper_digits.replay.workers import of_epochs, replay
@@ -38,27 +41,28 @@ FIELDS = ["method", "task", "workers", "repetition", "budget", "best", "median",
 FIELDS += [f"worth_{part}" for part in PARTS]
 
 
-def all_tasks(lcbench: Path | None, folder: Path) -> list[Task]:
-    """Return the tasks, sorted by name."""
-    if lcbench is None:
-        return [analytic_task()]
-    return lcbench_tasks(lcbench, folder / "random_points.json")
+def all_tasks(lcbench: Path | None, folder: Path) -> dict[str, Callable[[], Task]]:
+    """Return what makes each task, by name: the digits, those of LCBench, and an analytic one for tests."""
+    makers: dict[str, Callable[[], Task]] = {"digits": functools.partial(digits_task, folder / "landscape.json")}
+    if lcbench is not None:
+        makers |= lcbench_tasks(lcbench, folder / "random_points.json")
+    return makers | {"analytic": analytic_task}
 
 
-def chosen(tasks: list[Task], half: str, names: list[str] | None) -> list[Task]:
-    """Return the tasks of a half, or those named.
+def chosen(makers: dict[str, Callable[[], Task]], half: str, names: list[str] | None) -> list[str]:
+    """Return the names of the tasks of a half, or those named, once each is known.
 
     Raises:
         UserError: A name is unknown.
     """
-    by_name = {task.name: task for task in sorted(tasks, key=lambda task: task.name)}
     if names is None:
         places = {"choose": slice(0, None, 2), "report": slice(1, None, 2), "all": slice(None)}
-        return list(by_name.values())[places[half]]
+        surrogates = sorted(name for name in makers if name.startswith("lcbench"))
+        return ["digits", *surrogates[places[half]]]
     for name in names:
-        if name not in by_name:
-            raise UserError(f"--tasks: {name!r} is unknown; type some of: {', '.join(by_name)}")
-    return [by_name[name] for name in names]
+        if name not in makers:
+            raise UserError(f"--tasks: {name!r} is unknown; type some of: {', '.join(makers)}")
+    return names
 
 
 def search(run: Run, task: Task, budget: float) -> dict[str, object]:
@@ -95,10 +99,11 @@ class Pool:
     budget: float
 
     @classmethod
-    def start(cls, lcbench: Path | None, folder: Path, budget: float) -> None:
-        """Load the tasks once in each process."""
+    def start(cls, lcbench: Path | None, folder: Path, names: list[str], budget: float) -> None:
+        """Load the tasks of these names once in each process."""
         warnings.filterwarnings("ignore")  # other tools' notes on their dependencies
-        cls.tasks = {task.name: task for task in all_tasks(lcbench, folder)}
+        makers = all_tasks(lcbench, folder)
+        cls.tasks = {name: makers[name]() for name in names}
         cls.budget = budget
 
     @classmethod
@@ -132,9 +137,10 @@ def mend(path: Path) -> None:
 @contextlib.contextmanager
 def rows_of(runs: list[Run], arguments: argparse.Namespace) -> Iterator[Iterator[dict[str, object]]]:
     """Give the rows of the searches as they end, from so many processes; a single job needs no other process."""
-    start = (arguments.lcbench, arguments.folder, arguments.budget)
+    names = list(dict.fromkeys(task for _, task, _, _ in runs))
+    start = (arguments.lcbench, arguments.folder, names, arguments.budget)
+    Pool.start(*start)  # what tasks are scaled by is kept in files, which the other processes read
     if arguments.jobs == 1 or len(runs) < 2:
-        Pool.start(*start)
         yield map(Pool.search, runs)
         return
     # Spawned: a copy of a process with ONNX's or TensorFlow's threads may hang.
@@ -186,8 +192,7 @@ def main() -> None:
     arguments = parse()
     methods.check(arguments.methods)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    tasks = chosen(all_tasks(arguments.lcbench, arguments.folder), arguments.half, arguments.tasks)
-    names = [task.name for task in tasks]
+    names = chosen(all_tasks(arguments.lcbench, arguments.folder), arguments.half, arguments.tasks)
     path = arguments.folder / "searches.csv"
     # Repetitions first: a run that is cut short has all methods and tasks.
     order = itertools.product(range(arguments.repetitions), names, arguments.workers, arguments.methods)

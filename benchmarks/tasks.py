@@ -143,37 +143,34 @@ class Surrogate:
         return np.concatenate([output[:, :, CROSS_ENTROPY].min(axis=1) for output in outputs]).astype(np.float64)
 
 
-def lcbench_tasks(folder: Path, cache: Path, names: list[str] | None = None) -> list[Task]:
-    """Return the tasks of LCBench, sorted by name.
+def lcbench_tasks(folder: Path, cache: Path) -> dict[str, Callable[[], Task]]:
+    """Return what makes each task of LCBench, by name.
 
     Args:
         folder: Of the surrogate.
         cache: A JSON file, written if it is missing, with the best and the median of 5,000 random points of each task;
             they take 10 s to 20 s per task.
-        names: Only these tasks; None: all 34.
 
     Raises:
         UserError: The folder lacks a file, or onnxruntime is not installed.
     """
     surrogate = Surrogate(folder)
+    return {f"lcbench-{code}": functools.partial(_lcbench_task, surrogate, code, cache) for code in surrogate.names}
+
+
+def _lcbench_task(surrogate: Surrogate, code: str, cache: Path) -> Task:
+    name = f"lcbench-{code}"
     known: dict[str, list[float]] = json.loads(cache.read_text()) if cache.is_file() else {}
-    entries = surrogate.parameters
-    tasks = []
-    for code in surrogate.names:
-        name = f"lcbench-{code}"
-        if names is not None and name not in names:
-            continue
-        if name not in known:
-            worths = surrogate.worths(code, RANDOM_POINTS)
-            known[name] = [float(worths.min()), float(np.median(worths))]
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            part = cache.with_suffix(".part")
-            part.write_text(json.dumps(known, indent=1))
-            part.replace(cache)
-        default = {parameter: entries[parameter]["default"] for parameter in LCBENCH_NAMES}
-        curve = functools.partial(surrogate.curve, code)
-        tasks.append(Task(name, LCBENCH_EPOCHS, surrogate.space(), default, curve, *known[name]))
-    return tasks
+    if name not in known:
+        worths = surrogate.worths(code, RANDOM_POINTS)
+        known[name] = [float(worths.min()), float(np.median(worths))]
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        part = cache.with_suffix(".part")
+        part.write_text(json.dumps(known, indent=1))
+        part.replace(cache)
+    default = {parameter: surrogate.parameters[parameter]["default"] for parameter in LCBENCH_NAMES}
+    curve = functools.partial(surrogate.curve, code)
+    return Task(name, LCBENCH_EPOCHS, surrogate.space(), default, curve, *known[name])
 
 
 def analytic_curve(epochs: int, point: Point, generator: np.random.Generator) -> Curve:

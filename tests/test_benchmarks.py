@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 # Not started by themselves: parts of others.
-PARTS = {"__init__", "compare", "kt", "methods", "notebook", "sleeper", "syne", "tasks"}
+PARTS = {"__init__", "compare", "kt", "methods", "notebook", "ours", "sleeper", "studies", "syne", "tasks"}
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
 SMALLEST = {
@@ -23,8 +23,8 @@ SMALLEST = {
     "photographs": ("SWEEP --count 2", "two digits                   right   0  refused   2  of 2"),
     "quality": ("--data DATA --seeds 0 --epochs 1", "experiment=notebook minus the notebook's loop"),
     "search": (
-        "--methods random hydra-optuna-sweeper --repetitions 2 --budget 2 --workers 1 2 --jobs 1",
-        "2 workers, hydra-optuna-sweeper",
+        "--tasks analytic --methods random ours --repetitions 2 --budget 2 --workers 1 2 --jobs 1",
+        "2 workers, ours ",
     ),
     "start": ("--repeats 1 data=npz data.path=NPZ model=small", "until the first epoch ended"),
     "sweep": ("--data DATA --trials 2 --epochs 1 --only ours", "ours  "),

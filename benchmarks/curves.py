@@ -1,0 +1,127 @@
+"""Record learning curves of a search space, for replaying searches: benchmarks/curves.json.gz.
+
+    python benchmarks/curves.py [--points 300] [--epochs 12] [--jobs 2]
+
+The points are drawn at random from a space like that of search=full, with narrower networks. Each is trained twice,
+with two seeds, without pruning and without early stopping, on 3,000 of the packaged 5,000 digits; the other 2,000
+validate. The trainings are one sweep of listed runs: the same command continues it after a kill. Trainings that the
+file has are not done again.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sweeper_digits.runs.folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+CURVES = Path(__file__).with_name("curves.json.gz")
+SEEDS = (0, 1)
+# Parameter -> its values, or (low, high) of a range, or (low, high, "log").
+SPACE: dict[str, Any] = {
+    "optimizer": ["adamw", "nadam", "rmsprop", "sgd", "muon"],
+    "optimizer.learning_rate": (1e-4, 1e-1, "log"),
+    "optimizer.weight_decay": (1e-5, 1e-1, "log"),
+    "optimizer.momentum": (0.7, 0.97),
+    "schedule": ["constant", "cosine", "exponential"],
+    "schedule.warmup_epochs": (0.0, 2.0),
+    "augmentation": ["none", "light", "medium", "strong", "elastic"],
+    "clean_fraction": (0.0, 0.4),
+    "batch_size": [50, 100, 200],
+    "model.filters": [8, 12, 16, 24],
+    "model.first_kernel_size": [3, 5],
+    "model.stages": [2, 3],
+    "model.depth": [1, 2],
+    "model.normalization": [True, False],
+    "model.dense_units": [0, 64, 128],
+    "model.dropout": (0.0, 0.4),
+    "model.dense_dropout": (0.0, 0.6),
+}
+# Optimizers that have no momentum.
+WITHOUT_MOMENTUM = ("adamw", "nadam")
+# A training as the file has it: its point, seed, and val_loss and seconds of each epoch.
+Training = dict[str, Any]
+
+
+def draw(generator: np.random.Generator) -> dict[str, Any]:
+    """Draw a point; momentum only for the optimizers that have it."""
+    point: dict[str, Any] = {}
+    for name, values in SPACE.items():
+        if isinstance(values, list):
+            point[name] = values[int(generator.integers(len(values)))]
+        elif len(values) == 3:
+            point[name] = float(np.exp(generator.uniform(np.log(values[0]), np.log(values[1]))))
+        else:
+            point[name] = float(generator.uniform(*values))
+        if isinstance(point[name], float):
+            point[name] = float(f"{point[name]:.6g}")
+    if point["optimizer"] in WITHOUT_MOMENTUM:
+        del point["optimizer.momentum"]
+    return point
+
+
+def load(file: Path = CURVES) -> list[Training]:
+    """Return the recorded trainings; none if there is no file."""
+    if not file.exists():
+        return []
+    with gzip.open(file, "rt") as stream:
+        found: list[Training] = json.load(stream)
+    return found
+
+
+def record(missing: list[Training], epochs: int, jobs: int, folder: Path) -> None:
+    """Train each point with its seed, in a sweep of listed runs."""
+    listed = folder / "points.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    listed.write_text(yaml.safe_dump([one["point"] | {"seed": one["seed"]} for one in missing], sort_keys=False))
+    options = ["study=curves", f"search.points={listed}", f"epochs={epochs}", "patience=null", "figures=false"]
+    options += ["hydra/sweeper/pruner=none", "split.validation_size=0.4"]
+    options += [f"hydra.sweeper.n_jobs={jobs}", "hydra.sweeper.keep_models=1"]
+    subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *options], cwd=folder, check=True)
+
+
+def trained(missing: list[Training], folder: Path) -> list[Training]:
+    """Return the trainings that have ended, with their curves; one that diverged has fewer epochs."""
+    found = []
+    for number, one in enumerate(missing):
+        run = RunFolder(folder / f"multirun/curves/{number}")
+        rows = run.read_history() if run.metrics.exists() else []
+        losses = [round(row["val_loss"], 5) for row in rows if math.isfinite(row["val_loss"])]
+        if rows:
+            found.append(one | {"val_loss": losses, "seconds": [round(row["seconds"], 3) for row in rows]})
+    return found
+
+
+def main() -> None:
+    """Train what is missing, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("multirun/curves"), help="of the sweep")
+    parser.add_argument("--to", type=Path, default=CURVES, help="the file")
+    parser.add_argument("--pack", action="store_true", help="only write what the sweep has trained so far")
+    arguments = parser.parse_args()
+    folder, known = arguments.folder.resolve(), load(arguments.to)
+    generator = np.random.default_rng(0)
+    drawn = [draw(generator) for _ in range(arguments.points)]
+    there = [(one["point"], one["seed"]) for one in known]
+    missing = [{"point": point, "seed": seed} for seed in SEEDS for point in drawn if (point, seed) not in there]
+    if missing and not arguments.pack:
+        record(missing, arguments.epochs, arguments.jobs, folder)
+    whole = known + trained(missing, folder)
+    with gzip.GzipFile(arguments.to, "wb", mtime=0) as stream:
+        stream.write(json.dumps(whole, separators=(",", ":")).encode())
+    print(f"{arguments.to}: {len(whole)} trainings of {len(SEEDS) * len(drawn)}")
+
+
+if __name__ == "__main__":
+    main()
