@@ -176,7 +176,7 @@ def _built_by_optuna(module: str) -> Schema:
     import optuna  # only here: it takes a second
 
     from sweeper_digits.sweep.peers import PeerPruner
-    from sweeper_digits.sweep.study import PEER_PRUNER
+    from sweeper_digits.sweep.pruners import PEER_PRUNER
 
     found = []
     if module == "pruners":

@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
-from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
-from sweeper_digits.sweep.peers import PeerPruner
 from sweeper_digits.sweep.private import get_storage
+from sweeper_digits.sweep.pruners import made, make_pruner, pruner_options
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
@@ -34,9 +31,6 @@ OPENING_ATTEMPTS = 4
 DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
-FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
-FRONT_PRUNER = "sweeper_digits.sweep.front.FrontPruner"
-PEER_PRUNER = f"{PeerPruner.__module__}.{PeerPruner.__name__}"
 
 
 class SeededSampler(BaseSampler):
@@ -125,7 +119,7 @@ def open_study(sweep: Sweep) -> Queue:
     storage = _opened(sweep.options, begun=True)
     name = sweep.options.study_name
     try:
-        study = optuna.load_study(study_name=name, storage=storage, pruner=_pruner(_pruner_options(sweep)))
+        study = optuna.load_study(study_name=name, storage=storage, pruner=make_pruner(pruner_options(sweep)))
     except KeyError as error:
         raise UserError(f"study={name}: it is not in the database any more") from error
     check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
@@ -151,7 +145,7 @@ def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     storage = _opened(options, begun=True)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
-    study.pruner = _pruner(study.user_attrs["pruner"])
+    study.pruner = make_pruner(study.user_attrs["pruner"])
     return Queue(study, storage)
 
 
@@ -181,7 +175,7 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
         study_name=name,
         storage=storage,
         directions=sweep.directions,  # type: ignore[arg-type]
-        pruner=_pruner(_pruner_options(sweep)),
+        pruner=make_pruner(pruner_options(sweep)),
         load_if_exists=True,
     )
     if IDENTITY not in study.user_attrs and not trials_of(study):
@@ -227,7 +221,7 @@ def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> Non
     tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
-        study.set_user_attr("pruner", _pruner_options(sweep))
+        study.set_user_attr("pruner", pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)
@@ -250,45 +244,5 @@ def _sampler(sweep: Sweep, number: int) -> BaseSampler:
         raise UserError(f"hydra.sweeper.sampler.seed={options.seed}: must be an integer, or null")
     if options.get("seed") is not None and name != "QMCSampler":
         options.seed = (options.seed * 1_000_003 + number) % 2**32
-    sampler: BaseSampler = _made("sampler", options, ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*"))
+    sampler: BaseSampler = made("sampler", options, ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*"))
     return sampler
-
-
-def _pruner_options(sweep: Sweep) -> dict[str, Any]:
-    """Return hydra.sweeper.pruner, made for the sweep's epochs and folds; kept in the study, for jobs elsewhere."""
-    options = OmegaConf.create(sweep.options.pruner)
-    epochs, folds = int(sweep.config.epochs), 1
-    if OmegaConf.select(sweep.config, "split.fold") is None:
-        folds = OmegaConf.select(sweep.config, "split.folds") or 1
-    # Whoever asks for each point once wants to compare them, so the default pruner leaves them alone.
-    spared = not options.pop("grids", True) and sweep.is_enumerated
-    if not spared and sweep.has_front and folds == 1 and options._target_ == PEER_PRUNER:
-        return {"_target_": FRONT_PRUNER}
-    if spared or not sweep.prunes:
-        return {"_target_": "optuna.pruners.NopPruner"}
-    if options.get("max_resource") == "auto":
-        # From the finished trials, as Optuna would take it, early stopping makes it too small.
-        options.max_resource = epochs * folds
-    if options._target_ == PEER_PRUNER:
-        options.epochs = epochs
-    container = OmegaConf.to_container(options)
-    assert isinstance(container, dict)  # noqa: S101 - it is a config group
-    if folds > 1 and str(container["_target_"]).endswith(BEST_OF_ALL_STEPS):
-        warmup = container.get("n_warmup_steps", 0)
-        container = {"wrapped_pruner": container, "epochs": epochs, "n_warmup_steps": warmup, "_target_": FOLD_PRUNER}
-    return {str(name): value for name, value in container.items()}
-
-
-def _pruner(options: dict[str, Any]) -> BasePruner:
-    pruner: BasePruner = _made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER, PEER_PRUNER, FRONT_PRUNER))
-    return pruner
-
-
-def _made(what: str, options: Any, allowed: tuple[str, ...]) -> Any:
-    """Make a sampler or a pruner; raise a UserError for values that Optuna does not take."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return instantiate(options, _execution_whitelist_=allowed)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"hydra.sweeper.{what}: a value that Optuna does not take ({error})") from error

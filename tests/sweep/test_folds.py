@@ -8,8 +8,8 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from sweeper_digits.sweep import study as studies
 from sweeper_digits.sweep.folds import FoldPruner
+from sweeper_digits.sweep.pruners import make_pruner, pruner_options
 from sweeper_digits.training.reporting import RunningTrial
 
 LEVELS = [0.0077, 0.0100, 0.0173, 0.0120, 0.0113]
@@ -37,7 +37,7 @@ def pruner(name: str) -> optuna.pruners.BasePruner:
     config = OmegaConf.create({"epochs": EPOCHS, "split": {"folds": len(LEVELS), "fold": None}})
     options = SimpleNamespace(pruner=PRUNERS[name])
     sweep: Any = SimpleNamespace(options=options, prunes=True, has_front=False, is_enumerated=False, config=config)
-    return studies._pruner(studies._pruner_options(sweep))
+    return make_pruner(pruner_options(sweep))
 
 
 def run(study: optuna.Study, levels: list[float], factors: list[float]) -> tuple[int, int] | None:

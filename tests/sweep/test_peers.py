@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from sweeper_digits.sweep import study as studies
 from sweeper_digits.sweep.peers import PeerPruner
+from sweeper_digits.sweep.pruners import make_pruner, pruner_options
 from tests.sweep.conftest import MakeSweep
 
 EPOCHS = 8
@@ -112,7 +112,7 @@ def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
     ],
 )
 def test_a_grid_is_pruned_only_where_it_is_said(make_sweep: MakeSweep, arguments: list[str], expected: str) -> None:
-    made = studies._pruner(studies._pruner_options(make_sweep(*arguments)))
+    made = make_pruner(pruner_options(make_sweep(*arguments)))
     assert type(made).__name__ == expected
     if isinstance(made, PeerPruner):
         assert made.epochs == (6 if "epochs=6" in arguments else 8)

@@ -1,0 +1,72 @@
+"""The pruner of a sweep: hydra.sweeper.pruner, made for its epochs, folds and objectives."""
+
+import warnings
+from typing import Any
+
+import optuna
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from optuna.pruners import BasePruner
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
+from sweeper_digits.sweep.peers import PeerPruner
+from sweeper_digits.sweep.space import Sweep
+
+FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
+FRONT_PRUNER = "sweeper_digits.sweep.front.FrontPruner"
+PEER_PRUNER = f"{PeerPruner.__module__}.{PeerPruner.__name__}"
+NO_PRUNER = "optuna.pruners.NopPruner"
+
+
+def pruner_options(sweep: Sweep) -> dict[str, Any]:
+    """Return what makes the pruner of a sweep; kept in the study, for jobs elsewhere."""
+    options = OmegaConf.create(sweep.options.pruner)
+    folds = 1
+    if OmegaConf.select(sweep.config, "split.fold") is None:
+        folds = OmegaConf.select(sweep.config, "split.folds") or 1
+    # Whoever asks for each point once wants to compare them, so the default pruner leaves them alone.
+    spared = not options.get("grids", True) and sweep.is_enumerated
+    if not spared and sweep.has_front and folds == 1 and options._target_ == PEER_PRUNER:
+        return {"_target_": FRONT_PRUNER}
+    if spared or not sweep.prunes:
+        return {"_target_": NO_PRUNER}
+    return for_trainings(options, int(sweep.config.epochs), folds)
+
+
+def for_trainings(options: Any, epochs: int, folds: int = 1) -> dict[str, Any]:
+    """Return what makes a pruner for trials of so many epochs and folds.
+
+    Args:
+        options: hydra.sweeper.pruner.
+        epochs: Of a training.
+        folds: Trainings of a trial.
+    """
+    container = OmegaConf.to_container(OmegaConf.create(options))
+    assert isinstance(container, dict)  # noqa: S101 - it is a config group
+    container.pop("grids", None)
+    if container.get("max_resource") == "auto":
+        # From the finished trials, as Optuna would take it, early stopping makes it too small.
+        container["max_resource"] = epochs * folds
+    if container["_target_"] == PEER_PRUNER:
+        container["epochs"] = epochs
+    if folds > 1 and str(container["_target_"]).endswith(BEST_OF_ALL_STEPS):
+        warmup = container.get("n_warmup_steps", 0)
+        container = {"wrapped_pruner": container, "epochs": epochs, "n_warmup_steps": warmup, "_target_": FOLD_PRUNER}
+    return {str(name): value for name, value in container.items()}
+
+
+def make_pruner(options: dict[str, Any]) -> BasePruner:
+    """Make a pruner; raise a UserError for values that it does not take."""
+    pruner: BasePruner = made("pruner", options, ("optuna.pruners.*", FOLD_PRUNER, PEER_PRUNER, FRONT_PRUNER))
+    return pruner
+
+
+def made(what: str, options: Any, allowed: tuple[str, ...]) -> Any:
+    """Make a sampler or a pruner; raise a UserError for values that Optuna does not take."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return instantiate(options, _execution_whitelist_=allowed)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"hydra.sweeper.{what}: a value that Optuna does not take ({error})") from error
