@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=STATUSES,
         formatter_class=_Formatter,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|compare|confirm|predict|doctor|schema")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("train", help="Train one model, or search for the best; train --help lists options and keys.")
     for name, add_arguments, text, more, example in VERBS:
         written = f"{textwrap.fill(more, WIDTH)}\n\nexample:\n  {program.command(name)} {example}"
@@ -137,6 +137,15 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _replay(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("study", type=Path, metavar="STUDY", help="folder of a sweep with hydra/sweeper/pruner=none")
+    add("--replays", type=_positive, default=1000, metavar="N", help="of each pruner (default: %(default)s)")
+    add("--workers", type=_positive, default=1, metavar="N", help="simulated ones (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
+    _add_json(parser)
+
+
 def _schema(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go; made if it is not there")
 
@@ -174,6 +183,12 @@ VERBS = (
         "It prints the states of each study's trials, what is wrong, and what --fix would do. The exit status is 0 "
         "also if something is wrong.",
         "quick --fix",
+    ),
+    (
+        *("replay", _replay, "Say which pruner a sweep of unpruned trials would have needed."),
+        "It prints what each pruner would reach with the same seconds and with the same epochs, replayed from the "
+        "learning curves of the sweep, and the overrides of the best one; or that the trials are too few to tell.",
+        "multirun/unpruned",
     ),
     (
         *("schema", _schema, "Write JSON Schemas by which an editor completes and checks the YAML files of conf/."),

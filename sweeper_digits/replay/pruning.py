@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sweeper_digits.replay.workers import Curve, Job
@@ -13,49 +14,49 @@ from sweeper_digits.replay.workers import Curve, Job
 class PrunedSearch:
     """Train recorded curves in their order; Optuna's own `prune` decides which of them stop early.
 
-    A value that is no number ends its trial, as a training that diverges ends in a sweep.
+    As in a sweep, a value that is no number ends its trial, which counts as pruned, and no trial is pruned after its
+    last epoch. Values go through the storage: an `optuna.Trial` copies itself each time that it is asked.
 
     Args:
         curves: What is trained, in this order; smaller values are better.
         pruner: Any pruner of Optuna's kind.
         name: Of the study. Hyperband draws a trial's bracket by it, so it has to differ from replay to replay.
+
+    Attributes:
+        begun: How many of the curves were begun.
+        pruned: The places of those that were stopped.
     """
 
     def __init__(self, curves: Sequence[Curve], pruner: BasePruner, name: str) -> None:
-        self.curves = curves
+        self.curves, self.pruner = curves, pruner
         self.begun = 0
-        self.study = optuna.create_study(study_name=name, pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
-        self.pruned: list[int] = []
+        self.pruned: set[int] = set()
+        self.storage = optuna.storages.InMemoryStorage()
+        self.study_id = self.storage.create_new_study([StudyDirection.MINIMIZE], name)
+        self.study = optuna.load_study(study_name=name, storage=self.storage, pruner=pruner)
 
     def ask(self) -> Job | None:
         """Return the next curve whole; None: all have begun."""
         if self.begun == len(self.curves):
             return None
         curve = self.curves[self.begun]
-        trial = self.study.ask()
         self.begun += 1
-        return Job(curve, 0, len(curve.values), trial)
+        return Job(curve, 0, len(curve.values), self.storage.create_new_trial(self.study_id))
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Return whether the trial is to stop: it diverged, or the pruner says so before its last epoch."""
-        trial = job.trial
-        assert isinstance(trial, optuna.Trial)  # noqa: S101 - `ask` made it
-        if not np.isfinite(value):
-            return True
-        trial.report(value, epoch)
-        if epoch + 1 == job.last or not trial.should_prune():
+        trial_id = int(str(job.trial))
+        self.storage.set_trial_intermediate_value(trial_id, epoch, value)
+        stops = self.pruner.prune(self.study, self.storage.get_trial(trial_id))
+        if np.isfinite(value) and (epoch + 1 == job.last or not stops):
             return False
-        self.pruned.append(trial.number)
+        self.pruned.add(trial_id)
         return True
 
     def end(self, job: Job, epochs: int) -> None:
         """Tell the study how the trial ended."""
-        trial = job.trial
-        assert isinstance(trial, optuna.Trial)  # noqa: S101 - `ask` made it
-        values = job.curve.values[:epochs]
-        if not np.isfinite(values[-1]):
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif trial.number in self.pruned:
-            self.study.tell(trial, state=TrialState.PRUNED)
+        trial_id = int(str(job.trial))
+        if trial_id in self.pruned:
+            self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
         else:
-            self.study.tell(trial, float(np.min(values)))
+            self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [float(np.min(job.curve.values))])
