@@ -88,15 +88,17 @@ def record(missing: list[Training], epochs: int, jobs: int, folder: Path) -> Non
     subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *options], cwd=folder, check=True)
 
 
-def trained(missing: list[Training], folder: Path) -> list[Training]:
-    """Return the trainings that have ended, with their curves; one that diverged has fewer epochs."""
+def trained(folder: Path) -> list[Training]:
+    """Return the trainings of the sweep that have ended, with their curves; one that diverged has fewer epochs."""
     found = []
-    for number, one in enumerate(missing):
+    for number, point in enumerate(yaml.safe_load((folder / "points.yaml").read_text())):
         run = RunFolder(folder / f"multirun/curves/{number}")
         rows = run.read_history() if run.metrics.exists() else []
         losses = [round(row["val_loss"], 5) for row in rows if math.isfinite(row["val_loss"])]
         if rows:
-            found.append(one | {"val_loss": losses, "seconds": [round(row["seconds"], 3) for row in rows]})
+            one: Training = {"point": {name: value for name, value in point.items() if name != "seed"}}
+            one |= {"seed": point["seed"], "val_loss": losses, "seconds": [round(row["seconds"], 3) for row in rows]}
+            found.append(one)
     return found
 
 
@@ -117,7 +119,7 @@ def main() -> None:
     missing = [{"point": point, "seed": seed} for seed in SEEDS for point in drawn if (point, seed) not in there]
     if missing and not arguments.pack:
         record(missing, arguments.epochs, arguments.jobs, folder)
-    whole = known + trained(missing, folder)
+    whole = known + [one for one in trained(folder) if (one["point"], one["seed"]) not in there]
     with gzip.GzipFile(arguments.to, "wb", mtime=0) as stream:
         stream.write(json.dumps(whole, separators=(",", ":")).encode())
     print(f"{arguments.to}: {len(whole)} trainings of {len(SEEDS) * len(drawn)}")
