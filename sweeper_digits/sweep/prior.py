@@ -82,14 +82,24 @@ class Prior:
 
 
 def _beats(one: FrozenTrial, other: FrozenTrial, directions: list[str]) -> bool:
-    """Return whether a trial that ended is better: complete ones by their values, pruned ones by how far they came."""
+    """Return whether a trial that ended is better: complete, or farther, or better so far.
+
+    With several objectives, Optuna keeps no value of a pruned trial: two that came equally far are equal.
+    """
     if one.state != other.state:
         return one.state == TrialState.COMPLETE
-    if one.state == TrialState.PRUNED:
+    if one.state == TrialState.PRUNED and one.last_step != other.last_step:
         return (one.last_step or 0) > (other.last_step or 0)
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
-    pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
+    pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, _values(one), _values(other), strict=False)]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _values(trial: FrozenTrial) -> list[float]:
+    """Return the values of a trial, or the last one that it reported before it was pruned."""
+    if trial.state == TrialState.COMPLETE:
+        return list(trial.values)
+    return [] if trial.last_step is None else [trial.intermediate_values[trial.last_step]]
 
 
 def _near(value: Any, distribution: BaseDistribution, generator: random.Random) -> Any:

@@ -101,6 +101,12 @@ def test_the_better_one_is_that_of_the_objectives() -> None:
     assert several.share(of_two) > several.share(beaten)
 
 
+def test_of_pruned_trials_the_better_one_wins() -> None:
+    pruned = [ended(0.5, near=False, state=TrialState.PRUNED)] * 4
+    good, bad = (ended(value, near=True, state=TrialState.PRUNED) for value in (0.1, 0.9))
+    assert prior().share([*pruned, bad]) < prior().share([*pruned, good])
+
+
 def test_a_pruned_trial_lost_to_a_complete_one() -> None:
     pruned_near = [ended(0.1, near=True, state=TrialState.PRUNED), ended(0.9, near=False)]
     assert prior().share(pruned_near) < prior().share([ended(0.1, near=True), ended(0.9, near=False)])
