@@ -122,6 +122,8 @@ def clean_epochs(fraction: float, epochs: int) -> int:
 def _guessing(metric: str, labels: np.ndarray) -> Callable[[float], bool]:
     """Return a function that says whether a value is one that needs no image: of the shares of the classes alone."""
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    if len(shares) < 2:  # guessing is always right
+        return lambda value: False
     entropy = -float(np.sum(shares * np.log(shares)))
     if metric == "val_loss":
         return lambda value: not value < NEARLY * entropy

@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 ATTACHED = "attached"
 
 
-# A trial that is no better than guessing after this share of its epochs, and so many at least, is hopeless. Of 300
-# recorded trainings of 12 epochs, the fifth best was so after 2 epochs; the best one after 3 was the 60th of 98.
+# A trial that is no better than guessing after this share of its epochs, and so many at least, is hopeless. Of 255
+# recorded trainings of 12 epochs, one that was so after 2 became the 16th; none that was so after 3 was among the best
+# half (benchmarks/README.md).
 FIRST_SHARE, FEWEST_FIRST = 0.25, 2
 
 
