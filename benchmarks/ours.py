@@ -10,7 +10,7 @@ import optuna
 from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Point, Task, draw
 from sweeper_digits.sweep.peers import PeerPruner
-from sweeper_digits.sweep.prior import NEAR, Prior
+from sweeper_digits.sweep.prior import DRAWN, NEAR, RECIPE, Prior
 from sweeper_digits.sweep.study import SeededSampler
 from sweeper_digits.sweep.trials import QUEUED_WITH, trials_of
 
@@ -33,7 +33,7 @@ class Ours(OptunaSearch):
         super().__init__(task, generator, sampler, pruner)
         self.prior = Prior(lambda chosen: dict(task.default) | chosen, [], weight, dict(task.space), seed, ["minimize"])
         if weight:
-            self.study.enqueue_trial(task.default, user_attrs={NEAR: True})
+            self.study.enqueue_trial(task.default, user_attrs={NEAR: RECIPE})
 
     def begin(self) -> optuna.Trial:
         """Begin a trial, as `sweep.queue.Queue.ask` does."""
@@ -44,7 +44,7 @@ class Ours(OptunaSearch):
         if point is None:
             return trial
         self.study._storage.set_trial_system_attr(trial._trial_id, QUEUED_WITH, point)
-        trial.set_user_attr(NEAR, True)
+        trial.set_user_attr(NEAR, DRAWN)
         return optuna.Trial(self.study, trial._trial_id)
 
 

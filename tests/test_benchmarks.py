@@ -13,11 +13,12 @@ from sweeper_digits.data.dataset import Dataset
 from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-# Not started by themselves: parts of others.
-PARTS = {"__init__", "compare", "kt", "methods", "notebook", "ours", "sleeper", "studies", "syne", "tasks"}
+# Parts of others; landscape.py, started by itself, takes minutes.
+PARTS = {"__init__", "compare", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies", "syne", "tasks"}
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
 SMALLEST = {
+    "curves": ("--points 1 --epochs 1 --jobs 1 --folder curves --to curves.json.gz", "2 trainings of 2"),
     "growth": ("--trials 3", "3 trials complete, one worker"),
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),
     "photographs": ("SWEEP --count 2", "two digits                   right   0  refused   2  of 2"),

@@ -16,6 +16,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from benchmarks import compare, kt, methods, search, syne
+from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Distribution, Task, analytic_task, draw
 from sweeper_digits.errors import UserError
 from sweeper_digits.replay.workers import Curve, of_epochs, replay
@@ -52,7 +53,7 @@ def test_the_plugin_waits_for_a_whole_batch(task: Task) -> None:
 
 def test_a_trial_is_told_its_least_value_and_a_pruned_one_ends(task: Task) -> None:
     made = methods.earlier_default(task, np.random.default_rng(0), 0, workers=1)
-    assert isinstance(made, methods.OptunaSearch)
+    assert isinstance(made, OptunaSearch)
     replay(made, 20 * task.epochs, of_epochs)
     trials = made.study.get_trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -64,7 +65,7 @@ def test_a_trial_is_told_its_least_value_and_a_pruned_one_ends(task: Task) -> No
 
 
 def test_trials_start_at_the_points_given(task: Task) -> None:
-    made = methods.OptunaSearch(task, np.random.default_rng(0), RandomSampler(seed=0), start=[task.default])
+    made = OptunaSearch(task, np.random.default_rng(0), RandomSampler(seed=0), start=[task.default])
     made.ask()
     made.ask()
     first, second = made.study.get_trials(deepcopy=False)

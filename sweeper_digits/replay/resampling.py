@@ -39,14 +39,16 @@ class Replayed:
     saved: np.ndarray
 
 
-def interval(values: np.ndarray) -> float:
+def interval(values: np.ndarray, comparisons: int = 1) -> float:
     """Return half the width of a 95 % interval of the mean over random halves of the trials.
+
+    Of several comparisons, of which the best is picked, the interval is wide enough for all (Bonferroni).
 
     Replays draw from the same trials, so their spread alone is no error. Over halves it is: the delete-d jackknife
     (Shao and Wu 1989, https://doi.org/10.1214/aos/1176347263) has the variance over subsets times (n - d) / d, which is
     1 for halves.
     """
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1))
+    return float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / comparisons, len(values) - 1) * np.std(values, ddof=1))
 
 
 def replays(

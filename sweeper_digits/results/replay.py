@@ -37,6 +37,7 @@ PRUNERS: dict[str, list[list[str]]] = {
 }
 # Fewer trials say nothing: a half of them is one budget of two trainings.
 FEWEST = 12
+FEWEST_EPOCHS = 2
 WIDTH = 110
 
 
@@ -96,6 +97,8 @@ def read_study(path: Path) -> Recorded:
     whole = [record for record in records if record.state in ("finished", "diverged") and record.history]
     if len(whole) < FEWEST:
         raise UserError(f"{path}: {counted(len(whole), 'trial')} with a whole curve; replay needs {FEWEST} at least")
+    if max(len(record.history) for record in whole) < FEWEST_EPOCHS:
+        raise UserError(f"{path}: its trials have one epoch, so there is nothing to prune")
     sign = -1.0 if direction_of(records, objective) == "maximize" else 1.0
     return Recorded([_curve(record, objective, sign) for record in whole], objective, sign, len(records) - len(whole))
 
@@ -149,7 +152,7 @@ def advise(found: dict[str, Replayed]) -> Advice:
     gain = float(np.mean(found[plain].reached[:, -1] - found[best].reached[:, -1]))
     behind = {name: one.place - found[best].place for name, one in found.items() if name != best}
     equals = [name for name, more in behind.items() if more.mean() <= interval(more)]
-    half = interval(found[plain].place - found[best].place)
+    half = interval(found[plain].place - found[best].place, comparisons=len(found) - 1)
     return Advice(best, gain, float(found[best].place.mean()), float(found[plain].place.mean()), half, equals)
 
 

@@ -14,6 +14,7 @@ from sweeper_digits.sweep.trials import DONE
 
 # User attribute of a trial whose point is the recipe's, or was drawn near it.
 NEAR = "near_recipe"
+RECIPE, DRAWN = "recipe", "drawn"
 # Samplers that learn from the trials. A person who chooses another wants its draws alone.
 LEARNING = ("TPESampler", "GPSampler", "CmaEsSampler")
 # Standard deviation of a draw near the recipe, as a share of the range; how often it keeps a choice.

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.runs import process
 from sweeper_digits.sweep.finite import is_finite, points
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.prior import NEAR
+from sweeper_digits.sweep.prior import DRAWN, NEAR, RECIPE
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
@@ -86,8 +86,8 @@ class Queue:
             if (key := repr(sorted(point.items()))) not in queued:
                 queued.add(key)
                 self.study.enqueue_trial(point)
-        if sweep.prior and not trials and (recipe := sweep.recipe({})):
-            self.study.enqueue_trial(recipe, user_attrs={NEAR: True})
+        if sweep.prior and not trials and not first and (recipe := sweep.recipe({})):
+            self.study.enqueue_trial(recipe, user_attrs={NEAR: RECIPE})
 
     def is_finished(self, sweep: Sweep) -> bool:
         """Return whether nothing is left to run.
@@ -115,11 +115,11 @@ class Queue:
             return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
-            trial = self._near_recipe(sweep, self.study.ask())
+            trial = self.study.ask()
         if self._taken(before=trial.number) >= places:
             self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             return None
-        return trial
+        return self._near_recipe(sweep, trial)
 
     def _near_recipe(self, sweep: Sweep, trial: optuna.Trial) -> optuna.Trial:
         """Give a trial that was just begun a point near the recipe, if it has none and it is the recipe's turn."""
@@ -129,7 +129,7 @@ class Queue:
         if point is None:
             return trial
         self.storage.set_trial_system_attr(self._id(trial.number), QUEUED_WITH, point)
-        trial.set_user_attr(NEAR, True)
+        trial.set_user_attr(NEAR, DRAWN)
         return self.attach(trial.number)
 
     def drawing(self, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
@@ -233,12 +233,15 @@ class Queue:
         dead worker.
         """
         history = [*reversed(continued_by(trial)), trial.number]
+        attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", NEAR)}
         kept = {name: value for name, value in trial.system_attrs.items() if name == QUEUED_WITH}
+        if attributes.get(NEAR) == DRAWN and not trial.params:  # it was not begun: nothing would be tried again
+            attributes, kept = {}, {}
         again = optuna.create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={name: value for name, value in trial.user_attrs.items() if name in ("point", NEAR)},
+            user_attrs=attributes,
             system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths(trial)},
         )
         with study_lock(self.storage, self.study.study_name):

@@ -1,7 +1,7 @@
 """`replay`: what it recommends of curves whose right pruner is known, and what it refuses."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def write(tmp_path: Path) -> Write:
     return call
 
 
-def parallel(levels: Sequence[float]) -> list[list[float]]:
+def parallel(levels: Iterable[float]) -> list[list[float]]:
     """Curves that never cross."""
     return [[level + 1.0 / (epoch + 1) for epoch in range(EPOCHS)] for level in levels]
 

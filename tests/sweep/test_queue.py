@@ -73,7 +73,7 @@ study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.sa
 queue = Queue(study, storage)
 """
 RACE = """
-sweep = SimpleNamespace(budget=Budget(25, None, None), is_enumerated=False)
+sweep = SimpleNamespace(budget=Budget(25, None, None), is_enumerated=False, prior=None)
 while not queue.is_finished(sweep):
     trial = queue.ask(sweep)
     if trial is None:
@@ -255,6 +255,7 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
         groups=[],
         active=lambda point: {"x"},
         is_enumerated=True,
+        prior=None,
         runs_listed=list,
     )
     trial = begun(queue)

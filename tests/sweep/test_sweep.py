@@ -109,7 +109,7 @@ def test_one_worker_and_one_seed_repeat_a_study(in_process: Callable[..., Sweeps
 
 def test_raising_n_trials_goes_on_without_repeating_a_point(in_process: Callable[..., Sweeps]) -> None:
     for n_trials in (2, 4):
-        sweeps = in_process(LEARNING_RATE, f"hydra.sweeper.n_trials={n_trials}")
+        sweeps = in_process(LEARNING_RATE, "hydra/sweeper/pruner=none", f"hydra.sweeper.n_trials={n_trials}")
     points = sweeps.points("optimizer.learning_rate")
     assert len(points) == len(set(points)) == 4
 
