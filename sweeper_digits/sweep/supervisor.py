@@ -29,8 +29,8 @@ from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
 log = logging.getLogger(__name__)
 
 # Between two looks at the study. Of a long one a look takes a while, and the workers need the cores.
-LEAST_PAUSE, LONGEST_PAUSE = 0.4, 3.0
-PAUSE_FOR_A_LOOK = 10.0
+LEAST_PAUSE, LONGEST_PAUSE = 0.4, 1.5
+PAUSE_FOR_A_LOOK = 5.0
 # How long a worker of another supervisor may take to sign its trial when this sweep ends.
 SIGNING_SECONDS = 3.0
 
