@@ -19,31 +19,33 @@ from typing import Any
 
 import numpy as np
 import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.tasks import Distribution, Point, draw
 from sweeper_digits.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = Path(__file__).with_name("curves.json.gz")
 SEEDS = (0, 1)
-# Parameter -> its values, or (low, high) of a range, or (low, high, "log").
-SPACE: dict[str, Any] = {
-    "optimizer": ["adamw", "nadam", "rmsprop", "sgd", "muon"],
-    "optimizer.learning_rate": (1e-4, 1e-1, "log"),
-    "optimizer.weight_decay": (1e-5, 1e-1, "log"),
-    "optimizer.momentum": (0.7, 0.97),
-    "schedule": ["constant", "cosine", "exponential"],
-    "schedule.warmup_epochs": (0.0, 2.0),
-    "augmentation": ["none", "light", "medium", "strong", "elastic"],
-    "clean_fraction": (0.0, 0.4),
-    "batch_size": [50, 100, 200],
-    "model.filters": [8, 12, 16, 24],
-    "model.first_kernel_size": [3, 5],
-    "model.stages": [2, 3],
-    "model.depth": [1, 2],
-    "model.normalization": [True, False],
-    "model.dense_units": [0, 64, 128],
-    "model.dropout": (0.0, 0.4),
-    "model.dense_dropout": (0.0, 0.6),
+SPACE: dict[str, Distribution] = {
+    "optimizer": CategoricalDistribution(["adamw", "nadam", "rmsprop", "sgd", "muon"]),
+    "optimizer.learning_rate": FloatDistribution(1e-4, 1e-1, log=True),
+    "optimizer.weight_decay": FloatDistribution(1e-5, 1e-1, log=True),
+    "optimizer.momentum": FloatDistribution(0.7, 0.97),
+    "schedule": CategoricalDistribution(["constant", "cosine", "exponential"]),
+    "schedule.warmup_epochs": FloatDistribution(0.0, 2.0),
+    "augmentation": CategoricalDistribution(["none", "light", "medium", "strong", "elastic"]),
+    "clean_fraction": FloatDistribution(0.0, 0.4),
+    "batch_size": CategoricalDistribution([50, 100, 200]),
+    "model.filters": CategoricalDistribution([8, 12, 16, 24]),
+    "model.first_kernel_size": CategoricalDistribution([3, 5]),
+    "model.stages": CategoricalDistribution([2, 3]),
+    "model.depth": CategoricalDistribution([1, 2]),
+    "model.normalization": CategoricalDistribution([True, False]),
+    "model.dense_units": CategoricalDistribution([0, 64, 128]),
+    "model.dropout": FloatDistribution(0.0, 0.4),
+    "model.dense_dropout": FloatDistribution(0.0, 0.6),
 }
 # Optimizers that have no momentum.
 WITHOUT_MOMENTUM = ("adamw", "nadam")
@@ -51,18 +53,10 @@ WITHOUT_MOMENTUM = ("adamw", "nadam")
 Training = dict[str, Any]
 
 
-def draw(generator: np.random.Generator) -> dict[str, Any]:
-    """Draw a point; momentum only for the optimizers that have it."""
-    point: dict[str, Any] = {}
-    for name, values in SPACE.items():
-        if isinstance(values, list):
-            point[name] = values[int(generator.integers(len(values)))]
-        elif len(values) == 3:
-            point[name] = float(np.exp(generator.uniform(np.log(values[0]), np.log(values[1]))))
-        else:
-            point[name] = float(generator.uniform(*values))
-        if isinstance(point[name], float):
-            point[name] = float(f"{point[name]:.6g}")
+def draw_rounded(generator: np.random.Generator) -> Point:
+    """Draw a point, its numbers with six digits; momentum only for the optimizers that have it."""
+    drawn = draw(SPACE, generator).items()
+    point = {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in drawn}
     if point["optimizer"] in WITHOUT_MOMENTUM:
         del point["optimizer.momentum"]
     return point
@@ -114,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder, known = arguments.folder.resolve(), load(arguments.to)
     generator = np.random.default_rng(0)
-    drawn = [draw(generator) for _ in range(arguments.points)]
+    drawn = [draw_rounded(generator) for _ in range(arguments.points)]
     there = [(one["point"], one["seed"]) for one in known]
     missing = [{"point": point, "seed": seed} for seed in SEEDS for point in drawn if (point, seed) not in there]
     if missing and not arguments.pack:

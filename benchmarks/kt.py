@@ -66,12 +66,12 @@ class OracleSearch:
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Note the value: a tuner tells its oracle when the training has ended."""
-        self.values[job.trial.trial_id].append(value)  # type: ignore[attr-defined]
+        self.values[job.trial.trial_id].append(value)
         return bool(np.isnan(value))
 
-    def end(self, job: Job, epochs: int) -> None:
+    def end(self, job: Job) -> None:
         """Tell the oracle the best epoch, as keras_tuner/src/engine/base_tuner.py does with a History."""
-        trial: Any = job.trial
+        trial = job.trial
         values = self.values[trial.trial_id]
         if np.isnan(values).all():
             trial.status, trial.message = "FAILED", "diverged"

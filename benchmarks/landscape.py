@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution
 from scipy.stats import spearmanr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -22,7 +22,7 @@ from sklearn.model_selection import KFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.curves import SPACE, WITHOUT_MOMENTUM, Training, load
-from benchmarks.tasks import Distribution, Point, Task, draw
+from benchmarks.tasks import Point, Task, draw
 from sweeper_digits.replay.workers import Curve
 
 # The default recipe of conf/, in this space.
@@ -53,34 +53,22 @@ NEIGHBOURS = 5
 SCALED_BY = 20_000
 
 
-def features(point: dict[str, Any]) -> list[float]:
+def features(point: Point) -> list[float]:
     """Return a point as numbers from 0 to 1; a choice without order is a number for each of its values."""
     found: list[float] = []
-    for name, values in SPACE.items():
+    for name, of in SPACE.items():
         value = point.get(name)
-        if not isinstance(values, list):
-            low, high = values[:2]
-            if value is None or (name == "optimizer.momentum" and point["optimizer"] in WITHOUT_MOMENTUM):
-                found.append(0.5)
-            elif len(values) == 3:
-                found.append(float(np.log(value / low) / np.log(high / low)))
-            else:
-                found.append((value - low) / (high - low))
-        elif isinstance(values[0], int) and not isinstance(values[0], bool):
-            found.append(values.index(value) / (len(values) - 1))
+        if isinstance(of, CategoricalDistribution) and type(of.choices[0]) is int:
+            found.append(of.choices.index(value) / (len(of.choices) - 1))
+        elif isinstance(of, CategoricalDistribution):
+            found += [float(value == one) for one in of.choices]
+        elif value is None or (name == "optimizer.momentum" and point["optimizer"] in WITHOUT_MOMENTUM):
+            found.append(0.5)
+        elif of.log:
+            found.append(float(np.log(value / of.low) / np.log(of.high / of.low)))
         else:
-            found += [float(value == one) for one in values]
+            found.append((value - of.low) / (of.high - of.low))
     return found
-
-
-def space() -> dict[str, Distribution]:
-    """Return the search space of the recorded curves."""
-    return {
-        name: CategoricalDistribution(values)
-        if isinstance(values, list)
-        else FloatDistribution(values[0], values[1], log=len(values) == 3)
-        for name, values in SPACE.items()
-    }
 
 
 def fitted(inputs: np.ndarray, targets: np.ndarray, theta: list[float] | None = None) -> GaussianProcessRegressor:
@@ -148,10 +136,10 @@ def digits_task(cache: Path) -> Task:
     """Return the task of the recorded digits; `cache` is that of `Landscape`."""
     landscape = Landscape(load(), cache)
     generator = np.random.default_rng(0)
-    points = np.array([features(draw(space(), generator)) for _ in range(SCALED_BY)])
+    points = np.array([features(draw(SPACE, generator)) for _ in range(SCALED_BY)])
     worth = np.exp(landscape.mean(points).min(axis=1))
     best, median = float(worth.min()), float(np.median(worth))
-    return Task("digits", landscape.epochs, space(), RECIPE, landscape.curve, best, median)
+    return Task("digits", landscape.epochs, SPACE, RECIPE, landscape.curve, best, median)
 
 
 class _Mean:

@@ -45,7 +45,7 @@ class RandomSearch:
     def report(self, job: Job, epoch: int, value: float) -> bool:
         return bool(np.isnan(value))
 
-    def end(self, job: Job, epochs: int) -> None:
+    def end(self, job: Job) -> None:
         """Learn nothing."""
 
 

@@ -10,9 +10,9 @@ import optuna
 from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Point, Task, draw
 from sweeper_digits.sweep.peers import PeerPruner
-from sweeper_digits.sweep.prior import DRAWN, NEAR, RECIPE, Prior
+from sweeper_digits.sweep.prior import NEAR, RECIPE, Prior
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.study import SeededSampler
-from sweeper_digits.sweep.trials import QUEUED_WITH, trials_of
 
 
 class Ours(OptunaSearch):
@@ -32,20 +32,14 @@ class Ours(OptunaSearch):
         sampler = SeededSampler(lambda number: optuna.samplers.TPESampler(seed=(seed * 1_000_003 + number) % 2**32))
         super().__init__(task, generator, sampler, pruner)
         self.prior = Prior(lambda chosen: dict(task.default) | chosen, [], weight, dict(task.space), seed, ["minimize"])
+        # In memory, a storage needs no retries.
+        self.queue = Queue(self.study, self.study._storage)  # type: ignore[arg-type]
         if weight:
             self.study.enqueue_trial(task.default, user_attrs={NEAR: RECIPE})
 
     def begin(self) -> optuna.Trial:
-        """Begin a trial, as `sweep.queue.Queue.ask` does."""
-        trial = self.study.ask()
-        if QUEUED_WITH in trial._cached_frozen_trial.system_attrs:
-            return trial
-        point = self.prior.point(trial.number, trials_of(self.study))
-        if point is None:
-            return trial
-        self.study._storage.set_trial_system_attr(trial._trial_id, QUEUED_WITH, point)
-        trial.set_user_attr(NEAR, DRAWN)
-        return optuna.Trial(self.study, trial._trial_id)
+        """Begin a trial, as a worker of a sweep does."""
+        return self.queue.lean(self.prior, self.study.ask())
 
 
 def ours(

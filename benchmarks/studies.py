@@ -63,7 +63,6 @@ class OptunaSearch:
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         trial = job.trial
-        assert isinstance(trial, optuna.Trial)  # noqa: S101 - by ask()
         if self.reports:
             trial.report(value, epoch)
         if np.isnan(value):
@@ -75,9 +74,8 @@ class OptunaSearch:
             return True
         return False
 
-    def end(self, job: Job, epochs: int) -> None:
+    def end(self, job: Job) -> None:
         """Tell the study, once the whole batch has ended: its best value is what a trial returns."""
-        assert isinstance(job.trial, optuna.Trial)  # noqa: S101 - by ask()
         self.ended.append(job.trial)
         self.running -= 1
         if self.batch > 1 and (self.running or self.waiting):

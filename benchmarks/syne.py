@@ -63,7 +63,7 @@ class SchedulerSearch:
         self.scheduler.on_trial_remove(job.trial)  # as syne_tune/tuner.py, also after the last epoch
         return True
 
-    def end(self, job: Job, epochs: int) -> None:
+    def end(self, job: Job) -> None:
         """Nothing is left to say: the scheduler itself ends each trial, at the latest at max_t."""
 
 

@@ -178,17 +178,15 @@ def _built_by_optuna(module: str) -> Schema:
     from sweeper_digits.sweep.peers import PeerPruner
     from sweeper_digits.sweep.pruners import PEER_PRUNER
 
+    room = getattr(optuna, module)
+    known = {f"optuna.{module}.{name}": getattr(room, name) for name in room.__all__}
+    known |= {PEER_PRUNER: PeerPruner} if module == "pruners" else {}
     found = []
-    if module == "pruners":
-        keys = {key: _argument(PeerPruner, one) for key, one in inspect.signature(PeerPruner).parameters.items()}
-        keys |= {"_target_": {"const": PEER_PRUNER}, "grids": json_schema.of_type(bool)}
-        found.append(closed(keys))
-    for name in getattr(optuna, module).__all__:
-        made = getattr(getattr(optuna, module), name)
+    for target, made in known.items():
         if inspect.isclass(made) and not inspect.isabstract(made):
             keys = {key: _argument(made, one) for key, one in inspect.signature(made).parameters.items()}
-            summary = {"const": f"optuna.{module}.{name}", "description": docstring(made)[0]}
-            found.append(closed({"_target_": summary} | keys))
+            keys |= {"grids": json_schema.of_type(bool)} if target == PEER_PRUNER else {}  # the sweep reads it
+            found.append(closed({"_target_": {"const": target, "description": docstring(made)[0]}} | keys))
     elsewhere = {"type": "string", "not": {"pattern": rf"^(optuna\.{module}|sweeper_digits)\."}}
     found.append({"type": "object", "properties": {"_target_": elsewhere}, "required": ["_target_"]})
     return any_of(found)

@@ -44,10 +44,10 @@ def test_the_plugin_waits_for_a_whole_batch(task: Task) -> None:
     made = methods.plugin(task, np.random.default_rng(0), 0, workers=3)
     jobs = [made.ask() for _ in range(3)]
     assert made.ask() is None
-    made.end(jobs[0], 9)
-    made.end(jobs[2], 9)
+    made.end(jobs[0])
+    made.end(jobs[2])
     assert made.ask() is None
-    made.end(jobs[1], 9)
+    made.end(jobs[1])
     assert made.ask() is not None
 
 
@@ -178,12 +178,12 @@ def test_kerastuner_continues_the_curve_of_a_trial() -> None:
     assert made.ask() is None
     assert not made.report(first, 0, 0.5)
     assert not made.report(first, 1, 0.9)
-    made.end(first, 2)
+    made.end(first)
     second = made.ask()
     assert (second.first, second.last) == (2, 3)
     assert second.curve is first.curve
     assert made.report(second, 2, np.nan)
-    made.end(second, 3)
+    made.end(second)
     assert oracle.told == {"0": ({"val_loss": 0.5}, 0)}
     assert oracle.ended == ["0 COMPLETED", "1 FAILED"]
 

@@ -45,7 +45,7 @@ class PrunedSearch:
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Return whether the trial is to stop: it diverged, or the pruner says so before its last epoch."""
-        trial_id = int(str(job.trial))
+        trial_id = job.trial
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
         stops = self.pruner.prune(self.study, self.storage.get_trial(trial_id))
         if np.isfinite(value) and (epoch + 1 == job.last or not stops):
@@ -53,9 +53,9 @@ class PrunedSearch:
         self.pruned.add(trial_id)
         return True
 
-    def end(self, job: Job, epochs: int) -> None:
+    def end(self, job: Job) -> None:
         """Tell the study how the trial ended."""
-        trial_id = int(str(job.trial))
+        trial_id = job.trial
         if trial_id in self.pruned:
             self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
         else:

@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Job:
     curve: Curve
     first: int
     last: int
-    trial: object = None  # what the search knows it by
+    trial: Any = None  # what the search knows it by
 
 
 class Search(Protocol):
@@ -44,8 +44,8 @@ class Search(Protocol):
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Take the value of an epoch, counted from 0; return whether to stop the job."""
 
-    def end(self, job: Job, epochs: int) -> None:
-        """Take that a job has ended with so many epochs of its curve trained."""
+    def end(self, job: Job) -> None:
+        """Take that a job has ended."""
 
 
 @dataclass
@@ -112,7 +112,7 @@ def replay(search: Search, budget: float, cost: Callable[[Curve, int], float], w
         trace.spent.append(spent)
         trace.worth.append(worth)
         if search.report(job, epoch, value) or epoch + 1 == job.last:
-            search.end(job, epoch + 1)
+            search.end(job)
             idle += 1
         else:
             begin(job, epoch + 1)

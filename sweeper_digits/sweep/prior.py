@@ -69,6 +69,8 @@ class Prior:
 
     def share(self, ended: list[FrozenTrial]) -> float:
         """Return how often a draw leans on the recipe, once these trials have ended."""
+        if len(ended) >= FADED:  # of a long study, all its pairs would be compared for nothing
+            return 0.0
         near = [trial for trial in ended if NEAR in trial.user_attrs]
         others = [trial for trial in ended if NEAR not in trial.user_attrs]
         pairs = [
@@ -79,7 +81,7 @@ class Prior:
         won = sum(1 + wins - loses for wins, loses in pairs) / 2
         # Of two kinds that are unknown, each wins half of the pairs: then the share is as set.
         chance = (won + 1) / (len(pairs) + 2)
-        return self.weight * max(0.0, 1 - len(ended) / FADED) * min(1.0, 2 * chance)
+        return self.weight * (1 - len(ended) / FADED) * min(1.0, 2 * chance)
 
 
 def _beats(one: FrozenTrial, other: FrozenTrial, directions: list[str]) -> bool:

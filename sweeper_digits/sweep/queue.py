@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.runs import process
 from sweeper_digits.sweep.finite import is_finite, points
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.prior import DRAWN, NEAR, RECIPE
+from sweeper_digits.sweep.prior import DRAWN, NEAR, RECIPE, Prior
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
@@ -119,13 +119,13 @@ class Queue:
         if self._taken(before=trial.number) >= places:
             self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             return None
-        return self._near_recipe(sweep, trial)
+        return trial if sweep.prior is None or is_finite(sweep) else self.lean(sweep.prior, trial)
 
-    def _near_recipe(self, sweep: Sweep, trial: optuna.Trial) -> optuna.Trial:
+    def lean(self, prior: Prior, trial: optuna.Trial) -> optuna.Trial:
         """Give a trial that was just begun a point near the recipe, if it has none and it is the recipe's turn."""
-        if sweep.prior is None or is_finite(sweep) or QUEUED_WITH in self.read(trial.number).system_attrs:
+        if QUEUED_WITH in self.read(trial.number).system_attrs:
             return trial
-        point = sweep.prior.point(trial.number, trials_of(self.study))
+        point = prior.point(trial.number, trials_of(self.study))
         if point is None:
             return trial
         self.storage.set_trial_system_attr(self._id(trial.number), QUEUED_WITH, point)
