@@ -117,7 +117,7 @@ def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
     while True:
-        begun = time.monotonic()
+        begun = time.process_time()  # not by the clock: waiting for a busy core, or for a server, costs no core
         if queue.is_finished(sweep):
             break
         if interruption_requested.is_set():
@@ -133,12 +133,12 @@ def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence:
             reaped = time.monotonic()
         progress.show()
         _raise_at_failures(progress, sweep.options)
-        time.sleep(_pause(time.monotonic() - begun))
+        time.sleep(_pause(time.process_time() - begun))
     progress.show()
 
 
 def _pause(look: float) -> float:
-    """Return how many seconds to wait after a look at the study that took so many."""
+    """Return how many seconds to wait after a look at the study that took so many of a core."""
     return min(LONGEST_PAUSE, max(LEAST_PAUSE, PAUSE_FOR_A_LOOK * look))
 
 

@@ -83,7 +83,7 @@ def test_time_ends_a_sweep_over_restarts(sweeps_of: Callable[..., Sweeps]) -> No
     assert "hydra.sweeper.timeout is used up; the same command with a larger one goes on" in out
     assert done >= 2 and {trial.state for trial in sweeps.trials()} == {TrialState.COMPLETE}
     used = watched_seconds(sweeps.study().user_attrs)
-    assert 12 <= used <= 12 + 12 and used <= took  # a busy machine ends its trials and workers late
+    assert 12 <= used <= 12 + 6 and used <= took
     sweeps.ok(*command)  # nothing is left
     assert len(sweeps.trials()) == done
     sweeps.ok(*command, f"hydra.sweeper.timeout={used + 8:.0f}")
