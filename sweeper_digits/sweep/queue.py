@@ -115,7 +115,8 @@ class Queue:
             return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
-            trial = self.study.ask()
+            # Not Optuna's order, by number: one that was given back would take the place of one that is tried again.
+            trial = self._begin_queued() or self.study.ask()
         if self._taken(before=trial.number) >= places:
             self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             return None

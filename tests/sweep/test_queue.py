@@ -120,6 +120,16 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
     assert states.count(COMPLETE) == 25 and set(states) <= {COMPLETE, WAITING}
 
 
+def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
+    sweep: Any = SimpleNamespace(budget=Budget(2, None, None), is_enumerated=False, prior=None)
+    given_back = queue.ask(sweep)
+    assert given_back
+    queue.storage.set_trial_state_values(queue._id(given_back.number), WAITING)
+    queue.study.enqueue_trial({"x": 1})
+    trials = [queue.ask(sweep), queue.ask(sweep)]
+    assert [trial and trial.number for trial in trials] == [1, 0]
+
+
 def test_a_queued_trial_is_begun_by_one_process_only(queue: Queue, start: Callable[..., Any]) -> None:
     for number in range(40):
         queue.study.enqueue_trial({"x": number})
