@@ -81,7 +81,7 @@ def random(task: Task, generator: np.random.Generator, seed: int, workers: int) 
 # Name -> what builds the search from a task, the generator of its noise, a seed and the number of workers.
 METHODS: dict[str, Callable[[Task, np.random.Generator, int, int], Search]] = {
     "ours": ours.ours,
-    "ours, no recipe": functools.partial(ours.ours, weight=0.0),
+    "ours, no recipe": functools.partial(ours.ours, has_recipe=False),
     "ours, good recipe": ours.with_recipe(functools.partial(ours.of_ten, place=0)),
     "ours, bad recipe": ours.with_recipe(functools.partial(ours.of_ten, place=9)),
     "random": random,

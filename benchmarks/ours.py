@@ -2,53 +2,59 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import optuna
 
 from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Point, Task, draw
-from sweeper_digits.sweep.peers import PeerPruner
-from sweeper_digits.sweep.prior import NEAR, RECIPE, Prior
+from sweeper_digits.sweep.peers import PeerPruner, first_judged
+from sweeper_digits.sweep.prior import Prior
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.scouts import POINT_FROM, RECIPE, number_of_scouts
 from sweeper_digits.sweep.study import SeededSampler
+
+# conf/hydra/sweeper/sampler/optuna.yaml and pruner/peers.yaml, and search.prior of conf/config.yaml.
+MULTIVARIATE = False
+PRUNER = {"percentile": 35.0, "n_min_trials": 1, "first_fraction": 0.0}
+SCOUTS = 20
+WEIGHT = 0.66
 
 
 class Ours(OptunaSearch):
-    """A sweep's draws: each trial has random numbers of its own, the first is the recipe, and early ones lean on it.
+    """A sweep's draws: scouts first, the recipe among them, then the best of them, then two in three near the best.
+
+    Each trial has random numbers of its own.
 
     Args:
         task: What is searched.
         generator: Draws the noise of the curves.
-        pruner: Of the study.
         seed: Of the draws.
-        weight: search.prior.
+        has_recipe: Whether the first trial is the task's default point.
     """
 
-    def __init__(
-        self, task: Task, generator: np.random.Generator, pruner: optuna.pruners.BasePruner, seed: int, weight: float
-    ) -> None:
-        sampler = SeededSampler(lambda number: optuna.samplers.TPESampler(seed=(seed * 1_000_003 + number) % 2**32))
-        super().__init__(task, generator, sampler, pruner)
-        self.prior = Prior(lambda chosen: dict(task.default) | chosen, [], weight, dict(task.space), seed, ["minimize"])
+    def __init__(self, task: Task, generator: np.random.Generator, seed: int, has_recipe: bool = True) -> None:
+        def sampler(number: int) -> optuna.samplers.BaseSampler:
+            return optuna.samplers.TPESampler(multivariate=MULTIVARIATE, seed=(seed * 1_000_003 + number) % 2**32)
+
+        pruner = PeerPruner(epochs=task.epochs, **PRUNER)
+        super().__init__(task, generator, SeededSampler(sampler), pruner)
+        self.prior = Prior(lambda chosen: dict(task.default) | chosen, [], WEIGHT, dict(task.space), seed, ["minimize"])
+        first = first_judged(PRUNER["first_fraction"], task.epochs)
+        self.scouts = number_of_scouts(SCOUTS, task.epochs, first, n_trials=None)
         # In memory, a storage needs no retries.
         self.queue = Queue(self.study, self.study._storage)  # type: ignore[arg-type]
-        if weight:
-            self.study.enqueue_trial(task.default, user_attrs={NEAR: RECIPE})
+        if has_recipe:
+            self.study.enqueue_trial(task.default, user_attrs={POINT_FROM: RECIPE})
 
     def begin(self) -> optuna.Trial:
         """Begin a trial, as a worker of a sweep does."""
-        return self.queue.lean(self.prior, self.study.ask())
+        return self.queue.place(self.study.ask(), self.scouts, self.prior)
 
 
-def ours(
-    task: Task, generator: np.random.Generator, seed: int, workers: int, weight: float = 0.5, **pruner: Any
-) -> Ours:
-    """Return the default search; `weight` and the keys of the pruner replace those of conf/."""
-    # conf/hydra/sweeper/pruner/peers.yaml and search.prior of conf/config.yaml.
-    options = {"percentile": 35.0, "n_min_trials": 1, "first_fraction": 0.0} | pruner
-    return Ours(task, generator, PeerPruner(epochs=task.epochs, **options), seed, weight)
+def ours(task: Task, generator: np.random.Generator, seed: int, workers: int, has_recipe: bool = True) -> Ours:
+    """Return the default search."""
+    return Ours(task, generator, seed, has_recipe)
 
 
 def with_recipe(choose: Callable[[Task, int], Point]) -> Callable[[Task, np.random.Generator, int, int], Ours]:

@@ -14,7 +14,8 @@ Reading order:
     peers       the default pruner: a trial among all others at its epoch
     front       the same with several objectives
     folds       pruning where a trial trains all folds
-    prior       the recipe as a first guess
+    prior       draws near the best point so far, the recipe at first
+    scouts      first trials that stop early, the best of which begins anew
     queue       the budget: which trial runs next, and which is tried again
     trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep

@@ -38,7 +38,7 @@ class FrontPruner(BasePruner):
         signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
         others = (other for other in study.get_trials(deepcopy=False, states=PEERS) if other.number != trial.number)
         curves = (other.user_attrs.get(CURVE, []) for other in others)
-        return any(_dominates(one[len(curve) - 1], curve[-1], signs) for one in curves if len(one) >= len(curve))
+        return any(dominates(one[len(curve) - 1], curve[-1], signs) for one in curves if len(one) >= len(curve))
 
 
 class FrontReports:
@@ -62,6 +62,7 @@ class FrontReports:
         return study.pruner.prune(study, self.queue.read(self.trial.number))
 
 
-def _dominates(one: Sequence[float], other: Sequence[float], signs: Sequence[float]) -> bool:
+def dominates(one: Sequence[float], other: Sequence[float], signs: Sequence[float]) -> bool:
+    """Return whether no objective is worse and one is better; `signs` has -1 for an objective that is maximized."""
     pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, one, other, strict=True)]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -11,6 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 # A trial that failed was cut off, and is continued by another, or says nothing.
 PEERS = (TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE)
 
+# User attribute of a trial that is stopped when it is judged first, however good it is.
+SCOUT = "scout"
+
 
 class PeerPruner(BasePruner):
     """Stop a trial whose best value so far is not among the best of all trials at the same epoch.
@@ -20,6 +23,9 @@ class PeerPruner(BasePruner):
     It is asynchronous successive halving (Li et al. 2020, https://arxiv.org/abs/1810.05934) with three changes, each of
     which found good points sooner on recorded curves (benchmarks/README.md): trials are compared by their best epoch so
     far, the share that goes on is a percentile, and the next epoch to be judged at comes sooner.
+
+    The first trials of a sweep are scouts (sweep/scouts.py): they stop when they are judged first. The first trial that
+    trains to its end is then the best of several instead of one that happened to be first.
 
     Args:
         percentile: Of the best values so far of the others, from 0 to 100; a trial that is worse is stopped.
@@ -49,12 +55,14 @@ class PeerPruner(BasePruner):
         first = min(trial.intermediate_values)
         if not self._judges(last - first + 1, int(trial.params.get("epochs", self.epochs))):
             return False
+        if SCOUT in trial.user_attrs:
+            return True
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-        own = _best(trial, sign, first, last)
+        own = best_so_far(trial, sign, first, last)
         if math.isinf(own):
             return True
         others = [
-            _best(other, sign, first, last)
+            best_so_far(other, sign, first, last)
             for other in study.get_trials(deepcopy=False, states=PEERS)
             if other.number != trial.number and last in other.intermediate_values
         ]
@@ -67,11 +75,16 @@ class PeerPruner(BasePruner):
 
     def _judges(self, epoch: int, epochs: int) -> bool:
         """Return whether a trial is judged after an epoch, counted from 1: a first one, twice that, and so on."""
-        times, rest = divmod(epoch, max(1, math.floor(self.first_fraction * epochs)))
+        times, rest = divmod(epoch, first_judged(self.first_fraction, epochs))
         return rest == 0 and times.bit_count() == 1
 
 
-def _best(trial: FrozenTrial, sign: float, first: int, last: int) -> float:
-    """Return the least value, times the sign, of a trial from a step to another; infinity where all are NaN."""
+def first_judged(fraction: float, epochs: int) -> int:
+    """Return after how many epochs a trial is judged first: a share of its epochs, one at least."""
+    return max(1, math.floor(fraction * epochs))
+
+
+def best_so_far(trial: FrozenTrial, sign: float, first: float = -math.inf, last: float = math.inf) -> float:
+    """Return the least value, times the sign, of a trial from a step to another; infinity where it has none."""
     values = (sign * value for step, value in trial.intermediate_values.items() if first <= step <= last)
     return min((value for value in values if not math.isnan(value)), default=math.inf)

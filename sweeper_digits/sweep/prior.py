@@ -1,4 +1,4 @@
-"""The recipe as a first guess: its point is tried first, and early draws lean on it while that pays."""
+"""Draws near the best point so far, which is the recipe at first."""
 
 import math
 import random
@@ -10,32 +10,28 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.sweep.finite import Point
-from sweeper_digits.sweep.trials import DONE
+from sweeper_digits.sweep.front import dominates
+from sweeper_digits.sweep.peers import PEERS, best_so_far
 
-# User attribute of a trial whose point is the recipe's, or was drawn near it.
-NEAR = "near_recipe"
-RECIPE, DRAWN = "recipe", "drawn"
 # Samplers that learn from the trials. A person who chooses another wants its draws alone.
 LEARNING = ("TPESampler", "GPSampler", "CmaEsSampler")
-# Standard deviation of a draw near the recipe, as a share of the range; how often it keeps a choice.
-SPREAD, KEPT = 0.12, 0.7
-# The trials that have ended when no draw leans on the recipe any more.
-FADED = 30
+# Standard deviation of a draw near a point, as a share of the range; how often it keeps a choice. The draw is cut to
+# the range, so that the ends of the range are tried often: dropout 0 is a good guess, and no density reaches it.
+SPREAD, KEPT = 0.3, 0.7
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Draws near a recipe that a person believes in, less and less often, and less the more they lose.
+    """Draws near the best point so far. The recipe is tried first, so the first draws lie near it unless it loses.
 
-    The idea is that of Hvarfner et al. 2022 (https://arxiv.org/abs/2204.11051) and Mallik et al. 2023
-    (https://arxiv.org/abs/2306.12370): a good guess is worth more than any sampler, and
-    evidence must outvote a bad one.
+    The idea is that of PriorBand (Mallik et al. 2023, https://arxiv.org/abs/2306.12370), which draws near the prior and
+    near the incumbent. Here the prior is the first incumbent: one better trial outvotes a bad recipe.
 
     Args:
         recipe: Returns the values of the recipe that lie in the search space, by parameter, once some options are
             chosen: another optimizer has another learning rate.
         groups: The parameters that choose an option.
-        weight: Share of the first draws that are near the recipe, from 0 to 1.
+        weight: Share of the draws that are near the best point, from 0 to 1.
         distributions: The search space, by parameter.
         seed: Of the draws; each trial has random numbers of its own. None: other ones each time.
         directions: `minimize` or `maximize`, for each objective.
@@ -49,60 +45,56 @@ class Prior:
     directions: list[str]
 
     def point(self, number: int, trials: Iterable[FrozenTrial]) -> Point | None:
-        """Return the point of a trial that leans on the recipe, or None: the sampler draws this one.
+        """Return the point of a trial near the best point, or None: the sampler draws this one.
 
         Args:
             number: Of the trial.
             trials: All trials of the study.
         """
         generator = random.Random(None if self.seed is None else f"{self.seed} {number}")
-        if generator.random() >= self.share([trial for trial in trials if trial.state in DONE]):
+        if generator.random() >= self.weight:
             return None
-        plain = self.recipe({})
-        chosen = self._near({name: plain[name] for name in self.groups if name in plain}, generator)
-        center = self.recipe(chosen)
+        best = best_points(trials, self.directions)
+        if not best:
+            return None
+        center = generator.choice(best)
+        groups = {name: center[name] for name in self.groups if name in center}
+        chosen = self._near(groups, generator)
+        if chosen != groups:  # what depends on the options is the recipe's
+            before, after = self.recipe(groups), self.recipe(chosen)
+            kept = {name: value for name, value in center.items() if before.get(name) == after.get(name)}
+            center = after | kept
         values = self._near({name: value for name, value in center.items() if name not in self.groups}, generator)
-        return chosen | values or None
+        return chosen | values
 
     def _near(self, center: Point, generator: random.Random) -> Point:
         return {name: _near(value, self.distributions[name], generator) for name, value in center.items()}
 
-    def share(self, ended: list[FrozenTrial]) -> float:
-        """Return how often a draw leans on the recipe, once these trials have ended."""
-        if len(ended) >= FADED:  # of a long study, all its pairs would be compared for nothing
-            return 0.0
-        near = [trial for trial in ended if NEAR in trial.user_attrs]
-        others = [trial for trial in ended if NEAR not in trial.user_attrs]
-        pairs = [
-            (_beats(one, other, self.directions), _beats(other, one, self.directions))
-            for one in near
-            for other in others
-        ]
-        won = sum(1 + wins - loses for wins, loses in pairs) / 2
-        # Of two kinds that are unknown, each wins half of the pairs: then the share is as set.
-        chance = (won + 1) / (len(pairs) + 2)
-        return self.weight * (1 - len(ended) / FADED) * min(1.0, 2 * chance)
 
+def best_points(trials: Iterable[FrozenTrial], directions: list[str]) -> list[Point]:
+    """Return the point of the best value so far, in whichever trial; with several objectives, those of the front.
 
-def _beats(one: FrozenTrial, other: FrozenTrial, directions: list[str]) -> bool:
-    """Return whether a trial that ended is better: complete, or farther, or better so far.
-
-    With several objectives, Optuna keeps no value of a pruned trial: two that came equally far are equal.
+    Args:
+        trials: All trials of the study.
+        directions: `minimize` or `maximize`, for each objective.
     """
-    if one.state != other.state:
-        return one.state == TrialState.COMPLETE
-    if one.state == TrialState.PRUNED and one.last_step != other.last_step:
-        return (one.last_step or 0) > (other.last_step or 0)
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
-    pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, _values(one), _values(other), strict=False)]
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+    if len(signs) > 1:  # Optuna keeps no values of the epochs
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.params]
+        return [
+            one.params for one in complete if not any(dominates(other.values, one.values, signs) for other in complete)
+        ]
+    peers = [trial for trial in trials if trial.state in PEERS and trial.params]
+    worths = [_worth(trial, signs[0]) for trial in peers]
+    best = min(worths, default=math.inf)
+    return [] if math.isinf(best) else [peers[worths.index(best)].params]
 
 
-def _values(trial: FrozenTrial) -> list[float]:
-    """Return the values of a trial, or the last one that it reported before it was pruned."""
+def _worth(trial: FrozenTrial, sign: float) -> float:
+    """Return the least value, times the sign, of a trial so far."""
     if trial.state == TrialState.COMPLETE:
-        return list(trial.values)
-    return [] if trial.last_step is None else [trial.intermediate_values[trial.last_step]]
+        return sign * trial.values[0]
+    return best_so_far(trial, sign)
 
 
 def _near(value: Any, distribution: BaseDistribution, generator: random.Random) -> Any:

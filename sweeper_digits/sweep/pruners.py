@@ -10,7 +10,8 @@ from optuna.pruners import BasePruner
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
-from sweeper_digits.sweep.peers import PeerPruner
+from sweeper_digits.sweep.peers import PeerPruner, first_judged
+from sweeper_digits.sweep.scouts import number_of_scouts
 from sweeper_digits.sweep.space import Sweep
 
 FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
@@ -44,7 +45,8 @@ def for_trainings(options: Any, epochs: int, folds: int = 1) -> dict[str, Any]:
     """
     container = OmegaConf.to_container(OmegaConf.create(options))
     assert isinstance(container, dict)  # noqa: S101 - it is a config group
-    container.pop("grids", None)
+    for of_the_sweep in ("grids", "scouts"):
+        container.pop(of_the_sweep, None)
     if container.get("max_resource") == "auto":
         # From the finished trials, as Optuna would take it, early stopping makes it too small.
         container["max_resource"] = epochs * folds
@@ -54,6 +56,16 @@ def for_trainings(options: Any, epochs: int, folds: int = 1) -> dict[str, Any]:
         warmup = container.get("n_warmup_steps", 0)
         container = {"wrapped_pruner": container, "epochs": epochs, "n_warmup_steps": warmup, "_target_": FOLD_PRUNER}
     return {str(name): value for name, value in container.items()}
+
+
+def scouts_of(sweep: Sweep) -> int:
+    """Return how many of the first trials are scouts: with the default pruner, unless it leaves the trials alone."""
+    options = OmegaConf.create(sweep.options.pruner)
+    most = int(options.get("scouts", 0))  # a sweep that was begun earlier has a copy of conf/ without it
+    if not most or sweep.is_enumerated or pruner_options(sweep)["_target_"] != PEER_PRUNER:
+        return 0
+    epochs = int(sweep.config.epochs)
+    return number_of_scouts(most, epochs, first_judged(options.first_fraction, epochs), sweep.budget.n_trials)
 
 
 def make_pruner(options: dict[str, Any]) -> BasePruner:

@@ -8,12 +8,16 @@ import warnings
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
 from sweeper_digits.sweep.finite import is_finite, points
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.prior import DRAWN, NEAR, RECIPE, Prior
+from sweeper_digits.sweep.peers import SCOUT
+from sweeper_digits.sweep.prior import Prior
+from sweeper_digits.sweep.pruners import scouts_of
+from sweeper_digits.sweep.scouts import BEST_SCOUT, NEAR_BEST, POINT_FROM, RECIPE, best_scout, is_open
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
@@ -25,6 +29,7 @@ from sweeper_digits.sweep.trials import (
     continued_by,
     deaths,
     failures,
+    has_point,
     owed,
     trials_of,
     with_point,
@@ -87,7 +92,7 @@ class Queue:
                 queued.add(key)
                 self.study.enqueue_trial(point)
         if sweep.prior and not trials and not first and (recipe := sweep.recipe({})):
-            self.study.enqueue_trial(recipe, user_attrs={NEAR: RECIPE})
+            self.study.enqueue_trial(recipe, user_attrs={POINT_FROM: RECIPE})
 
     def is_finished(self, sweep: Sweep) -> bool:
         """Return whether nothing is left to run.
@@ -120,17 +125,34 @@ class Queue:
         if self._taken(before=trial.number) >= places:
             self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             return None
-        return trial if sweep.prior is None or is_finite(sweep) else self.lean(sweep.prior, trial)
+        scouts = scouts_of(sweep)
+        # Two workers that ask together must not both begin with the best scout's point.
+        undecided = scouts and trial.number >= scouts and is_open(trials_of(self.study))
+        with study_lock(self.storage, self.study.study_name) if undecided else contextlib.nullcontext():
+            return self.place(trial, scouts, None if is_finite(sweep) else sweep.prior)
 
-    def lean(self, prior: Prior, trial: optuna.Trial) -> optuna.Trial:
-        """Give a trial that was just begun a point near the recipe, if it has none and it is the recipe's turn."""
-        if QUEUED_WITH in self.read(trial.number).system_attrs:
+    def place(self, trial: optuna.Trial, scouts: int, prior: Prior | None) -> optuna.Trial:
+        """Make a trial that was just begun a scout, or give it the best scout's point or one near the best.
+
+        Args:
+            trial: The trial. One that was queued with a point keeps it; the recipe is a scout too.
+            scouts: How many trials are scouts.
+            prior: Draws near the best point; None: it is left to the sampler.
+        """
+        begun = self.read(trial.number)
+        if trial.number < scouts and (not has_point(begun) or begun.user_attrs.get(POINT_FROM) == RECIPE):
+            trial.set_user_attr(SCOUT, True)
+        if has_point(begun) or trial.number < scouts:
             return trial
-        point = prior.point(trial.number, trials_of(self.study))
+        trials = trials_of(self.study)
+        sign = -1.0 if self.study.directions[0] == StudyDirection.MAXIMIZE else 1.0
+        point, origin = best_scout(trials, sign) if scouts else None, BEST_SCOUT
+        if point is None and prior:
+            point, origin = prior.point(trial.number, trials), NEAR_BEST
         if point is None:
             return trial
         self.storage.set_trial_system_attr(self._id(trial.number), QUEUED_WITH, point)
-        trial.set_user_attr(NEAR, DRAWN)
+        trial.set_user_attr(POINT_FROM, origin)
         return self.attach(trial.number)
 
     def drawing(self, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
@@ -234,9 +256,11 @@ class Queue:
         dead worker.
         """
         history = [*reversed(continued_by(trial)), trial.number]
-        attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", NEAR)}
+        attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", POINT_FROM, SCOUT)}
         kept = {name: value for name, value in trial.system_attrs.items() if name == QUEUED_WITH}
-        if attributes.get(NEAR) == DRAWN and not trial.params:  # it was not begun: nothing would be tried again
+        if (
+            attributes.get(POINT_FROM) == NEAR_BEST and not trial.params
+        ):  # it was not begun: nothing would be tried again
             attributes, kept = {}, {}
         again = optuna.create_trial(
             state=TrialState.WAITING,

@@ -40,8 +40,12 @@ def best_first(study: optuna.Study) -> list[FrozenTrial]:
 
 def with_point(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return the waiting trials that have a point; one that was given back has none."""
-    waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
-    return [trial for trial in waiting if trial.params or QUEUED_WITH in trial.system_attrs]
+    return [trial for trial in trials if trial.state == TrialState.WAITING and has_point(trial)]
+
+
+def has_point(trial: FrozenTrial) -> bool:
+    """Return whether a trial was queued with a point, or has drawn a parameter."""
+    return bool(trial.params) or QUEUED_WITH in trial.system_attrs
 
 
 def continued_by(trial: FrozenTrial) -> list[int]:
