@@ -1,5 +1,6 @@
-"""Draws near the recipe: where they lie, how often they come, and that evidence fades them."""
+"""Draws near the best point so far: where they lie, how often they come, and what the best is."""
 
+import math
 import statistics
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from sweeper_digits import schema
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.recipe import without_hydra
 from sweeper_digits.sweep.finite import Point
-from sweeper_digits.sweep.prior import FADED, NEAR, Prior
+from sweeper_digits.sweep.prior import Prior, best_points
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.scouts import NEAR_BEST, POINT_FROM, RECIPE
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import set_up
 from tests.sweep.conftest import MakeSweep
@@ -37,84 +39,98 @@ def prior(weight: float = 1.0, seed: int | None = 0, directions: tuple[str, ...]
     return Prior(recipe, ["optimizer"], weight, SPACE, seed, list(directions))
 
 
-def ended(value: float, near: bool, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
-    """A trial with this value."""
-    reported = {0: value}
+BEST = {"optimizer": "adamw", "learning_rate": 0.003, "dropout": 0.2, "filters": 24}
+
+
+def trial_of(
+    point: Point, *reported: float, state: TrialState = TrialState.PRUNED, values: list[float] | None = None
+) -> FrozenTrial:
+    """A trial of this point that has reported these values."""
     return create_trial(
         state=state,
-        value=value if state == TrialState.COMPLETE else None,
-        intermediate_values=reported,
-        user_attrs={NEAR: True} if near else {},
+        params=point,
+        distributions={name: SPACE[name] for name in point},
+        intermediate_values=dict(enumerate(reported)),
+        values=values,
     )
 
 
-def test_draws_lie_in_the_space_around_the_recipe() -> None:
-    points = [point for number in range(200) if (point := prior().point(number, []))]
-    assert len(points) == 200
+def test_draws_lie_in_the_space_around_the_best_point() -> None:
+    points = [prior().point(number, [trial_of(BEST, 0.1)]) or {} for number in range(200)]
     for point in points:
         for name, value in point.items():
             distribution = SPACE[name]
             assert distribution._contains(distribution.to_internal_repr(value)), f"{name}={value}"
-    assert statistics.median(point["dropout"] for point in points) == pytest.approx(0.1, abs=0.02)
+    assert statistics.median(point["dropout"] for point in points) == pytest.approx(0.2, abs=0.04)
     kept = [point for point in points if point["optimizer"] == "adamw"]
     assert 0.7 < len(kept) / len(points) < 0.9
-    assert statistics.median(point["learning_rate"] for point in kept) == pytest.approx(0.003, rel=0.3)
+    assert statistics.median(point["learning_rate"] for point in kept) == pytest.approx(0.003, rel=0.4)
     assert {point["filters"] for point in points} >= {16, 24, 32}
 
 
-def test_another_option_has_its_own_recipe() -> None:
-    points = [prior().point(number, []) or {} for number in range(300)]
-    rates = [point["learning_rate"] for point in points if point["optimizer"] == "sgd"]
-    assert statistics.median(rates) == pytest.approx(0.03, rel=0.4)
+def test_the_ends_of_a_range_are_drawn_often() -> None:
+    points = [prior().point(number, [trial_of(BEST, 0.1)]) or {} for number in range(200)]
+    ends = [point["dropout"] in (0.0, 0.4) for point in points]
+    assert 0.05 < sum(ends) / len(ends) < 0.2
+
+
+def test_another_option_has_its_own_recipe_and_keeps_what_depends_on_none() -> None:
+    best = BEST | {"filters": 64}
+    points = [prior().point(number, [trial_of(best, 0.1)]) or {} for number in range(400)]
+    of_sgd = [point for point in points if point["optimizer"] == "sgd"]
+    assert statistics.median(point["learning_rate"] for point in of_sgd) == pytest.approx(0.03, rel=0.6)
+    assert statistics.median(point["filters"] for point in of_sgd) > 48
 
 
 def test_a_trials_draw_depends_on_its_number_alone() -> None:
-    assert prior().point(3, []) == prior().point(3, [])
-    assert prior().point(3, []) != prior().point(4, [])
-    assert prior(seed=None).point(3, []) != prior(seed=None).point(3, [])
+    trials = [trial_of(BEST, 0.1)]
+    assert prior().point(3, trials) == prior().point(3, trials)
+    assert prior().point(3, trials) != prior().point(4, trials)
+    assert prior(seed=None).point(3, trials) != prior(seed=None).point(3, trials)
 
 
-def test_the_weight_is_the_share_of_the_first_draws() -> None:
-    drawn = [prior(0.5).point(number, []) for number in range(400)]
+def test_the_weight_is_the_share_of_the_draws() -> None:
+    drawn = [prior(0.5).point(number, [trial_of(BEST, 0.1)]) for number in range(400)]
     assert 0.4 < sum(point is not None for point in drawn) / len(drawn) < 0.6
 
 
-def test_the_share_fades_to_nothing() -> None:
-    shares = [prior().share([ended(0.5, near=False)] * number) for number in range(FADED + 2)]
-    assert shares == sorted(shares, reverse=True)
-    assert shares[0] == 1.0
-    assert shares[FADED] == 0.0
+def test_where_no_trial_has_a_value_the_sampler_draws() -> None:
+    assert prior().point(3, []) is None
+    assert prior().point(3, [trial_of(BEST), trial_of(BEST, math.nan)]) is None
+    assert prior().point(3, [trial_of(BEST, 0.1, state=TrialState.FAIL)]) is None
 
 
-def test_a_recipe_that_loses_fades_sooner() -> None:
-    losing = [ended(0.9, near=True), ended(0.8, near=True), *[ended(0.1 * n, near=False) for n in range(1, 5)]]
-    winning = [ended(0.01, near=True), ended(0.02, near=True), *[ended(0.1 * n, near=False) for n in range(1, 5)]]
-    assert prior().share(losing) < 0.25 * prior().share(winning)
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.PRUNED])
+def test_the_best_point_is_that_of_the_best_epoch_of_any_trial(state: TrialState) -> None:
+    other = BEST | {"dropout": 0.0}
+    trials = [trial_of(other, 0.2, 0.3, state=TrialState.COMPLETE, values=[0.2]), trial_of(BEST, 0.1, 0.4, state=state)]
+    assert best_points(trials, ["minimize"]) == [BEST]
+    assert best_points(trials[::-1], ["minimize"]) == [BEST]
 
 
-def test_the_better_one_is_that_of_the_objectives() -> None:
-    near, other = ended(0.9, near=True), ended(0.1, near=False)
-    assert prior(directions=("maximize",)).share([near, other]) > prior().share([near, other])
-    of_two = [create_trial(values=[0.1, 5.0], user_attrs={NEAR: True}), create_trial(values=[0.2, 4.0])]
-    beaten = [create_trial(values=[0.3, 5.0], user_attrs={NEAR: True}), create_trial(values=[0.2, 4.0])]
-    several = prior(directions=("minimize", "minimize"))
-    assert several.share(of_two) > several.share(beaten)
+def test_a_value_that_is_known_at_the_end_alone_counts() -> None:
+    complete = [
+        trial_of(BEST, state=TrialState.COMPLETE, values=[5.0]),
+        trial_of(BEST | {"filters": 8}, state=TrialState.COMPLETE, values=[1.0]),
+    ]
+    assert best_points(complete, ["minimize"]) == [BEST | {"filters": 8}]
+    assert best_points(complete, ["maximize"]) == [BEST]
 
 
-def test_of_pruned_trials_the_better_one_wins() -> None:
-    pruned = [ended(0.5, near=False, state=TrialState.PRUNED)] * 4
-    good, bad = (ended(value, near=True, state=TrialState.PRUNED) for value in (0.1, 0.9))
-    assert prior().share([*pruned, bad]) < prior().share([*pruned, good])
-
-
-def test_a_pruned_trial_lost_to_a_complete_one() -> None:
-    pruned_near = [ended(0.1, near=True, state=TrialState.PRUNED), ended(0.9, near=False)]
-    assert prior().share(pruned_near) < prior().share([ended(0.1, near=True), ended(0.9, near=False)])
+def test_with_several_objectives_draws_lie_around_the_front() -> None:
+    values = {8: [0.1, 5.0], 16: [0.2, 4.0], 24: [0.3, 5.0]}
+    trials = [
+        trial_of(BEST | {"filters": filters}, state=TrialState.COMPLETE, values=pair)
+        for filters, pair in values.items()
+    ]
+    of = [point["filters"] for point in best_points(trials, ["minimize", "minimize"])]
+    assert of == [8, 16]
+    assert [point["filters"] for point in best_points(trials, ["maximize", "minimize"])] == [16, 24]
 
 
 def test_optuna_takes_the_point() -> None:
     study = optuna.create_study()
-    point = prior().point(0, []) or {}
+    point = prior().point(0, [trial_of(BEST, 0.1)]) or {}
     study.enqueue_trial(point)
     trial = study.ask(SPACE)
     assert trial.params == point
@@ -130,18 +146,25 @@ def queue_of(make_sweep: MakeSweep, folder: Path, *arguments: str) -> tuple[Swee
 RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
 
 
-def test_the_first_trial_is_the_recipe_and_later_ones_lean_on_it(make_sweep: MakeSweep, tmp_path: Path) -> None:
-    sweep, queue = queue_of(make_sweep, tmp_path, RATE, "optimizer=adamw,sgd", "search.prior=1", "seed=7")
-    first = queue.ask(sweep)
-    assert first
-    sweep.suggest(first)
+def begun(sweep: Sweep, queue: Queue, value: float | None = None) -> FrozenTrial:
+    """The next trial, with its point; with a value, it has reported that after its first epoch and was pruned."""
+    trial = queue.ask(sweep)
+    assert trial
+    sweep.suggest(trial)
+    if value is not None:
+        trial.report(value, 0)
+        queue.study.tell(trial, state=TrialState.PRUNED)
+    return queue.read(trial.number)
+
+
+def test_the_first_trial_is_the_recipe_and_later_ones_lie_near_the_best(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    alone = "hydra.sweeper.pruner.scouts=0"
+    sweep, queue = queue_of(make_sweep, tmp_path, RATE, "optimizer=adamw,sgd", "search.prior=1", "seed=7", alone)
+    first = begun(sweep, queue, 0.5)
     recipe = {"optimizer": "adamw", "optimizer.learning_rate": sweep.config.optimizer.learning_rate}
-    assert queue.read(first.number).params == recipe
-    second = queue.ask(sweep)
-    assert second
-    sweep.suggest(second)
-    near = queue.read(second.number)
-    assert near.user_attrs[NEAR]
+    assert first.params == recipe
+    near = begun(sweep, queue)
+    assert near.user_attrs[POINT_FROM] == NEAR_BEST
     assert near.params != recipe
 
 
@@ -168,14 +191,12 @@ def test_other_sweeps_draw_alone(make_sweep: MakeSweep, arguments: tuple[str, ..
     assert make_sweep(*arguments).prior is None
 
 
-def test_a_trial_that_is_tried_again_is_still_near_the_recipe(make_sweep: MakeSweep, tmp_path: Path) -> None:
+def test_a_trial_that_is_tried_again_keeps_where_its_point_comes_from(make_sweep: MakeSweep, tmp_path: Path) -> None:
     sweep, queue = queue_of(make_sweep, tmp_path, RATE)
-    trial = queue.ask(sweep)
-    assert trial
-    sweep.suggest(trial)
-    queue.fail_and_requeue(queue.read(trial.number), "killed", max_retries=2)
+    first = begun(sweep, queue)
+    queue.fail_and_requeue(first, "killed", max_retries=2)
     again = queue.ask(sweep)
-    assert again and queue.read(again.number).user_attrs[NEAR]
+    assert again and queue.read(again.number).user_attrs[POINT_FROM] == RECIPE
 
 
 def test_a_weight_out_of_its_range_is_refused(make_sweep: MakeSweep) -> None:

@@ -1,0 +1,113 @@
+"""The first trials of a sweep stop early, and the best of them begins anew."""
+
+from pathlib import Path
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper_digits.sweep.peers import SCOUT
+from sweeper_digits.sweep.pruners import make_pruner, pruner_options, scouts_of
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.scouts import BEST_SCOUT, POINT_FROM, number_of_scouts
+from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.study import set_up
+from tests.sweep.conftest import LEARNING_RATE, MakeSweep
+from tests.sweep.test_prior import begun, queue_of
+
+
+def scouted(make_sweep: MakeSweep, folder: Path, *arguments: str) -> tuple[Sweep, Queue]:
+    """A sweep of 15 trials of 8 epochs, three of which are scouts; the sampler draws the others."""
+    trials = "hydra.sweeper.n_trials=15", "epochs=8"
+    return queue_of(make_sweep, folder, LEARNING_RATE, *trials, "search.prior=0.001", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "first", "n_trials", "expected"),
+    [(51, 1, None, 20), (12, 1, None, 12), (12, 3, None, 4), (51, 1, 40, 8), (8, 1, 5, 0), (1, 1, None, 0)],
+)
+def test_scouts_cost_one_training_and_a_fifth_of_the_trials_at_most(
+    epochs: int, first: int, n_trials: int | None, expected: int
+) -> None:
+    assert number_of_scouts(20, epochs, first, n_trials) == expected
+
+
+def test_a_scout_stops_when_it_is_judged_first_however_good(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = scouted(
+        make_sweep, tmp_path, "hydra.sweeper.pruner.first_fraction=0.25", "hydra.sweeper.n_trials=20"
+    )
+    pruner = make_pruner(pruner_options(sweep))
+    assert scouts_of(sweep) == 4
+    trial = queue.ask(sweep)
+    assert trial
+    judged = []
+    for epoch in range(2):
+        trial.report(0.1 - 0.01 * epoch, epoch)
+        judged.append(pruner.prune(queue.study, queue.read(trial.number)))
+    assert judged == [False, True]
+
+
+def test_the_best_scout_begins_anew_once(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = scouted(make_sweep, tmp_path)
+    scouts = [begun(sweep, queue, value) for value in (0.3, 0.2, 0.4)]
+    assert all(SCOUT in scout.user_attrs for scout in scouts)
+    again = begun(sweep, queue)
+    assert again.params == scouts[1].params
+    assert again.user_attrs == {POINT_FROM: BEST_SCOUT}
+    later = begun(sweep, queue)
+    assert later.params != again.params and not later.user_attrs
+    # Compared with the scouts, it goes on.
+    running = queue.attach(again.number)
+    running.report(0.2, 0)
+    assert not queue.study.pruner.prune(queue.study, queue.read(again.number))
+
+
+def test_the_best_scout_waits_for_the_others(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = scouted(make_sweep, tmp_path)
+    slow = queue.ask(sweep)
+    assert slow
+    sweep.suggest(slow)
+    best = [begun(sweep, queue, value) for value in (0.2, 0.4)][0]
+    meanwhile = begun(sweep, queue)
+    assert POINT_FROM not in meanwhile.user_attrs
+    slow.report(0.3, 0)
+    queue.study.tell(slow, state=TrialState.PRUNED)
+    assert begun(sweep, queue).params == best.params
+
+
+def test_a_scout_that_is_tried_again_is_still_one(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = scouted(make_sweep, tmp_path)
+    for value in (0.3, 0.2):
+        begun(sweep, queue, value)
+    queue.fail_and_requeue(begun(sweep, queue), "killed", max_retries=2)
+    again = queue.ask(sweep)
+    assert again and again.number == 3 and SCOUT in queue.read(again.number).user_attrs
+
+
+def test_points_of_ones_own_are_no_scouts(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    point = "search.points=[{optimizer.learning_rate: 0.02}]"
+    sweep, queue = scouted(make_sweep, tmp_path, point)
+    own, drawn = begun(sweep, queue), begun(sweep, queue)
+    assert own.params == {"optimizer.learning_rate": 0.02}
+    assert SCOUT not in own.user_attrs and SCOUT in drawn.user_attrs
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("hydra/sweeper/pruner=median",),
+        ("hydra/sweeper/pruner=none",),
+        ("hydra.sweeper.pruner.scouts=0",),
+        ("objective=[val_loss,params]",),
+    ],
+)
+def test_other_sweeps_have_none(make_sweep: MakeSweep, arguments: tuple[str, ...]) -> None:
+    assert scouts_of(make_sweep(LEARNING_RATE, "hydra.sweeper.n_trials=50", *arguments)) == 0
+
+
+def test_two_processes_do_not_both_begin_with_the_best_scout(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = scouted(make_sweep, tmp_path)
+    other = set_up(sweep)
+    for value in (0.3, 0.2, 0.4):
+        begun(sweep, queue, value)
+    both: list[FrozenTrial] = [begun(sweep, queue), begun(sweep, other)]
+    assert [POINT_FROM in trial.user_attrs for trial in both] == [True, False]
