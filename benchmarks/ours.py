@@ -16,7 +16,7 @@ from sweeper_digits.sweep.study import SeededSampler
 
 # conf/hydra/sweeper/sampler/optuna.yaml and pruner/peers.yaml, and search.prior of conf/config.yaml.
 MULTIVARIATE = False
-PRUNER = {"percentile": 35.0, "n_min_trials": 1, "first_fraction": 0.0}
+PERCENTILE, FIRST_FRACTION = 35.0, 0.0
 SCOUTS = 20
 WEIGHT = 0.66
 
@@ -37,10 +37,10 @@ class Ours(OptunaSearch):
         def sampler(number: int) -> optuna.samplers.BaseSampler:
             return optuna.samplers.TPESampler(multivariate=MULTIVARIATE, seed=(seed * 1_000_003 + number) % 2**32)
 
-        pruner = PeerPruner(epochs=task.epochs, **PRUNER)
+        pruner = PeerPruner(PERCENTILE, n_min_trials=1, first_fraction=FIRST_FRACTION, epochs=task.epochs)
         super().__init__(task, generator, SeededSampler(sampler), pruner)
         self.prior = Prior(lambda chosen: dict(task.default) | chosen, [], WEIGHT, dict(task.space), seed, ["minimize"])
-        first = first_judged(PRUNER["first_fraction"], task.epochs)
+        first = first_judged(FIRST_FRACTION, task.epochs)
         self.scouts = number_of_scouts(SCOUTS, task.epochs, first, n_trials=None)
         # In memory, a storage needs no retries.
         self.queue = Queue(self.study, self.study._storage)  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def test_the_best_scout_waits_for_the_others(make_sweep: MakeSweep, tmp_path: Pa
     slow = queue.ask(sweep)
     assert slow
     sweep.suggest(slow)
-    best = [begun(sweep, queue, value) for value in (0.2, 0.4)][0]
+    best, _ = begun(sweep, queue, 0.2), begun(sweep, queue, 0.4)
     meanwhile = begun(sweep, queue)
     assert POINT_FROM not in meanwhile.user_attrs
     slow.report(0.3, 0)
