@@ -19,6 +19,10 @@ PARTS = {"__init__", "compare", "kt", "landscape", "methods", "notebook", "ours"
 # SWEEP for the folder of a sweep.
 SMALLEST = {
     "curves": ("--points 1 --epochs 1 --jobs 1 --folder curves --to curves.json.gz", "2 trainings of 2"),
+    "full": (
+        "--seeds 0 --folder full epochs=1 data=npz data.path=NPZ hydra.sweeper.timeout=null hydra.sweeper.n_trials=1",
+        "locked loss     earlier default",
+    ),
     "growth": ("--trials 3", "3 trials complete, one worker"),
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),
     "photographs": ("SWEEP --count 2", "two digits                   right   0  refused   2  of 2"),

@@ -129,7 +129,7 @@ class Queue:
         # Two workers that ask together must not both begin with the best scout's point.
         undecided = scouts and trial.number >= scouts and is_open(trials_of(self.study))
         with study_lock(self.storage, self.study.study_name) if undecided else contextlib.nullcontext():
-            return self.place(trial, scouts, None if is_finite(sweep) else sweep.prior)
+            return self.place(trial, scouts, sweep.prior if sweep.prior and not is_finite(sweep) else None)
 
     def place(self, trial: optuna.Trial, scouts: int, prior: Prior | None) -> optuna.Trial:
         """Make a trial that was just begun a scout, or give it the best scout's point or one near the best.

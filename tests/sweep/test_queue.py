@@ -73,7 +73,8 @@ study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.sa
 queue = Queue(study, storage)
 """
 RACE = """
-sweep = SimpleNamespace(budget=Budget(25, None, None), is_enumerated=False, prior=None)
+options = SimpleNamespace(pruner={})
+sweep = SimpleNamespace(budget=Budget(25, None, None), is_enumerated=False, prior=None, options=options)
 while not queue.is_finished(sweep):
     trial = queue.ask(sweep)
     if trial is None:
@@ -121,7 +122,9 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
 
 
 def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
-    sweep: Any = SimpleNamespace(budget=Budget(2, None, None), is_enumerated=False, prior=None)
+    sweep: Any = SimpleNamespace(
+        budget=Budget(2, None, None), is_enumerated=False, prior=None, options=SimpleNamespace(pruner={})
+    )
     given_back = queue.ask(sweep)
     assert given_back
     queue.storage.set_trial_state_values(queue._id(given_back.number), WAITING)
