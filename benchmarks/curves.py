@@ -71,14 +71,14 @@ def load(file: Path = CURVES) -> list[Training]:
     return found
 
 
-def record(missing: list[Training], epochs: int, jobs: int, folder: Path) -> None:
-    """Train each point with its seed, in a sweep of listed runs."""
+def record(missing: list[Training], epochs: int, jobs: int, folder: Path, *more: str) -> None:
+    """Train each point with its seed, in a sweep of listed runs, with more overrides."""
     listed = folder / "points.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     listed.write_text(yaml.safe_dump([one["point"] | {"seed": one["seed"]} for one in missing], sort_keys=False))
     options = ["study=curves", f"search.points={listed}", f"epochs={epochs}", "patience=null", "figures=false"]
     options += ["hydra/sweeper/pruner=none", "split.validation_size=0.4"]
-    options += [f"hydra.sweeper.n_jobs={jobs}", "hydra.sweeper.keep_models=1"]
+    options += [f"hydra.sweeper.n_jobs={jobs}", "hydra.sweeper.keep_models=1", *more]
     subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *options], cwd=folder, check=True)
 
 

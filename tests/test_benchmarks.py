@@ -18,6 +18,7 @@ PARTS = {"__init__", "compare", "kt", "landscape", "methods", "notebook", "ours"
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
 SMALLEST = {
+    "averaged": ("--points 2 --jobs 1 --folder averaged", "2 points; epoch"),
     "curves": ("--points 1 --epochs 1 --jobs 1 --folder curves --to curves.json.gz", "2 trainings of 2"),
     "full": (
         "--seeds 0 --folder full epochs=1 data=npz data.path=NPZ hydra.sweeper.timeout=null hydra.sweeper.n_trials=1",

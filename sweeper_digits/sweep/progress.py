@@ -17,6 +17,7 @@ from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep.budget import epochs_of
+from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
 from sweeper_digits.sweep.url import without_password
@@ -50,6 +51,8 @@ class Progress:
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
         log.info("space      %s", ", ".join(sweep.distributions) or listed)
         log.info("search     %s, %s, %s", how, pruner, screen.counted(sweep.options.n_jobs, "worker"))
+        if scouts := scouts_of(sweep):
+            log.info("           the first %d trials stop early; then the best of them begins anew", scouts)
         if not (sweep.prunes or sweep.has_front):
             log.info("           no pruning: an objective is known at the end of a training alone")
         log.info("folder     %s", screen.relative(sweep.folder))
