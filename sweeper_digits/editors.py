@@ -185,7 +185,8 @@ def _built_by_optuna(module: str) -> Schema:
     for target, made in known.items():
         if inspect.isclass(made) and not inspect.isabstract(made):
             keys = {key: _argument(made, one) for key, one in inspect.signature(made).parameters.items()}
-            keys |= {"grids": json_schema.of_type(bool)} if target == PEER_PRUNER else {}  # the sweep reads it
+            if target == PEER_PRUNER:  # the sweep reads these
+                keys |= {"grids": json_schema.of_type(bool), "scouts": json_schema.of_type(int)}
             found.append(closed({"_target_": {"const": target, "description": docstring(made)[0]}} | keys))
     elsewhere = {"type": "string", "not": {"pattern": rf"^(optuna\.{module}|sweeper_digits)\."}}
     found.append({"type": "object", "properties": {"_target_": elsewhere}, "required": ["_target_"]})

@@ -59,9 +59,15 @@ def for_trainings(options: Any, epochs: int, folds: int = 1) -> dict[str, Any]:
 
 
 def scouts_of(sweep: Sweep) -> int:
-    """Return how many of the first trials are scouts: with the default pruner, unless it leaves the trials alone."""
+    """Return how many of the first trials are scouts: with the default pruner, unless it leaves the trials alone.
+
+    Raises:
+        UserError: hydra.sweeper.pruner.scouts is no number, or below 0.
+    """
     options = OmegaConf.create(sweep.options.pruner)
-    most = int(options.get("scouts", 0))  # a sweep that was begun earlier has a copy of conf/ without it
+    most = options.get("scouts", 0)  # a sweep that was begun earlier has a copy of conf/ without it
+    if not isinstance(most, int) or most < 0:
+        raise UserError(f"hydra.sweeper.pruner.scouts={most}: must be an integer, 0 or more")
     if not most or sweep.is_enumerated or pruner_options(sweep)["_target_"] != PEER_PRUNER:
         return 0
     epochs = int(sweep.config.epochs)

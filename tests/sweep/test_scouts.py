@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.peers import SCOUT
 from sweeper_digits.sweep.pruners import make_pruner, pruner_options, scouts_of
 from sweeper_digits.sweep.queue import Queue
@@ -102,6 +103,12 @@ def test_points_of_ones_own_are_no_scouts(make_sweep: MakeSweep, tmp_path: Path)
 )
 def test_other_sweeps_have_none(make_sweep: MakeSweep, arguments: tuple[str, ...]) -> None:
     assert scouts_of(make_sweep(LEARNING_RATE, "hydra.sweeper.n_trials=50", *arguments)) == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "2.5", "null"])
+def test_a_number_of_scouts_that_is_none_is_refused(make_sweep: MakeSweep, value: str) -> None:
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.pruner\.scouts="):
+        scouts_of(make_sweep(LEARNING_RATE, f"hydra.sweeper.pruner.scouts={value}"))
 
 
 def test_two_processes_do_not_both_begin_with_the_best_scout(make_sweep: MakeSweep, tmp_path: Path) -> None:
