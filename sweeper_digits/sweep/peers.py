@@ -57,7 +57,7 @@ class PeerPruner(BasePruner):
             return False
         if SCOUT in trial.user_attrs:
             return True
-        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        sign = sign_of(study)
         own = best_so_far(trial, sign, first, last)
         if math.isinf(own):
             return True
@@ -77,6 +77,11 @@ class PeerPruner(BasePruner):
         """Return whether a trial is judged after an epoch, counted from 1: a first one, twice that, and so on."""
         times, rest = divmod(epoch, first_judged(self.first_fraction, epochs))
         return rest == 0 and times.bit_count() == 1
+
+
+def sign_of(study: optuna.Study) -> float:
+    """Return -1 where the first objective is maximized, else 1: times the sign, smaller values are better."""
+    return -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
 
 
 def first_judged(fraction: float, epochs: int) -> int:

@@ -8,13 +8,12 @@ import warnings
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
 from sweeper_digits.sweep.finite import is_finite, points
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.peers import SCOUT
+from sweeper_digits.sweep.peers import SCOUT, sign_of
 from sweeper_digits.sweep.prior import Prior
 from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.scouts import BEST_SCOUT, NEAR_BEST, POINT_FROM, RECIPE, best_scout, is_open
@@ -145,8 +144,7 @@ class Queue:
         if has_point(begun) or trial.number < scouts:
             return trial
         trials = trials_of(self.study)
-        sign = -1.0 if self.study.directions[0] == StudyDirection.MAXIMIZE else 1.0
-        point, origin = best_scout(trials, sign) if scouts else None, BEST_SCOUT
+        point, origin = best_scout(trials, sign_of(self.study)) if scouts else None, BEST_SCOUT
         if point is None and prior:
             point, origin = prior.point(trial.number, trials), NEAR_BEST
         if point is None:
@@ -258,9 +256,8 @@ class Queue:
         history = [*reversed(continued_by(trial)), trial.number]
         attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", POINT_FROM, SCOUT)}
         kept = {name: value for name, value in trial.system_attrs.items() if name == QUEUED_WITH}
-        if (
-            attributes.get(POINT_FROM) == NEAR_BEST and not trial.params
-        ):  # it was not begun: nothing would be tried again
+        # Of a point that was not begun, nothing would be tried again.
+        if attributes.get(POINT_FROM) == NEAR_BEST and not trial.params:
             attributes, kept = {}, {}
         again = optuna.create_trial(
             state=TrialState.WAITING,
