@@ -9,12 +9,15 @@ are locked away; the model of the best trial by val_loss is scored on them.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from sweeper_digits.runs.predictions import error_of_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 SEARCHES: dict[str, list[str]] = {
@@ -52,8 +55,7 @@ def scores_of(folder: Path) -> dict[str, float]:
 
 def summary(values: list[float]) -> str:
     """Return a mean and its standard error."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.4f} ± {error:.4f}"
+    return f"{np.mean(values):.4f} ± {error_of_mean(np.array(values)):.4f}"
 
 
 def main() -> None:
