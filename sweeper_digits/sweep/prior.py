@@ -2,16 +2,17 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.sweep.finite import Point
-from sweeper_digits.sweep.front import dominates
-from sweeper_digits.sweep.peers import PEERS, best_so_far
+from sweeper_digits.sweep.peers import PEERS, best_so_far, sign_of
+from sweeper_digits.sweep.trials import trials_of
 
 # Samplers that learn from the trials. A person who chooses another wants its draws alone.
 LEARNING = ("TPESampler", "GPSampler", "CmaEsSampler")
@@ -34,7 +35,6 @@ class Prior:
         weight: Share of the draws that are near the best point, from 0 to 1.
         distributions: The search space, by parameter.
         seed: Of the draws; each trial has random numbers of its own. None: other ones each time.
-        directions: `minimize` or `maximize`, for each objective.
     """
 
     recipe: Callable[[Point], Point]
@@ -42,19 +42,18 @@ class Prior:
     weight: float
     distributions: dict[str, BaseDistribution]
     seed: int | None
-    directions: list[str]
 
-    def point(self, number: int, trials: Iterable[FrozenTrial]) -> Point | None:
+    def point(self, number: int, study: optuna.Study) -> Point | None:
         """Return the point of a trial near the best point, or None: the sampler draws this one.
 
         Args:
             number: Of the trial.
-            trials: All trials of the study.
+            study: With the trials so far.
         """
         generator = random.Random(None if self.seed is None else f"{self.seed} {number}")
         if generator.random() >= self.weight:
             return None
-        best = best_points(trials, self.directions)
+        best = best_points(study)
         if not best:
             return None
         center = generator.choice(best)
@@ -71,21 +70,12 @@ class Prior:
         return {name: _near(value, self.distributions[name], generator) for name, value in center.items()}
 
 
-def best_points(trials: Iterable[FrozenTrial], directions: list[str]) -> list[Point]:
-    """Return the point of the best value so far, in whichever trial; with several objectives, those of the front.
-
-    Args:
-        trials: All trials of the study.
-        directions: `minimize` or `maximize`, for each objective.
-    """
-    signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
-    if len(signs) > 1:  # Optuna keeps no values of the epochs
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.params]
-        return [
-            one.params for one in complete if not any(dominates(other.values, one.values, signs) for other in complete)
-        ]
-    peers = [trial for trial in trials if trial.state in PEERS and trial.params]
-    worths = [_worth(trial, signs[0]) for trial in peers]
+def best_points(study: optuna.Study) -> list[Point]:
+    """Return the point of the best value so far, in whichever trial; with several objectives, those of the front."""
+    if len(study.directions) > 1:  # Optuna keeps no values of the epochs
+        return [trial.params for trial in study.best_trials if trial.params]
+    peers = [trial for trial in trials_of(study) if trial.state in PEERS and trial.params]
+    worths = [_worth(trial, sign_of(study)) for trial in peers]
     best = min(worths, default=math.inf)
     return [] if math.isinf(best) else [peers[worths.index(best)].params]
 

@@ -143,10 +143,10 @@ class Queue:
             trial.set_user_attr(SCOUT, True)
         if has_point(begun) or trial.number < scouts:
             return trial
-        trials = trials_of(self.study)
-        point, origin = best_scout(trials, sign_of(self.study)) if scouts else None, BEST_SCOUT
+        point = best_scout(trials_of(self.study), sign_of(self.study)) if scouts else None
+        origin = BEST_SCOUT
         if point is None and prior:
-            point, origin = prior.point(trial.number, trials), NEAR_BEST
+            point, origin = prior.point(trial.number, self.study), NEAR_BEST
         if point is None:
             return trial
         self.storage.set_trial_system_attr(self._id(trial.number), QUEUED_WITH, point)

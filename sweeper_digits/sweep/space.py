@@ -121,7 +121,7 @@ class Sweep:
         sampler, weight = self.options.sampler, self.config.search.prior
         if not weight or self.is_enumerated or str(sampler._target_).rpartition(".")[2] not in LEARNING:
             return None
-        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"), self.directions)
+        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"))
 
     def recipe(self, chosen: Point) -> Point:
         """Return the values that lie in the search space of the config that is composed with some options chosen."""

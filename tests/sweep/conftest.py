@@ -22,7 +22,9 @@ from hydra.types import RunMode
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.study import set_up
 from tests.conftest import ROOT
 
 MakeSweep = Callable[..., Sweep]
@@ -222,3 +224,21 @@ def make_sweep() -> MakeSweep:
             return Sweep.of(config.hydra.sweeper, config, list(arguments), loader)
 
     return call
+
+
+def queue_of(make_sweep: MakeSweep, folder: Path, *arguments: str) -> tuple[Sweep, Queue]:
+    """A sweep with a study of its own, and the study's queue."""
+    places = f"hydra.sweeper.storage=sqlite:///{folder}/studies.db", f"hydra.sweep.dir={folder}/sweep"
+    sweep = make_sweep(*arguments, *places)
+    return sweep, set_up(sweep)
+
+
+def begun(sweep: Sweep, queue: Queue, value: float | None = None) -> FrozenTrial:
+    """The next trial, with its point; with a value, it has reported that after its first epoch and was pruned."""
+    trial = queue.ask(sweep)
+    assert trial
+    sweep.suggest(trial)
+    if value is not None:
+        trial.report(value, 0)
+        queue.study.tell(trial, state=TrialState.PRUNED)
+    return queue.read(trial.number)

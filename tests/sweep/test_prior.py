@@ -3,6 +3,7 @@
 import math
 import statistics
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import pytest
@@ -14,11 +15,8 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs.recipe import without_hydra
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.prior import Prior, best_points
-from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.scouts import NEAR_BEST, POINT_FROM, RECIPE
-from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.study import set_up
-from tests.sweep.conftest import MakeSweep
+from tests.sweep.conftest import LEARNING_RATE, MakeSweep, begun, queue_of
 
 SPACE = {
     "optimizer": CategoricalDistribution(["adamw", "sgd", "muon"]),
@@ -35,8 +33,8 @@ def recipe(chosen: Point) -> Point:
     return {"optimizer": optimizer, "learning_rate": RATES[optimizer], "dropout": 0.1, "filters": 24}
 
 
-def prior(weight: float = 1.0, seed: int | None = 0, directions: tuple[str, ...] = ("minimize",)) -> Prior:
-    return Prior(recipe, ["optimizer"], weight, SPACE, seed, list(directions))
+def prior(weight: float = 1.0, seed: int | None = 0) -> Prior:
+    return Prior(recipe, ["optimizer"], weight, SPACE, seed)
 
 
 BEST = {"optimizer": "adamw", "learning_rate": 0.003, "dropout": 0.2, "filters": 24}
@@ -55,8 +53,15 @@ def trial_of(
     )
 
 
+def study_of(trials: list[FrozenTrial], *directions: Literal["minimize", "maximize"]) -> optuna.Study:
+    """A study that has these trials; it minimizes one objective unless it is told otherwise."""
+    study = optuna.create_study(directions=directions or ["minimize"])
+    study.add_trials(trials)
+    return study
+
+
 def test_draws_lie_in_the_space_around_the_best_point() -> None:
-    points = [prior().point(number, [trial_of(BEST, 0.1)]) or {} for number in range(200)]
+    points = [prior().point(number, study_of([trial_of(BEST, 0.1)])) or {} for number in range(200)]
     for point in points:
         for name, value in point.items():
             distribution = SPACE[name]
@@ -69,14 +74,14 @@ def test_draws_lie_in_the_space_around_the_best_point() -> None:
 
 
 def test_the_ends_of_a_range_are_drawn_often() -> None:
-    points = [prior().point(number, [trial_of(BEST, 0.1)]) or {} for number in range(200)]
+    points = [prior().point(number, study_of([trial_of(BEST, 0.1)])) or {} for number in range(200)]
     ends = [point["dropout"] in (0.0, 0.4) for point in points]
     assert 0.05 < sum(ends) / len(ends) < 0.2
 
 
 def test_another_option_has_its_own_recipe_and_keeps_what_depends_on_none() -> None:
     best = BEST | {"filters": 64}
-    points = [prior().point(number, [trial_of(best, 0.1)]) or {} for number in range(400)]
+    points = [prior().point(number, study_of([trial_of(best, 0.1)])) or {} for number in range(400)]
     of_sgd = [point for point in points if point["optimizer"] == "sgd"]
     assert statistics.median(point["learning_rate"] for point in of_sgd) == pytest.approx(0.03, rel=0.6)
     assert statistics.median(point["filters"] for point in of_sgd) > 48
@@ -84,28 +89,28 @@ def test_another_option_has_its_own_recipe_and_keeps_what_depends_on_none() -> N
 
 def test_a_trials_draw_depends_on_its_number_alone() -> None:
     trials = [trial_of(BEST, 0.1)]
-    assert prior().point(3, trials) == prior().point(3, trials)
-    assert prior().point(3, trials) != prior().point(4, trials)
-    assert prior(seed=None).point(3, trials) != prior(seed=None).point(3, trials)
+    assert prior().point(3, study_of(trials)) == prior().point(3, study_of(trials))
+    assert prior().point(3, study_of(trials)) != prior().point(4, study_of(trials))
+    assert prior(seed=None).point(3, study_of(trials)) != prior(seed=None).point(3, study_of(trials))
 
 
 def test_the_weight_is_the_share_of_the_draws() -> None:
-    drawn = [prior(0.5).point(number, [trial_of(BEST, 0.1)]) for number in range(400)]
+    drawn = [prior(0.5).point(number, study_of([trial_of(BEST, 0.1)])) for number in range(400)]
     assert 0.4 < sum(point is not None for point in drawn) / len(drawn) < 0.6
 
 
 def test_where_no_trial_has_a_value_the_sampler_draws() -> None:
-    assert prior().point(3, []) is None
-    assert prior().point(3, [trial_of(BEST), trial_of(BEST, math.nan)]) is None
-    assert prior().point(3, [trial_of(BEST, 0.1, state=TrialState.FAIL)]) is None
+    assert prior().point(3, study_of([])) is None
+    assert prior().point(3, study_of([trial_of(BEST), trial_of(BEST, math.nan)])) is None
+    assert prior().point(3, study_of([trial_of(BEST, 0.1, state=TrialState.FAIL)])) is None
 
 
 @pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.PRUNED])
 def test_the_best_point_is_that_of_the_best_epoch_of_any_trial(state: TrialState) -> None:
     other = BEST | {"dropout": 0.0}
     trials = [trial_of(other, 0.2, 0.3, state=TrialState.COMPLETE, values=[0.2]), trial_of(BEST, 0.1, 0.4, state=state)]
-    assert best_points(trials, ["minimize"]) == [BEST]
-    assert best_points(trials[::-1], ["minimize"]) == [BEST]
+    assert best_points(study_of(trials)) == [BEST]
+    assert best_points(study_of(trials[::-1])) == [BEST]
 
 
 def test_a_value_that_is_known_at_the_end_alone_counts() -> None:
@@ -113,8 +118,8 @@ def test_a_value_that_is_known_at_the_end_alone_counts() -> None:
         trial_of(BEST, state=TrialState.COMPLETE, values=[5.0]),
         trial_of(BEST | {"filters": 8}, state=TrialState.COMPLETE, values=[1.0]),
     ]
-    assert best_points(complete, ["minimize"]) == [BEST | {"filters": 8}]
-    assert best_points(complete, ["maximize"]) == [BEST]
+    assert best_points(study_of(complete)) == [BEST | {"filters": 8}]
+    assert best_points(study_of(complete, "maximize")) == [BEST]
 
 
 def test_with_several_objectives_draws_lie_around_the_front() -> None:
@@ -123,43 +128,24 @@ def test_with_several_objectives_draws_lie_around_the_front() -> None:
         trial_of(BEST | {"filters": filters}, state=TrialState.COMPLETE, values=pair)
         for filters, pair in values.items()
     ]
-    of = [point["filters"] for point in best_points(trials, ["minimize", "minimize"])]
+    of = [point["filters"] for point in best_points(study_of(trials, "minimize", "minimize"))]
     assert of == [8, 16]
-    assert [point["filters"] for point in best_points(trials, ["maximize", "minimize"])] == [16, 24]
+    assert [point["filters"] for point in best_points(study_of(trials, "maximize", "minimize"))] == [16, 24]
 
 
 def test_optuna_takes_the_point() -> None:
     study = optuna.create_study()
-    point = prior().point(0, [trial_of(BEST, 0.1)]) or {}
+    point = prior().point(0, study_of([trial_of(BEST, 0.1)])) or {}
     study.enqueue_trial(point)
     trial = study.ask(SPACE)
     assert trial.params == point
 
 
-def queue_of(make_sweep: MakeSweep, folder: Path, *arguments: str) -> tuple[Sweep, Queue]:
-    """A sweep with a study of its own, and the study's queue."""
-    places = f"hydra.sweeper.storage=sqlite:///{folder}/studies.db", f"hydra.sweep.dir={folder}/sweep"
-    sweep = make_sweep(*arguments, *places)
-    return sweep, set_up(sweep)
-
-
-RATE = "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"
-
-
-def begun(sweep: Sweep, queue: Queue, value: float | None = None) -> FrozenTrial:
-    """The next trial, with its point; with a value, it has reported that after its first epoch and was pruned."""
-    trial = queue.ask(sweep)
-    assert trial
-    sweep.suggest(trial)
-    if value is not None:
-        trial.report(value, 0)
-        queue.study.tell(trial, state=TrialState.PRUNED)
-    return queue.read(trial.number)
-
-
 def test_the_first_trial_is_the_recipe_and_later_ones_lie_near_the_best(make_sweep: MakeSweep, tmp_path: Path) -> None:
     alone = "hydra.sweeper.pruner.scouts=0"
-    sweep, queue = queue_of(make_sweep, tmp_path, RATE, "optimizer=adamw,sgd", "search.prior=1", "seed=7", alone)
+    sweep, queue = queue_of(
+        make_sweep, tmp_path, LEARNING_RATE, "optimizer=adamw,sgd", "search.prior=1", "seed=7", alone
+    )
     first = begun(sweep, queue, 0.5)
     recipe = {"optimizer": "adamw", "optimizer.learning_rate": sweep.config.optimizer.learning_rate}
     assert first.params == recipe
@@ -182,8 +168,8 @@ def test_a_value_of_the_recipe_outside_of_the_space_is_drawn(make_sweep: MakeSwe
 @pytest.mark.parametrize(
     "arguments",
     [
-        (RATE, "search.prior=0"),
-        (RATE, "hydra/sweeper/sampler=random"),
+        (LEARNING_RATE, "search.prior=0"),
+        (LEARNING_RATE, "hydra/sweeper/sampler=random"),
         ("optimizer.learning_rate=0.1,0.2", "hydra.sweeper.n_trials=2"),
     ],
 )
@@ -192,7 +178,7 @@ def test_other_sweeps_draw_alone(make_sweep: MakeSweep, arguments: tuple[str, ..
 
 
 def test_a_trial_that_is_tried_again_keeps_where_its_point_comes_from(make_sweep: MakeSweep, tmp_path: Path) -> None:
-    sweep, queue = queue_of(make_sweep, tmp_path, RATE)
+    sweep, queue = queue_of(make_sweep, tmp_path, LEARNING_RATE)
     first = begun(sweep, queue)
     queue.fail_and_requeue(first, "killed", max_retries=2)
     again = queue.ask(sweep)
@@ -200,6 +186,6 @@ def test_a_trial_that_is_tried_again_keeps_where_its_point_comes_from(make_sweep
 
 
 def test_a_weight_out_of_its_range_is_refused(make_sweep: MakeSweep) -> None:
-    config = make_sweep(RATE, "search.prior=2").config
+    config = make_sweep(LEARNING_RATE, "search.prior=2").config
     with pytest.raises(UserError, match=r"search\.prior=2"):
         schema.parse(without_hydra(config))

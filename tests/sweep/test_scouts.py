@@ -12,8 +12,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.scouts import BEST_SCOUT, POINT_FROM, number_of_scouts
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import set_up
-from tests.sweep.conftest import LEARNING_RATE, MakeSweep
-from tests.sweep.test_prior import begun, queue_of
+from tests.sweep.conftest import LEARNING_RATE, MakeSweep, begun, queue_of
 
 
 def scouted(make_sweep: MakeSweep, folder: Path, *arguments: str) -> tuple[Sweep, Queue]:
