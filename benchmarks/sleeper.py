@@ -72,7 +72,10 @@ def sleep_through(config: schema.Config, run: RunFolder, number: int) -> list[fl
         loss = val_loss(config.optimizer.learning_rate, epoch + 1)
         run.append_history({"epoch": epoch + 1, "val_loss": loss, "val_accuracy": math.exp(-loss)})
         run.write_checkpoint({"progress": np.array([epoch + 1]), "pid": np.array([os.getpid()])})
-        if trial and trial.epoch(loss, epoch, config.epochs, last=epoch + 1 == config.epochs):
+        last = epoch + 1 == config.epochs
+        if trial and trial.epoch(loss, epoch, config.epochs, last) | trial.tell(
+            {"loss": loss, "val_loss": loss}, epoch, config.epochs, last
+        ):
             state = "pruned"
             break
     rows = run.read_history()

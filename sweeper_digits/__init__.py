@@ -1,7 +1,7 @@
 """Hydra + Optuna sweeps for Keras classifiers of small images.
 
 Reading order, each line after what it imports:
-    errors, program, options, signature, registry, screen, schema
+    errors, program, options, signature, registry, screen, live, schema
                                                            what a user can say, and what a user sees
     data                                                   from a file to arrays
     runs                                                   what a run leaves in its folder

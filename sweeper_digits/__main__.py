@@ -137,6 +137,33 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _status(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("study", nargs="?", metavar="STUDY", help="name or folder; default: the one that runs, or a line for each")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--watch", action="store_true", help="go on until the sweep ends")
+    form.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
+    _add_storage(parser)
+
+
+def _enqueue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    parser.add_argument("point", nargs="+", metavar="KEY=VALUE", help="of the space; others are drawn")
+    _add_storage(parser)
+
+
+def _stop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    parser.add_argument("trial", nargs="?", type=int, metavar="TRIAL", help="number; default: the sweep")
+    _add_storage(parser)
+
+
+def _change(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    parser.add_argument("values", nargs="+", metavar="KEY=VALUE", help="n_trials, timeout, n_epochs or n_jobs")
+    _add_storage(parser)
+
+
 def _replay(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("study", type=Path, metavar="STUDY", help="folder of a sweep with hydra/sweeper/pruner=none")
@@ -183,6 +210,28 @@ VERBS = (
         "It prints the states of each study's trials, what is wrong, and what --fix would do. The exit status is 0 "
         "also if something is wrong.",
         "quick --fix",
+    ),
+    (
+        *("status", _status, "Show a sweep as its own terminal does, from anywhere."),
+        "It prints the trials that run, how far they are and how they compare, what is left of the budget, and the "
+        "best trial.",
+        "quick --watch",
+    ),
+    (
+        *("enqueue", _enqueue, "Add a point to a sweep that runs."),
+        "It prints the number of the trial. The point is tried next, and counts as one of n_trials.",
+        "quick optimizer.learning_rate=0.01",
+    ),
+    (
+        *("stop", _stop, "End a trial of a sweep that runs, or the sweep."),
+        "It prints what happens next. A trial is pruned when its epoch ends. A sweep stops as at Ctrl-C: its command, "
+        "given again, goes on.",
+        "quick 12",
+    ),
+    (
+        *("change", _change, "Change the budget or the number of workers of a sweep."),
+        "It prints the budget. A worker that is one too many gives its trial back, and another continues the trial.",
+        "quick n_trials=100 n_jobs=4",
     ),
     (
         *("replay", _replay, "Say which pruner a sweep of unpruned trials would have needed."),

@@ -16,7 +16,7 @@ def command(verb: str, *arguments: str) -> str:
     where it stands in the current folder.
 
     Args:
-        verb: `train`, `compare`, `confirm`, `predict`, `doctor`, `replay` or `schema`.
+        verb: `train` or one of `python -m sweeper_digits --help`.
         arguments: What follows; they are quoted for the shell where they need it.
     """
     started = Path(sys.argv[0])

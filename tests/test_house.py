@@ -17,7 +17,7 @@ ORDER = [
     {"quiet", "options", "program"},
     {"signature"},
     {"registry"},
-    {"__init__", "screen", "schema", "json_schema"},
+    {"__init__", "screen", "live", "schema", "json_schema"},
     {"data"},
     {"runs"},
     {"training"},

@@ -14,5 +14,10 @@ Reading order:
     submission  Kaggle's submission file
     rows        what `--json` prints of runs, configurations and scores
     document    what `--json` prints, as text
+    studies     studies in their database, for the verbs below
     doctor      what is stuck in a study, and its repair
+    status      a sweep as its own terminal shows it
+    enqueue     adds a point to a sweep that runs
+    stop        ends a trial or the sweep
+    change      changes the budget and the number of workers
 """

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import program
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.document import as_json
+from sweeper_digits.results.studies import open_queues
 from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import Record, read_metrics_alone
@@ -26,9 +26,8 @@ from sweeper_digits.schema import check_study
 from sweeper_digits.screen import one_line, printable
 from sweeper_digits.sweep.claim import IDENTITY, OWNER, TRIAL, find_copies, has_trials, owner_of
 from sweeper_digits.sweep.queue import WORKER, Queue
-from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.trials import DONE, counts, trials_of
-from sweeper_digits.sweep.url import check_url, first_line, sqlite_file
+from sweeper_digits.sweep.url import sqlite_file
 
 # What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
 TEMPORARY = re.compile(
@@ -96,17 +95,9 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     Raises:
         UserError: No such database or study, or one that cannot be read.
     """
-    check_url(storage, "--storage")
-    if (file := sqlite_file(storage)) and not file.exists():
-        raise UserError(f"{storage}: no such file; start a sweep, or name the database with --storage")
-    try:
-        opened = open_storage(storage, heartbeat_seconds=60)
-        names = sorted(optuna.get_all_study_names(opened))
-        queues = {one: Queue(optuna.load_study(study_name=one, storage=opened), opened) for one in names}
-        identities = {one: queue.study.user_attrs.get(IDENTITY) for one, queue in queues.items()}
-    except Exception as error:  # of whichever database driver
-        cause = first_line(error, storage)
-        raise UserError(f"--storage: the database cannot be read: {cause}") from error
+    queues = open_queues(storage)
+    names = list(queues)
+    identities = {one: queue.study.user_attrs.get(IDENTITY) for one, queue in queues.items()}
     unknown = _unknown_folders(multirun, name, identities)
     if name is not None and name not in names:
         if not unknown:

@@ -20,6 +20,10 @@ Reading order:
     trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes, their cores and GPUs
+    following   what a trial tells while it runs, and whether a person stops it
+    steering    the budget and the number of workers, as a person changes them
+    view        what a study says of its sweep at this moment
+    table       the same on the screen: rows, a table, a summary
     progress    the screen and the result files of a sweep
     claim       to which study a sweep's folder belongs
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged

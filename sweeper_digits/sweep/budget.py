@@ -15,8 +15,11 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.trials import DONE, continued_by
 
 KEYS = ("n_trials", "timeout", "n_epochs")
-# User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970.
+# User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970, and
+# True once it has left.
 WATCHED = "watched "
+# A supervisor of which nothing was heard for so long was killed, or its machine is gone.
+SILENT_SECONDS = 20.0
 # A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
 TICK_SECONDS = 5.0
 SLEPT_SECONDS = 60.0
@@ -105,12 +108,23 @@ def epochs_of(trials: list[FrozenTrial]) -> Iterable[int]:
 
 def watched_seconds(attributes: Mapping[str, Any]) -> float:
     """Return in how many seconds at least one supervisor was there."""
-    spans = sorted(tuple(value) for name, value in attributes.items() if name.startswith(WATCHED))
+    spans = sorted(tuple(value[:2]) for name, value in attributes.items() if name.startswith(WATCHED))
     total, until = 0.0, -math.inf
     for begin, end in spans:
         total += max(0.0, end - max(begin, until))
         until = max(until, end)
     return total
+
+
+def last_watched(attributes: Mapping[str, Any]) -> float | None:
+    """Return when a supervisor was there last, in seconds since 1970; None if there was none."""
+    return max((value[1] for name, value in attributes.items() if name.startswith(WATCHED)), default=None)
+
+
+def is_supervised(attributes: Mapping[str, Any]) -> bool:
+    """Return whether a supervisor is there: it has written so lately, and has not left since."""
+    spans = [value for name, value in attributes.items() if name.startswith(WATCHED)]
+    return any(time.time() - end < SILENT_SECONDS and not left for _, end, *left in spans)
 
 
 class Presence:
@@ -134,13 +148,13 @@ class Presence:
 
     def end(self) -> None:
         """Say that the supervisor leaves."""
-        if 0 <= (now := time.time()) - self.last <= SLEPT_SECONDS:
-            self._write(now)
+        slept = not 0 <= time.time() - self.last <= SLEPT_SECONDS
+        self._write(self.last if slept else time.time(), has_left=True)
 
     def _begin(self) -> None:
         self.name, self.begun = f"{WATCHED}{uuid.uuid4().hex[:12]}", time.time()
         self._write(self.begun)
 
-    def _write(self, now: float) -> None:
+    def _write(self, now: float, has_left: bool = False) -> None:
         self.last = now
-        self.study.set_user_attr(self.name, [self.begun, now])
+        self.study.set_user_attr(self.name, [self.begun, now, *([True] if has_left else [])])

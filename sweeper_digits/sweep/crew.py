@@ -1,5 +1,6 @@
 """The worker processes of one supervisor, their cores and GPUs."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep import budget
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.worker import DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
+from sweeper_digits.sweep.worker import CHANGES, DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
+
+log = logging.getLogger(__name__)
 
 # A worker that ends without having asked for a trial, this often in a row, ends the sweep.
 MAX_DEAD_STARTS = 3
@@ -27,17 +30,17 @@ class Crew:
     Args:
         sweep: The sweep that they work on.
         conf: The folder that they compose from.
+        changes: How often the number of workers had been changed when the supervisor began.
     """
 
-    def __init__(self, sweep: Sweep, conf: Path) -> None:
-        self.sweep, self.conf = sweep, conf
+    def __init__(self, sweep: Sweep, conf: Path, changes: int) -> None:
+        self.sweep, self.conf, self.changes = sweep, conf, changes
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.signatures: dict[int, str] = {}  # of these processes
         self.dead_starts = 0
         self.elsewhere = runs_elsewhere(sweep)
         self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep.options)
-        for number in range(1 if self.elsewhere else sweep.options.n_jobs):
-            self._start(number)
+        self._fill()
 
     def tend(self, queue: Queue) -> None:
         """Replace workers that have ended."""
@@ -64,6 +67,29 @@ class Crew:
                 self.dead_starts = 0
             self._start(number)
 
+    def resize(self, n_jobs: int, queue: Queue) -> None:
+        """Have so many workers from now on; a trial of one that is too many is queued again, and continued.
+
+        Raises:
+            UserError: The GPUs cannot have so many.
+        """
+        self.sweep.options.n_jobs = n_jobs
+        log.info("workers    %s from now on", screen.counted(n_jobs, "worker"))
+        if self.elsewhere:  # its one process reads the number from the study
+            return
+        self.gpus = _deal(_gpus(), self.sweep.options)
+        for number in [number for number in self.processes if number >= n_jobs]:
+            surplus = self.processes.pop(number)
+            surplus.kill()
+            surplus.wait()
+        queue.reap(max_retries=None, reason="its worker was one too many; queued again")
+        self._fill()
+
+    def _fill(self) -> None:
+        for number in range(1 if self.elsewhere else self.sweep.options.n_jobs):
+            if number not in self.processes:
+                self._start(number)
+
     def kill(self) -> None:
         """End all workers at once; their files are whole at any moment."""
         for worker in self.processes.values():
@@ -73,7 +99,7 @@ class Crew:
             worker.wait()
 
     def _start(self, number: int) -> None:
-        environment = os.environ | {NUMBER: str(number), SUPERVISOR: str(os.getpid())}
+        environment = os.environ | {NUMBER: str(number), SUPERVISOR: str(os.getpid()), CHANGES: str(self.changes)}
         if self.sweep.options.n_jobs > 1 and not self.elsewhere:
             threads = str(max(1, _cores() // self.sweep.options.n_jobs))
             names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -95,7 +121,7 @@ class Crew:
         """Return the overrides for what workers would otherwise decide anew."""
         return [
             # It may have been raised in conf/, of which the workers have the copy of the first day.
-            *(f"hydra.sweeper.{key}={override_text(self.sweep.options[key])}" for key in budget.KEYS),
+            *(f"hydra.sweeper.{key}={override_text(self.sweep.options[key])}" for key in (*budget.KEYS, "n_jobs")),
             # It may have the time in it.
             f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",
             # Relative paths count from where the user stands; no file is written relative to the current folder.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def attached() -> Iterator[None]:
     trial = queue.attach(int(hydra.job.num))
     queue.heartbeat(trial.number)
     trial.set_user_attr(reporting.ATTACHED, True)
-    running = running_trial(queue, trial)
+    running = running_trial(queue, trial, socket.gethostname())
     heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid())
     heartbeats.number = trial.number
     reporting.set_current_trial(running)
@@ -53,16 +54,24 @@ def attached() -> Iterator[None]:
         raise optuna.TrialPruned()
 
 
-def running_trial(queue: "Queue", trial: "optuna.Trial") -> reporting.RunningTrial:
-    """Return a trial as the training in this process reports to it."""
+def running_trial(queue: "Queue", trial: "optuna.Trial", worker: str) -> reporting.RunningTrial:
+    """Return a trial as the training in this process reports to it.
+
+    Args:
+        queue: The queue of the study.
+        trial: The trial.
+        worker: Names the process for a person.
+    """
     from optuna.pruners import NopPruner, WilcoxonPruner
 
+    from sweeper_digits.sweep.following import Follower
     from sweeper_digits.sweep.front import FrontPruner, FrontReports
 
     pruner, prunes = queue.study.pruner, len(queue.study.directions) == 1
     ends_hopeless = not isinstance(pruner, NopPruner)
     front = FrontReports(queue, trial) if isinstance(pruner, FrontPruner) else None
-    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless, front)
+    link = Follower(queue, trial.number, worker)
+    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless, front, link)
 
 
 class Heartbeats(threading.Thread):

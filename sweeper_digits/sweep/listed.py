@@ -8,7 +8,7 @@ import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
@@ -32,18 +32,38 @@ def points_first(config: DictConfig, distributions: dict[str, BaseDistribution])
         UserError: A parameter or value that is not in the space.
     """
     points = given_points(config) if distributions else []
-    for point in points:
-        for name, value in point.items():
-            if name not in distributions:
-                raise UserError(
-                    f"search.points: {name} is not searched{closest(name, distributions)}; "
-                    f"the space has {', '.join(distributions)}"
-                )
-            if isinstance(value, list | dict):
-                value = point[name] = Transformer.str(value)
-            if not contains(distributions[name], value):
-                raise UserError(f"search.points: {name}={value} is outside of {distributions[name]}")
-    return points
+    return [in_space(point, distributions, "search.points: ") for point in points]
+
+
+def in_space(point: Point, distributions: dict[str, BaseDistribution], where: str = "") -> Point:
+    """Return a point as the search space has it.
+
+    Args:
+        point: Values by parameter, of some parameters or of all.
+        distributions: The search space.
+        where: What holds the point, for the message.
+
+    Raises:
+        UserError: A parameter or value that is not in the space.
+    """
+    found = {}
+    for name, value in point.items():
+        if name not in distributions:
+            raise UserError(
+                f"{where}{name} is not searched{closest(name, distributions)}; the space has {', '.join(distributions)}"
+            )
+        found[name] = Transformer.str(value) if isinstance(value, list | dict) else value
+        if not contains(distributions[name], found[name]):
+            raise UserError(f"{where}{name}={found[name]} is outside of {_range_text(distributions[name])}")
+    return found
+
+
+def _range_text(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - Optuna has these three
+    step = f" in steps of {distribution.step:g}" if distribution.step else ""
+    return f"{distribution.low:g} to {distribution.high:g}{step}"
 
 
 def points_of_sweep(config: DictConfig, distributions: dict[str, BaseDistribution]) -> list[Point]:

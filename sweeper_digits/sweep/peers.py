@@ -66,12 +66,20 @@ class PeerPruner(BasePruner):
             for other in study.get_trials(deepcopy=False, states=PEERS)
             if other.number != trial.number and last in other.intermediate_values
         ]
-        learned = [value for value in others if not math.isinf(value)]
-        if len(others) < self.n_min_trials or not learned:
-            return False
+        bar = self.bar(np.array(others))
+        return bar is not None and own > bar
+
+    def bar(self, others: np.ndarray) -> float | None:
+        """Return the largest value that goes on, or None while too few trials were judged at the same epoch.
+
+        Args:
+            others: float64 (n,), the best values so far of the other trials; infinity for one that diverged.
+        """
+        learned = others[np.isfinite(others)]
+        if len(others) < self.n_min_trials or not len(learned):
+            return None
         # Diverged trials are as bad as the worst of the others: the percentile lies between two numbers.
-        others = [min(value, max(learned)) for value in others]
-        return own > float(np.percentile(others, self.percentile))
+        return float(np.percentile(np.minimum(others, learned.max()), self.percentile))
 
     def _judges(self, epoch: int, epochs: int) -> bool:
         """Return whether a trial is judged after an epoch, counted from 1: a first one, twice that, and so on."""

@@ -1,8 +1,6 @@
 """What a sweep shows on the screen, and its result files."""
 
 import logging
-import math
-import shutil
 import sys
 import time
 from typing import Any
@@ -12,31 +10,43 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import program, screen
-from sweeper_digits.runs.folder import RunFolder, replacing
+from sweeper_digits.live import ROW, Region
+from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
-from sweeper_digits.sweep.budget import epochs_of
 from sweeper_digits.sweep.pruners import scouts_of
+from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.table import row, show
 from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
 from sweeper_digits.sweep.url import without_password
+from sweeper_digits.sweep.view import Spotter
 
 log = logging.getLogger(__name__)
 
 
 class Progress:
-    """What the screen shows: a line per finished trial, a live line on a terminal, the result."""
+    """What the screen shows: a line per finished trial, on a terminal a table of those that run, and the result.
 
-    def __init__(self, study: optuna.Study, sweep: Sweep) -> None:
-        self.study, self.sweep = study, sweep
+    Args:
+        queue: The queue of the study.
+        sweep: The sweep.
+
+    Attributes:
+        seen: Trials that have finished since this process began, in that order.
+        interrupted: Whether a person has stopped the sweep.
+        region: Where the table goes; None without a terminal.
+    """
+
+    def __init__(self, queue: Queue, sweep: Sweep) -> None:
+        self.study, self.sweep = queue.study, sweep
         self.started = time.monotonic()
-        self.seen: list[FrozenTrial] = []  # finished since this process began, in that order
-        self.known = {trial.number for trial in trials_of(study) if trial.state.is_finished()}
-        self.live = sys.stderr.isatty()
-        self.done, self.epochs = 0, sum(epochs_of(trials_of(study)))
+        self.spotter = Spotter(queue, sweep.is_enumerated)
+        self.known = len(self.spotter.look().ended)
+        self.seen: list[FrozenTrial] = []
         self.interrupted = False
-        self.width = shutil.get_terminal_size().columns
+        self.region: Region | None = None
 
     def begin(self) -> None:
         """Show what is searched."""
@@ -57,7 +67,7 @@ class Progress:
             log.info("           no pruning: an objective is known at the end of a training alone")
         log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
-            log.info("continued  %s finished already", screen.counted(len(self.known), "trial"))
+            log.info("continued  %s finished already", screen.counted(self.known, "trial"))
         failed = failures(trials_of(self.study), sweep.options.max_retries)
         if failed and enumerated and not sweep.options.retry_failed:
             log.info("           %d of them failed; hydra.sweeper.retry_failed=true tries these again", len(failed))
@@ -65,52 +75,55 @@ class Progress:
 
     def show(self) -> None:
         """Show what has happened since the last call."""
-        trials = trials_of(self.study)
-        finished = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.known]
-        self._clear()
-        for trial in sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number)):
-            self.known.add(trial.number)
-            self.seen.append(trial)
-            log.info("%s", self._line(trial))
-        self.done = sum(trial.state in DONE for trial in trials)
-        if self.live:
-            sys.stderr.write(self._status(trials)[: self.width - 1])
-            sys.stderr.flush()
+        view = self.spotter.look()
+        self.seen += view.ended
+        show(view, self.region)
 
     def stopped(self) -> None:
         """After Ctrl-C, say how to go on."""
         self.show()
-        self._clear()
         if self.interrupted:
             storage = self.sweep.options.storage
-            done = screen.counted(self.done, "trial")
+            done = screen.counted(sum(trial.state in DONE for trial in trials_of(self.study)), "trial")
             log.info("\nstopped after %s; the same command continues:\n  %s", done, _command_again(storage))
 
     def end(self) -> None:
         """Show the result and write it down."""
-        self._clear()
         best = best_first(self.study)
         states = counts(self.study)
         summary = [f"{states[TrialState.COMPLETE]} complete"]
         summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
         summary += [f"{states[TrialState.FAIL]} failed or cut off"] if states[TrialState.FAIL] else []
         log.info("\ntrials     %s, in %s", ", ".join(summary), screen.minutes(time.monotonic() - self.started))
-        if used_up := self.sweep.budget.used_up(self.study, trials_of(self.study)):
+        if used_up := self.spotter.queue.helm.budget().used_up(self.study, trials_of(self.study)):
             log.info("           hydra.sweeper.%s is used up; the same command with a larger one goes on", used_up)
         _write_results(self.study, self.sweep, best)
         if len(self.sweep.objectives) > 1:
             front = self.study.best_trials
             log.info("Pareto front of %s:", screen.counted(len(front), "trial"))
             for trial in sorted(front, key=lambda trial: trial.values):
-                log.info("  %s", self._line(trial))
+                log.info("  %s", row(trial, self.sweep.objectives, self.sweep.distributions, is_best=False), extra=ROW)
         elif best:
             self._show_best(best)
             log.info("command    %s", command_of_trial(best[0], self.sweep))
             model = self.sweep.folder / str(best[0].number) / "model.keras"
             log.info("model      %s%s", screen.relative(model), "" if model.exists() else " (it is not there any more)")
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
+        for what, command in self._next(len(best)):
+            log.info("%-10s %s", what, command)
         if self.sweep.options.storage.startswith("sqlite"):
             log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
+
+    def _next(self, complete: int) -> list[tuple[str, str]]:
+        """Return what a person does next, and the command for it."""
+        folder = str(screen.relative(self.sweep.folder))
+        found = [("compare", program.command("compare", folder))]
+        if len(self.sweep.objectives) == 1 and complete > 1:
+            top = str(min(3, complete))
+            found.append(("confirm", program.command("confirm", folder, "--top", top, "--seeds", "3")))
+            top = str(min(complete, self.sweep.options.keep_models, 5))
+            found.append(("average", program.command("predict", folder, "--top", top)))
+        return found if complete else []
 
     def _show_best(self, best: list[FrozenTrial]) -> None:
         """Show the best value with its standard error over images, and how many trials it cannot be told from."""
@@ -122,52 +135,6 @@ class Progress:
         log.info("best       #%d: %s %.5g%s", best[0].number, name, best[0].value, shown)
         for line in describe_noise(found, name):
             log.info("           %s", line)
-
-    def _line(self, trial: FrozenTrial) -> str:
-        epochs = screen.counted(RunFolder(self.sweep.folder / str(trial.number)).epochs(), "epoch")
-        took = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
-        point = trial.params or trial.user_attrs.get("point", {})
-        parameters = " ".join(f"{name}={screen.brief(value)}" for name, value in point.items())
-        if trial.state == TrialState.FAIL:
-            return f"#{trial.number:<4d} failed  {trial.user_attrs.get('error', '')}"[:300]
-        if trial.state == TrialState.PRUNED:
-            return f"#{trial.number:<4d} pruned after {epochs}  {took}  {parameters}"
-        names = zip(self.sweep.objectives, trial.values, strict=True)
-        values = "  ".join(f"{name} {value:.5g}" for name, value in names)
-        marks = ""
-        if len(self.sweep.objectives) == 1 and best_first(self.study)[0].number == trial.number:
-            marks = "  best so far"
-        return f"#{trial.number:<4d} {values}  {epochs}  {took}  {parameters}{marks}"
-
-    def _status(self, trials: list[FrozenTrial]) -> str:
-        states = counts(self.study)
-        total = len(trials) if self.sweep.is_enumerated else self.sweep.budget.n_trials
-        of_all = "" if total is None else f"/{total}"
-        text = (
-            f"{self.done}{of_all} done, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed, "
-            f"{states[TrialState.RUNNING]} running"
-        )
-        if math.isfinite(left := self._seconds_left(trials, total)):
-            text += f", {screen.minutes(left)} left"
-        if len(self.sweep.objectives) == 1 and (best := best_first(self.study)):
-            values = " ".join(f"{name}={screen.brief(value)}" for name, value in best[0].params.items())
-            text += f"; best {best[0].value:.5g} #{best[0].number} {values}"
-        return text
-
-    def _seconds_left(self, trials: list[FrozenTrial], total: int | None) -> float:
-        """Return how long the sweep will go on at the pace of this process so far; infinity where nothing tells."""
-        elapsed = time.monotonic() - self.started
-        done = sum(trial.state in DONE for trial in self.seen)
-        rates = {"n_trials": done / elapsed, "n_epochs": (sum(epochs_of(trials)) - self.epochs) / elapsed}
-        left = self.sweep.budget.seconds_left(self.study, trials, rates)
-        if self.sweep.is_enumerated and done and total is not None:
-            left = min(left, max(0, total - self.done) / rates["n_trials"])
-        return left
-
-    def _clear(self) -> None:
-        if self.live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def command_of_trial(trial: FrozenTrial, sweep: Sweep) -> str:

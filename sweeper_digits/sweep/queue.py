@@ -18,6 +18,7 @@ from sweeper_digits.sweep.prior import Prior
 from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.scouts import BEST_SCOUT, NEAR_BEST, POINT_FROM, RECIPE, best_scout, is_open
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.steering import Helm
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
     CUT_OFF,
@@ -51,6 +52,7 @@ class Queue:
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
+        self.helm = Helm(study, storage)
         # By trial: when this process first saw it running without a signature, by its own clock.
         self.unsigned_since: dict[int, float] = {}
 
@@ -102,7 +104,7 @@ class Queue:
         running = any(trial.state == TrialState.RUNNING for trial in trials)
         if sweep.is_enumerated and not (running or with_point(trials) or owed(trials, sweep.options.max_retries)):
             return True
-        return not running and sweep.budget.used_up(self.study, trials) is not None
+        return not running and self.helm.budget().used_up(self.study, trials) is not None
 
     def ask(self, sweep: Sweep) -> optuna.Trial | None:
         """Begin a trial, or return None while no place is free.
@@ -110,11 +112,12 @@ class Queue:
         Counting and asking are two steps, so that several workers can ask for the last place at
         once: each counts again and gives back what is too much.
         """
-        if sweep.budget.used_up(self.study, trials_of(self.study)):
+        budget = self.helm.budget()
+        if budget.used_up(self.study, trials_of(self.study)):
             return None
         if sweep.is_enumerated:
             return self._begin_queued()
-        places = math.inf if sweep.budget.n_trials is None else sweep.budget.n_trials
+        places = math.inf if budget.n_trials is None else budget.n_trials
         if self._taken() >= places:
             return None
         with warnings.catch_warnings():
@@ -122,7 +125,7 @@ class Queue:
             # Not Optuna's order, by number: one that was given back would take the place of one that is tried again.
             trial = self._begin_queued() or self.study.ask()
         if self._taken(before=trial.number) >= places:
-            self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
+            self.set_state(trial.number, TrialState.WAITING)
             return None
         scouts = scouts_of(sweep)
         # Two workers that ask together must not both begin with the best scout's point.
@@ -149,15 +152,9 @@ class Queue:
             point, origin = prior.point(trial.number, self.study), NEAR_BEST
         if point is None:
             return trial
-        self.storage.set_trial_system_attr(self._id(trial.number), QUEUED_WITH, point)
+        self.set_system_attr(trial.number, QUEUED_WITH, point)
         trial.set_user_attr(POINT_FROM, origin)
         return self.attach(trial.number)
-
-    def drawing(self, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from drawing at the same time where a point could be drawn twice."""
-        if sweep.is_enumerated or not is_finite(sweep):
-            return contextlib.nullcontext()
-        return study_lock(self.storage, self.study.study_name)
 
     def record_worker(self, trial: optuna.Trial, runs_here: bool = True) -> None:
         """Write down which process answers for the trial and, if it runs here too, its first heartbeat.
@@ -171,6 +168,14 @@ class Queue:
     def has_answered(self, signature: str) -> bool:
         """Return whether a process has answered for a trial."""
         return any(trial.user_attrs.get(WORKER) == signature for trial in trials_of(self.study))
+
+    def set_system_attr(self, number: int, name: str, value: Any) -> None:
+        """Write what the dashboard does not list of a trial."""
+        self.storage.set_trial_system_attr(self._id(number), name, value)
+
+    def set_state(self, number: int, state: TrialState) -> bool:
+        """Set the state of a trial; return False where another process was faster."""
+        return self.storage.set_trial_state_values(self._id(number), state)
 
     def heartbeat(self, number: int) -> None:
         """Tell the storage that the trial's process lives."""
@@ -277,7 +282,7 @@ class Queue:
     def _begin_queued(self) -> optuna.Trial | None:
         for waiting in with_point(trials_of(self.study)):
             try:
-                if self.storage.set_trial_state_values(self._id(waiting.number), TrialState.RUNNING):
+                if self.set_state(waiting.number, TrialState.RUNNING):
                     return self.attach(waiting.number)
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue

@@ -22,6 +22,7 @@ from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.pruners import made, make_pruner, pruner_options
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
 from sweeper_digits.sweep.trials import trials_of
 from sweeper_digits.sweep.url import check_url, first_line, hidden, sqlite_file
@@ -137,6 +138,7 @@ def set_up(sweep: Sweep) -> Queue:
     with study_lock(storage, sweep.options.study_name):
         study = _create(sweep, storage)
         queue = Queue(study, storage)
+        queue.helm.begin(sweep.budget, Space(sweep.distributions, sweep.is_enumerated))
         queue.fill(sweep)
     return queue
 

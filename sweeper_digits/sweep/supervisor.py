@@ -7,12 +7,13 @@ import select
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import screen
+from sweeper_digits import live, screen
 from sweeper_digits.errors import INFINITY, UserError, check_range
 from sweeper_digits.sweep.budget import Presence
 from sweeper_digits.sweep.claim import check_claim
@@ -22,15 +23,17 @@ from sweeper_digits.sweep.hopeless import check_values
 from sweeper_digits.sweep.progress import Progress
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.steering import Steering
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
 from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
 
 log = logging.getLogger(__name__)
 
-# Between two looks at the study. Of a long one a look takes a while, and the workers need the cores.
-LEAST_PAUSE, LONGEST_PAUSE = 0.4, 1.5
-PAUSE_FOR_A_LOOK = 5.0
+# Seconds between two looks at the study. A look takes a while where the study is long, and the workers need the cores:
+# the pause is so many times as long that looking takes 2 % of a core.
+LEAST_PAUSE, LONGEST_PAUSE = 0.4, 5.0
+PAUSE_FOR_A_LOOK = 50.0
 # How long a worker of another supervisor may take to sign its trial when this sweep ends.
 SIGNING_SECONDS = 3.0
 
@@ -55,18 +58,21 @@ def supervise(sweep: Sweep) -> None:
     presence = Presence(queue.study)
     warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
-    progress = Progress(queue.study, sweep)
+    progress = Progress(queue, sweep)
     progress.begin()
     if orphans := queue.reap(max_retries=None):
         log.info("queued again: %s of workers that are gone", screen.counted(len(orphans), "trial"))
     if not queue.is_finished(sweep):
-        crew = Crew(sweep, conf)
+        steering = queue.helm.steering()
+        crew = Crew(sweep, conf, steering.changes)
         try:
-            _watch(queue, sweep, crew, progress, presence)
+            with live.region() as progress.region:
+                _watch(queue, sweep, crew, progress, presence, steering)
         except KeyboardInterrupt:
             progress.interrupted = True
             raise
         finally:
+            progress.region = None
             crew.kill()
             presence.end()
             _queue_again(queue)
@@ -113,15 +119,21 @@ def _queue_again(queue: Queue) -> None:
     queue.reap(max_retries=None, reason="stopped with the sweep; queued again", unsigned_seconds=SIGNING_SECONDS)
 
 
-def _watch(queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence: Presence) -> None:
+def _watch(
+    queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence: Presence, begun_with: Steering
+) -> None:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
     while True:
         begun = time.process_time()  # not by the clock: waiting for a busy core, or for a server, costs no core
         if queue.is_finished(sweep):
             break
-        if interruption_requested.is_set():
+        steering = queue.helm.steering()
+        if interruption_requested.is_set() or steering.stops != begun_with.stops:
             raise KeyboardInterrupt
+        if steering.n_jobs and steering.changes != begun_with.changes:
+            crew.resize(steering.n_jobs, queue)
+            begun_with = replace(begun_with, changes=steering.changes)
         check_claim(sweep.folder, queue.study)
         presence.tick()
         crew.tend(queue)

@@ -10,6 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 # Optuna's own attribute of a queued trial: the parameters that it was queued with.
 QUEUED_WITH = "fixed_params"
+# User attribute of a complete trial: the standard error of its objective over the validation images.
+STANDARD_ERROR = "standard_error"
 # User attribute of a trial that was cut off: how. A trial that was stopped with its sweep is always tried again.
 CUT_OFF = "cut_off"
 STOPPED, DIED = "stopped", "died"

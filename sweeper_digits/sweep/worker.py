@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,14 +21,17 @@ from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.noise import standard_error
+from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.sweep.budget import EPOCHS
+from sweeper_digits.sweep.finite import is_finite
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.storage import StorageError
+from sweeper_digits.sweep.storage import StorageError, study_lock
 from sweeper_digits.sweep.study import open_study
-from sweeper_digits.sweep.trials import best_first, continued_by, owed, trials_of
+from sweeper_digits.sweep.trials import STANDARD_ERROR, best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,8 @@ log = logging.getLogger(__name__)
 NUMBER = "SWEEPER_DIGITS_WORKER"
 # Set by the supervisor: its process id. Once the imports are done, it may be dead and this process another's child.
 SUPERVISOR = "SWEEPER_DIGITS_SUPERVISOR"
+# Set by the supervisor: how often the number of workers had been changed when it began.
+CHANGES = "SWEEPER_DIGITS_CHANGES"
 # Errors of a disk that a person must mend, and the exit status of a worker that meets one.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Between looks at whether a job elsewhere is still the trial's.
@@ -68,19 +74,40 @@ def work(sweep: Sweep, launcher: Launcher) -> None:
     if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
         start_ray(launcher.ray_cfg.init)
     share_folder_of_jobs(launcher)
-    slots = [
-        threading.Thread(target=_run_trials, args=(queue, sweep, launcher, None)) for _ in range(sweep.options.n_jobs)
-    ]
-    for slot in slots:
-        slot.start()
-    for slot in slots:
-        slot.join()
+    _keep_in_flight(queue, sweep, launcher)
 
 
-def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Heartbeats | None) -> None:
+def _keep_in_flight(queue: Queue, sweep: Sweep, launcher: Launcher) -> None:
+    """Keep n_jobs trials in flight, or as many as a person wants since; a slot that is too many ends with its trial."""
+    changes, wanted = int(os.environ[CHANGES]), sweep.options.n_jobs
+    slots: dict[int, threading.Thread] = {}
+
+    def is_wanted(slot: int) -> bool:
+        return slot < wanted
+
+    while not slots or any(slot.is_alive() for slot in slots.values()):
+        steering = queue.helm.steering()
+        if steering.n_jobs and steering.changes != changes:
+            wanted = steering.n_jobs
+        for number in [number for number, slot in slots.items() if number >= wanted and not slot.is_alive()]:
+            del slots[number]
+        for number in set(range(wanted)) - slots.keys():
+            arguments = (queue, sweep, launcher, None, functools.partial(is_wanted, number))
+            slots[number] = threading.Thread(target=_run_trials, args=arguments)
+            slots[number].start()
+        time.sleep(0.5)
+
+
+def _run_trials(
+    queue: Queue,
+    sweep: Sweep,
+    launcher: Launcher,
+    heartbeats: Heartbeats | None,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> None:
     """Run trials one after the other; elsewhere, if this process sends no heartbeats for them."""
     best = BestModels(queue, sweep)
-    while not queue.is_finished(sweep):
+    while is_wanted() and not queue.is_finished(sweep):
         with _asking:
             trial = queue.ask(sweep)
         if trial is None:  # the last ones run elsewhere; one of them may yet die
@@ -96,10 +123,10 @@ def _run_trials(queue: Queue, sweep: Sweep, launcher: Launcher, heartbeats: Hear
 
 
 def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, here: bool) -> None:
-    running = running_trial(queue, trial) if here else None
+    running = running_trial(queue, trial, f"{socket.gethostname()}/{os.environ[NUMBER]}") if here else None
     reporting.set_current_trial(running)
     try:
-        with _asking, queue.drawing(sweep):
+        with _asking, _drawing(queue, sweep):
             overrides = sweep.suggest(trial)
         trial.set_user_attr("overrides", overrides)
         extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
@@ -131,7 +158,18 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
             trial.set_user_attr("error", error)
             _write_failure(sweep.folder / str(trial.number), error)
         trial.set_user_attr(EPOCHS, RunFolder(sweep.folder / str(trial.number)).epochs())
+        if state == TrialState.COMPLETE and len(sweep.objectives) == 1:
+            record = read_metrics_alone(sweep.folder / str(trial.number))
+            if (chance := standard_error(record, sweep.objectives[0])) is not None:
+                trial.set_user_attr(STANDARD_ERROR, chance)
         queue.study.tell(trial, values, state=state, skip_if_finished=True)
+
+
+def _drawing(queue: Queue, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
+    """Keep other processes from drawing at the same time where a point could be drawn twice."""
+    if sweep.is_enumerated or not is_finite(sweep):
+        return contextlib.nullcontext()
+    return study_lock(queue.storage, queue.study.study_name)
 
 
 def _end_without_disk(queue: Queue, trial: optuna.Trial, result: object) -> None:

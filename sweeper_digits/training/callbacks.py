@@ -3,7 +3,6 @@
 import functools
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 
 from sweeper_digits.errors import Diverged, UserError
+from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.screen import counted, minutes
 from sweeper_digits.signature import Part
@@ -18,6 +18,9 @@ from sweeper_digits.training.feed import PixelsByIndex
 from sweeper_digits.training.reporting import RunningTrial, better_of
 
 log = logging.getLogger(__name__)
+
+# Seconds between two looks of the progress within an epoch, and the columns of its bar.
+SHOWN_SECONDS, BAR_WIDTH = 0.2, 20
 
 
 class CleanEpochs(keras.callbacks.Callback):
@@ -46,6 +49,8 @@ class CleanEpochs(keras.callbacks.Callback):
 class History(keras.callbacks.Callback):
     """Append each epoch to history.csv and to the log; show progress within it on a terminal.
 
+    The progress is shown while `region` is set, five times a second at most.
+
     Args:
         run: Where history.csv is.
         epochs: Planned epochs.
@@ -54,6 +59,7 @@ class History(keras.callbacks.Callback):
 
     Attributes:
         rows: A row per epoch so far, the same as in history.csv.
+        region: Where the progress within an epoch is shown; None without a terminal.
 
     Raises:
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
@@ -63,7 +69,7 @@ class History(keras.callbacks.Callback):
         super().__init__()
         self.run, self.epochs, self.images, self.objectives = run, epochs, images, objectives
         self.rows: list[dict[str, float]] = []
-        self.live = sys.stderr.isatty()
+        self.region: Region | None = None
 
     def begin_with(self, rows: list[dict[str, float]]) -> None:
         """Start with the rows of a resumed run, or with none; rows of another training in history.csv are removed."""
@@ -79,17 +85,19 @@ class History(keras.callbacks.Callback):
         self.epoch, self.epoch_started, self.shown = epoch, time.perf_counter(), 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Show how far the epoch is, on a terminal, five times a second at most."""
+        """Show how far the epoch is."""
         now = time.perf_counter()
-        if self.live and logs and now - self.shown > 0.2:
+        if self.region and logs and now - self.shown > SHOWN_SECONDS:
             self.shown = now
             done = (batch + 1) / self.params["steps"]
-            speed = done * self.images / (now - self.epoch_started)
-            sys.stderr.write(
-                f"\repoch {self.epoch + 1:3d}/{self.epochs}  {done:4.0%}  loss {logs['loss']:.4f}"
-                f"  accuracy {logs['accuracy']:.4f}  {speed:,.0f} images/s\x1b[K"
+            seconds = now - self.epoch_started
+            speed, left = done * self.images / seconds, minutes(seconds / done - seconds)
+            line = bar(done, BAR_WIDTH).append(
+                f" epoch {self.epoch + 1}/{self.epochs}  {done:4.0%}  loss {logs['loss']:.4f}"
+                f"  {speed:,.0f} images/s  {left} left in this epoch"
             )
-            sys.stderr.flush()
+            line.truncate(self.region.size[0], overflow="ellipsis")
+            self.region.update(line)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Append the epoch to the rows, to history.csv and to the log."""
@@ -105,14 +113,11 @@ class History(keras.callbacks.Callback):
         }
         self.rows.append({"epoch": epoch + 1} | metrics | rates)
         self.run.append_history(self.rows[-1])
-        if self.live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
         values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         left = (self.epochs - epoch - 1) * float(np.median(self.durations))
         log.info(
             "epoch %3d/%d  %s  %s images/s  %s left",
-            epoch + 1, self.epochs, values, f"{self.images / seconds:,.0f}", minutes(left),
+            epoch + 1, self.epochs, values, f"{self.images / seconds:,.0f}", minutes(left), extra=ROW,
         )  # fmt: skip
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -191,10 +196,13 @@ class Report(keras.callbacks.Callback):
             stop = self.trial.epoch_of_several(self._measured(epoch + 1), last)
         else:
             stop = self.trial.epoch(float((logs or {})[self.metric]), epoch, self.epochs, last)
-        if stop:
+        row = self.history.rows[-1]
+        measured = {name: row[name] for name in ("loss", "val_loss", self.metric, "images_per_second")}
+        stopped = self.trial.tell(measured, epoch, self.epochs, last)
+        if stop or stopped:
             # Not by an exception: the other callbacks still see the end of the training.
             self.model.stop_training = True
-            log.info("pruned")
+            log.info("pruned" if stop else "stopped by a person")
 
     def _measured(self, epochs: int) -> dict[str, float]:
         """Return what the first epochs measured: their best one, their seconds, and the parameters of the model."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from sweeper_digits import live
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import epoch_metric
@@ -77,15 +78,16 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     log.info("")
     if first_epoch < config.epochs:
-        trainee.fit(
-            feed.epochs(first_epoch, config.epochs),
-            steps_per_epoch=feed.steps,
-            shuffle=False,
-            initial_epoch=first_epoch,
-            epochs=config.epochs,
-            callbacks=callbacks,
-            verbose=0,
-        )
+        with live.region() as history.region:
+            trainee.fit(
+                feed.epochs(first_epoch, config.epochs),
+                steps_per_epoch=feed.steps,
+                shuffle=False,
+                initial_epoch=first_epoch,
+                epochs=config.epochs,
+                callbacks=callbacks,
+                verbose=0,
+            )
     probabilities = np.zeros((0, len(prepared.dataset.classes)), np.float32)
     pruned = trial is not None and trial.pruned
     if not pruned:

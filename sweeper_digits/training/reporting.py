@@ -46,6 +46,13 @@ class Front(Protocol):
         """Store the objectives; return whether the trial is to stop."""
 
 
+class Link(Protocol):
+    """What tells the study how far a trial is."""
+
+    def tell(self, progress: Mapping[str, float]) -> bool:
+        """Tell of an epoch; return whether a person has stopped the trial."""
+
+
 class RunningTrial:
     """The trial that this process trains.
 
@@ -55,6 +62,7 @@ class RunningTrial:
         prunes: False with several objectives, where Optuna cannot prune.
         ends_hopeless: Whether a trial is pruned that is no better than guessing after its first epochs.
         front: What prunes with several objectives, if anything does.
+        link: Tells the study how far the trial is.
 
     Attributes:
         pruned: Whether the trial has to stop.
@@ -64,10 +72,16 @@ class RunningTrial:
     """
 
     def __init__(
-        self, trial: Reports, by_fold: bool, prunes: bool, ends_hopeless: bool = False, front: Front | None = None
+        self,
+        trial: Reports,
+        by_fold: bool,
+        prunes: bool,
+        ends_hopeless: bool = False,
+        front: Front | None = None,
+        link: Link | None = None,
     ) -> None:
         self.trial, self.by_fold, self.prunes, self.ends_hopeless = trial, by_fold, prunes, ends_hopeless
-        self.front = front
+        self.front, self.link = front, link
         self.pruned = False
         self.splits = 1
         self.folds: list[float] = []
@@ -101,6 +115,22 @@ class RunningTrial:
         """Report the objectives after an epoch, where there are several; return whether to stop."""
         self.pruned = self.front is not None and self.front.report(measured) and not last
         return self.pruned
+
+    def tell(self, measured: Mapping[str, float], epoch: int, epochs: int, last: bool) -> bool:
+        """Tell the study of an epoch; return whether a person has stopped the trial, which is then pruned.
+
+        Args:
+            measured: What the epoch measured.
+            epoch: Counted from 0.
+            epochs: Planned epochs of one training.
+            last: Whether this is the last epoch of its training.
+        """
+        if self.link is None:
+            return False
+        progress = {"epoch": len(self.folds) * epochs + epoch + 1, "epochs": self.splits * epochs}
+        stopped = self.link.tell({**measured, **progress}) and not (last and len(self.folds) + 1 == self.splits)
+        self.pruned = self.pruned or stopped
+        return stopped
 
     def restore(self, values: Iterable[float], epochs: int) -> None:
         """Report the epochs that a resumed training took over.

@@ -63,7 +63,7 @@ def test_a_maximized_objective_counts_upwards() -> None:
 def test_a_trial_is_not_stopped_after_its_last_epoch() -> None:
     study = study_of(PEER)
     study.set_metric_names(["val_loss", "params"])
-    running = running_trial(queue_of(study), study.ask())
+    running = running_trial(queue_of(study), study.ask(), "here")
     worse = {"val_loss": 5.0, "params": 500.0}
     assert not running.epoch_of_several(worse, last=False)
     assert running.epoch_of_several(worse, last=False)

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from sweeper_digits.sweep import storage as storage_module
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 from sweeper_digits.sweep.study import SeededSampler
 from sweeper_digits.sweep.trials import is_own_failure, trials_of
@@ -64,7 +65,6 @@ import sys, time
 sys.path.insert(0, {root!r})
 from types import SimpleNamespace
 import optuna
-from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -74,7 +74,7 @@ queue = Queue(study, storage)
 """
 RACE = """
 options = SimpleNamespace(pruner={})
-sweep = SimpleNamespace(budget=Budget(25, None, None), is_enumerated=False, prior=None, options=options)
+sweep = SimpleNamespace(is_enumerated=False, prior=None, options=options)
 while not queue.is_finished(sweep):
     trial = queue.ask(sweep)
     if trial is None:
@@ -86,7 +86,7 @@ while not queue.is_finished(sweep):
 POP = """
 print("ready", flush=True)
 input()
-while trial := queue.ask(SimpleNamespace(budget=Budget(None, None, None), is_enumerated=True)):
+while trial := queue.ask(SimpleNamespace(is_enumerated=True)):
     print(trial.number, flush=True)
 """
 LOCK = """
@@ -115,6 +115,7 @@ def start(queue: Queue, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.
 
 
 def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[..., Any]) -> None:
+    queue.helm.begin(Budget(25, None, None), Space({}, is_enumerated=False))
     processes = [start(RACE) for _ in range(6)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 6
     states = [trial.state for trial in trials_of(queue.study)]
@@ -122,9 +123,8 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
 
 
 def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
-    sweep: Any = SimpleNamespace(
-        budget=Budget(2, None, None), is_enumerated=False, prior=None, options=SimpleNamespace(pruner={})
-    )
+    queue.helm.begin(Budget(2, None, None), Space({}, is_enumerated=False))
+    sweep: Any = SimpleNamespace(is_enumerated=False, prior=None, options=SimpleNamespace(pruner={}))
     given_back = queue.ask(sweep)
     assert given_back
     queue.storage.set_trial_state_values(queue._id(given_back.number), WAITING)
@@ -150,7 +150,7 @@ def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes
     queue.study.enqueue_trial({"x": 1})
     fates = [None, 2, None, None, 2, None, 2]  # the last is one death too many
     for fate in fates:
-        trial = queue.ask(SimpleNamespace(budget=Budget(None, None, None), is_enumerated=True))  # type: ignore[arg-type]
+        trial = queue.ask(SimpleNamespace(is_enumerated=True))  # type: ignore[arg-type]
         assert trial is not None
         assert queue.fail_and_requeue(queue.read(trial.number), "its worker died", fate)
     trials = queue.study.trials
@@ -230,7 +230,7 @@ def test_what_is_not_the_absence_of_the_database_is_not_repeated(queue: Queue) -
         queue.read(7)
 
 
-GRID = SimpleNamespace(budget=Budget(None, None, None), options=SimpleNamespace(max_retries=2), is_enumerated=True)
+GRID = SimpleNamespace(options=SimpleNamespace(max_retries=2), is_enumerated=True)
 
 
 def begun(queue: Queue) -> optuna.trial.FrozenTrial:
@@ -261,7 +261,6 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
 ) -> None:
     """Found by kills at random instants: the supervisor dies there, and the next one sets the sweep up again."""
     sweep: Any = SimpleNamespace(
-        budget=Budget(n_trials=1, timeout=None, n_epochs=None),
         options=SimpleNamespace(n_trials=1, max_retries=2, retry_failed=False),
         config=SimpleNamespace(search=SimpleNamespace(points=None)),
         distributions={"x": optuna.distributions.CategoricalDistribution([1])},

@@ -1,0 +1,77 @@
+"""Add a point to a study while its sweep runs: `enqueue`."""
+
+import argparse
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from optuna.trial import TrialState
+
+from sweeper_digits import program
+from sweeper_digits.errors import UserError
+from sweeper_digits.results.studies import find_queue
+from sweeper_digits.screen import printable
+from sweeper_digits.sweep.budget import is_supervised
+from sweeper_digits.sweep.finite import Point
+from sweeper_digits.sweep.listed import KEY, in_space
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.scouts import POINT_FROM
+from sweeper_digits.sweep.trials import QUEUED_WITH, trials_of
+
+BY_HAND = "enqueued by hand"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Queue the point, and say when it is tried."""
+    queue = find_queue(arguments.storage, arguments.study)
+    number = enqueue(queue, parse_point(arguments.point))
+    name, study = printable(queue.study.study_name), queue.study
+    if used_up := queue.helm.budget().used_up(study, trials_of(study)):
+        more = program.command("change", study.study_name, f"{used_up}=MORE")
+        print(f"{name} #{number}: queued, but hydra.sweeper.{used_up} is used up; {more}")
+    elif is_supervised(study.user_attrs):
+        print(f"{name} #{number}: queued; it is tried next")
+    else:
+        print(f"{name} #{number}: queued; no sweep runs: the command of the sweep, given again, tries it first")
+
+
+def parse_point(texts: list[str]) -> Point:
+    """Return the values of `KEY=VALUE`, as Hydra reads them.
+
+    Raises:
+        UserError: Not of this form, or a sweep of several values.
+    """
+    point: Point = {}
+    for text in texts:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            raise UserError(f"{printable(text)}: not of the form KEY=VALUE") from error
+        key = str(override.key_or_group)
+        if override.is_sweep_override() or override.is_delete() or not KEY.fullmatch(key):
+            raise UserError(f"{printable(text)}: a point has one value for each key, for example batch_size=64")
+        point[key] = override.value()
+    return point
+
+
+def enqueue(queue: Queue, point: Point) -> int:
+    """Queue a point of the search space, or a run of a study that lists its runs; return the number of its trial.
+
+    Raises:
+        UserError: The point is not in the space, or a trial has it already.
+    """
+    space = queue.helm.space()
+    if space.distributions:
+        point = in_space(point, space.distributions)
+    for trial in trials_of(queue.study):
+        known = trial.user_attrs.get("point") or trial.system_attrs.get(QUEUED_WITH) or trial.params
+        if trial.state != TrialState.FAIL and point in (known, trial.params):
+            raise UserError(f"#{trial.number} has this point already ({trial.state.name.lower()})")
+    attributes: dict[str, Any] = {POINT_FROM: BY_HAND}
+    fixed = point if space.distributions else {}
+    attributes |= {} if space.distributions else {"point": point}
+    queue.study.add_trial(
+        optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs={QUEUED_WITH: fixed})
+    )
+    return max(trial.number for trial in trials_of(queue.study) if trial.user_attrs.get(POINT_FROM) == BY_HAND)

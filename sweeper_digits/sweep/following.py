@@ -1,0 +1,39 @@
+"""What a trial tells of itself while it runs, and whether a person has stopped it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a single run does without Optuna
+    from optuna.trial import FrozenTrial
+
+    from sweeper_digits.sweep.queue import Queue
+
+# System attributes of a trial, which the dashboard does not list: how far it is, and that a person stops it.
+PROGRESS, STOP = "sweeper_digits:progress", "sweeper_digits:stop"
+
+
+class Follower:
+    """Tells the study of a trial how far the trial is.
+
+    Args:
+        queue: The queue of the study.
+        number: Of the trial.
+        worker: Names the worker for a person: its number, or the machine of a job.
+    """
+
+    def __init__(self, queue: "Queue", number: int, worker: str) -> None:
+        self.queue, self.number, self.worker = queue, number, worker
+
+    def tell(self, progress: Mapping[str, float]) -> bool:
+        """Tell the study of an epoch; return whether a person has stopped the trial.
+
+        Args:
+            progress: `epoch`, counted from 1, `epochs`, and what the epoch measured.
+        """
+        self.queue.set_system_attr(self.number, PROGRESS, {"worker": self.worker, **progress})
+        return STOP in self.queue.read(self.number).system_attrs
+
+
+def progress_of(trial: "FrozenTrial") -> dict[str, Any]:
+    """Return what a trial has told of itself last; empty before its first epoch has ended."""
+    return dict(trial.system_attrs.get(PROGRESS, {}))

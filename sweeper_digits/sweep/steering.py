@@ -1,0 +1,125 @@
+"""How a person steers a sweep that runs, from any machine: through the study alone."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.sweep.budget import Budget
+from sweeper_digits.sweep.storage import RetryingStorage, study_lock
+
+# System attributes of a study, which the dashboard does not list.
+STEERING, SPACE = "sweeper_digits:steering", "sweeper_digits:space"
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What steers the supervisors and the workers of a study.
+
+    Attributes:
+        budget: What ends the sweep, by key of hydra.sweeper.
+        command: The budget of the command that was given last. The same command leaves a change of the budget alone.
+        n_jobs: Workers of each supervisor since the last change of this number; None: never changed.
+        changes: How often n_jobs was changed.
+        stops: How often the sweep was stopped. A supervisor ends when it sees the number rise.
+    """
+
+    budget: dict[str, Any]
+    command: dict[str, Any]
+    n_jobs: int | None = None
+    changes: int = 0
+    stops: int = 0
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space of a study, as other machines know it.
+
+    Attributes:
+        distributions: By parameter; none where the study runs listed points.
+        is_enumerated: Whether each point is tried once, however many trials the budget has.
+    """
+
+    distributions: dict[str, BaseDistribution]
+    is_enumerated: bool
+
+
+class Helm:
+    """Reads and writes what steers a study.
+
+    Args:
+        study: The study.
+        storage: The storage of the study.
+    """
+
+    def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
+        self.storage, self.name = storage, study.study_name
+        self.study_id = storage.get_study_id_from_name(study.study_name)
+
+    def begin(self, budget: Budget, space: Space) -> None:
+        """Write down the space, and the budget of a command unless the command before had the same."""
+        command, found = asdict(budget), self._read()
+        if found is None or found.command != command:
+            self._write(replace(found or Steering({}, {}), budget=command, command=command))
+        written = {name: distribution_to_json(one) for name, one in space.distributions.items()}
+        attribute: dict[str, Any] = {"distributions": written, "is_enumerated": space.is_enumerated}
+        self.storage.set_study_system_attr(self.study_id, SPACE, attribute)
+
+    def steering(self) -> Steering:
+        """Return what steers the study.
+
+        Raises:
+            UserError: An earlier version of this program began the study.
+        """
+        if (found := self._read()) is None:
+            raise self._unknown()
+        return found
+
+    def budget(self) -> Budget:
+        """Return what ends the sweep, as a person may have changed it; no limit where nothing is written."""
+        found = self._read()
+        return Budget(**found.budget) if found else Budget(None, None, None)
+
+    def space(self) -> Space:
+        """Return the search space.
+
+        Raises:
+            UserError: An earlier version of this program began the study.
+        """
+        if (found := self.storage.get_study_system_attrs(self.study_id).get(SPACE)) is None:
+            raise self._unknown()
+        distributions = {name: json_to_distribution(text) for name, text in found["distributions"].items()}
+        return Space(distributions, found["is_enumerated"])
+
+    def stop(self) -> None:
+        """Let the supervisors end, as at Ctrl-C."""
+        self._change(lambda found: {"stops": found.stops + 1})
+
+    def change_budget(self, values: dict[str, float]) -> None:
+        """Change what ends the sweep, by key of hydra.sweeper."""
+        self._change(lambda found: {"budget": found.budget | values})
+
+    def change_jobs(self, n_jobs: int) -> None:
+        """Change the number of workers of each supervisor that is there now."""
+        self._change(lambda found: {"n_jobs": n_jobs, "changes": found.changes + 1})
+
+    def _change(self, changed: Callable[[Steering], dict[str, Any]]) -> None:
+        with study_lock(self.storage, self.name):  # two persons may steer at once
+            found = self.steering()
+            self._write(replace(found, **changed(found)))
+
+    def _read(self) -> Steering | None:
+        found = self.storage.get_study_system_attrs(self.study_id).get(STEERING)
+        return None if found is None else Steering(**found)
+
+    def _write(self, steering: Steering) -> None:
+        self.storage.set_study_system_attr(self.study_id, STEERING, asdict(steering))
+
+    def _unknown(self) -> UserError:
+        return UserError(
+            f"{self.name}: an earlier version of this program began this study; the command that began it, given "
+            "again, continues it and lets it be steered"
+        )

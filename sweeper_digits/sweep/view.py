@@ -1,0 +1,192 @@
+"""What a study says of its sweep at this moment: for the screen of the sweep, and for `status` elsewhere."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeper_digits.sweep.budget import Budget, epochs_of, watched_seconds
+from sweeper_digits.sweep.finite import Point
+from sweeper_digits.sweep.following import progress_of
+from sweeper_digits.sweep.peers import PeerPruner, best_so_far, sign_of
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.trials import DONE, trials_of
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that runs.
+
+    Attributes:
+        number: Of the trial.
+        worker: `host/number` of a worker process, `host` of a job, or empty before the first epoch has ended.
+        epoch: Epochs that have ended.
+        epochs: Planned epochs, over all folds; None before the first has ended.
+        measured: What the last epoch measured: `loss`, `val_loss`, `images_per_second`.
+        rank: Place among all trials at the same epoch by their best values so far, from 1; None where it is not known.
+        of: Number of these trials.
+        bar: The worst value that the pruner lets go on at this epoch; None where the pruner has none.
+        point: Values by parameter.
+    """
+
+    number: int
+    worker: str
+    epoch: int
+    epochs: int | None
+    measured: dict[str, float]
+    rank: int | None
+    of: int
+    bar: float | None
+    point: Point
+
+
+@dataclass(frozen=True)
+class View:
+    """A sweep at one moment.
+
+    Attributes:
+        objectives: Their names.
+        states: How many trials are in each state.
+        running: The trials that run, by number.
+        ended: Trials that have ended since the look before, in the order in which they ended.
+        best: The best complete trial; None with several objectives, or without a complete trial.
+        names: All parameters that a trial has.
+        varied: Parameters of which two trials have different values.
+        used: For each part of the budget, by key of hydra.sweeper: how much is used, and how much there is.
+        seconds_left: Until the budget is used up at the pace so far; infinity where nothing tells.
+    """
+
+    objectives: list[str]
+    states: Counter[TrialState]
+    running: list[Running]
+    ended: list[FrozenTrial]
+    best: FrozenTrial | None
+    names: list[str]
+    varied: set[str]
+    used: dict[str, tuple[float, float]]
+    seconds_left: float
+
+
+@dataclass
+class Spotter:
+    """Looks at a study again and again, and reads of each ended trial only once.
+
+    Args:
+        queue: The queue of the study.
+        is_enumerated: Whether each point of the space is tried once.
+    """
+
+    queue: Queue
+    is_enumerated: bool
+    best: FrozenTrial | None = None
+    ended: set[int] = field(default_factory=set)
+    values: dict[str, Any] = field(default_factory=dict)  # by parameter, of the first trial that has it
+    varied: set[str] = field(default_factory=set)
+    # By step: the best values so far of the trials that have ended.
+    peers: dict[int, list[float]] = field(default_factory=dict)
+
+    def look(self) -> View:
+        """Return what the study says now."""
+        study, trials = self.queue.study, trials_of(self.queue.study)
+        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.ended]
+        for trial in new:
+            self._end(trial)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        for trial in running:
+            self._note(point_of(trial))
+        used, left = self._budget(trials)
+        return View(
+            objectives=objectives_of(study),
+            states=Counter(trial.state for trial in trials),
+            running=[self._running(trial, running) for trial in running],
+            ended=sorted(new, key=lambda trial: (trial.datetime_complete, trial.number)),
+            best=self.best,
+            names=list(self.values),
+            varied=self.varied,
+            used=used,
+            seconds_left=left,
+        )
+
+    def _end(self, trial: FrozenTrial) -> None:
+        self.ended.add(trial.number)
+        self._note(point_of(trial))
+        study = self.queue.study
+        if trial.state == TrialState.COMPLETE and len(study.directions) == 1:
+            sign = sign_of(study)
+            if self.best is None or sign * trial.values[0] < sign * self.best.values[0]:
+                self.best = trial
+        if trial.state in DONE:
+            for step, value in _best_by_step(trial, sign_of(study)):
+                self.peers.setdefault(step, []).append(value)
+
+    def _note(self, point: Point) -> None:
+        for name, value in point.items():
+            if self.values.setdefault(name, value) != value:
+                self.varied.add(name)
+
+    def _running(self, trial: FrozenTrial, running: list[FrozenTrial]) -> Running:
+        told, rank, bar, others = progress_of(trial), None, None, np.zeros(0)
+        if trial.last_step is not None:
+            sign, step = sign_of(self.queue.study), trial.last_step
+            beside = [one for one in running if one.number != trial.number and step in one.intermediate_values]
+            others = np.array(self.peers.get(step, []) + [best_so_far(one, sign, last=step) for one in beside])
+            rank = int(np.sum(others < best_so_far(trial, sign))) + 1
+            if isinstance(pruner := self.queue.study.pruner, PeerPruner) and (found := pruner.bar(others)) is not None:
+                bar = sign * found
+        return Running(
+            number=trial.number,
+            worker=str(told.get("worker", "")),
+            epoch=int(told.get("epoch", len(trial.intermediate_values))),
+            epochs=told.get("epochs"),
+            measured={name: float(value) for name, value in told.items() if name not in ("worker", "epoch", "epochs")},
+            rank=rank,
+            of=len(others) + 1,
+            bar=bar,
+            point=point_of(trial),
+        )
+
+    def _budget(self, trials: list[FrozenTrial]) -> tuple[dict[str, tuple[float, float]], float]:
+        """Return how much of the budget is used, and in how many seconds the sweep ends at its pace so far."""
+        study = self.queue.study
+        budget = self.queue.helm.budget()
+        if self.is_enumerated:
+            budget = Budget(len(trials), budget.timeout, budget.n_epochs)
+        watched = watched_seconds(study.user_attrs)
+        done = sum(trial.state in DONE for trial in trials)
+        if watched <= 0:
+            return budget.used(study, trials), math.inf
+        epochs = sum(epochs_of(trials)) if budget.n_epochs is not None else 0
+        rates = {"n_trials": done / watched, "n_epochs": epochs / watched}
+        return budget.used(study, trials), budget.seconds_left(study, trials, rates)
+
+
+def objectives_of(study: optuna.Study) -> list[str]:
+    """Return the names of the objectives of a study."""
+    return list(study.metric_names or ["objective"])
+
+
+def point_of(trial: FrozenTrial) -> Point:
+    """Return the values of a trial by parameter, or those of its listed point."""
+    return dict(trial.params or trial.user_attrs.get("point", {}))
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return each parameter's name without its group where the rest is the name of no other parameter."""
+    names = list(names)
+    ends = Counter(name.rpartition(".")[2] for name in names)
+    return {name: end if ends[end := name.rpartition(".")[2]] == 1 else name for name in names}
+
+
+def _best_by_step(trial: FrozenTrial, sign: float) -> list[tuple[int, float]]:
+    """Return, for each step that a trial has reported, its best value so far times the sign."""
+    best, found = math.inf, []
+    for step, value in sorted(trial.intermediate_values.items()):
+        if not math.isnan(value):
+            best = min(best, sign * value)
+        found.append((step, best))
+    return found

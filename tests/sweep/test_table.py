@@ -1,0 +1,105 @@
+"""A sweep on the screen: what its lines say, at every width."""
+
+import io
+import math
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from sweeper_digits.sweep.table import row, summary, table
+from sweeper_digits.sweep.view import Running, View, short_names
+
+NAMES = ["optimizer", "optimizer.learning_rate", "model.dropout"]
+POINT = {"optimizer": "adamw", "optimizer.learning_rate": 0.0123456, "model.dropout": 0.25}
+
+
+def trial_of(state: TrialState, value: float | None = None, **attributes: Any) -> FrozenTrial:
+    """A trial that took 75 s."""
+    trial = optuna.create_trial(
+        state=state,
+        value=value,
+        params=POINT,
+        distributions={
+            "optimizer": CategoricalDistribution(["adamw", "sgd"]),
+            "optimizer.learning_rate": FloatDistribution(0, 1),
+            "model.dropout": FloatDistribution(0, 1),
+        },
+        user_attrs={"epochs": 8, **attributes},
+    )
+    trial.number, trial.datetime_start = 7, datetime(2026, 1, 1)
+    trial.datetime_complete = trial.datetime_start + timedelta(seconds=75)
+    return trial
+
+
+def running(number: int, **changes: Any) -> Running:
+    values: dict[str, Any] = {"number": number, "worker": f"node/{number}", "epoch": 3, "epochs": 8}
+    values |= {"measured": {"loss": 0.1, "val_loss": 0.2, "images_per_second": 1234.5}}
+    return Running(**values | {"rank": 2, "of": 9, "bar": 0.15, "point": POINT} | changes)
+
+
+def view_of(trials: list[Running], **changes: Any) -> View:
+    values: dict[str, Any] = {"objectives": ["val_loss"], "running": trials, "ended": [], "names": NAMES}
+    values |= {"states": Counter({TrialState.COMPLETE: 5, TrialState.PRUNED: 3, TrialState.RUNNING: len(trials)})}
+    values |= {"best": trial_of(TrialState.COMPLETE, 0.0170, standard_error=0.0031), "varied": {"model.dropout"}}
+    values |= {"used": {"n_trials": (8, 40), "timeout": (90.0, 300.0), "n_epochs": (44, 500)}, "seconds_left": 210.0}
+    return View(**values | changes)
+
+
+def drawn(view: View, width: int, height: int = 40) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=width, force_terminal=True, color_system=None).print(table(view, width, height))
+    return stream.getvalue().splitlines()
+
+
+def test_a_row_has_the_value_with_its_error_and_the_parameters_last() -> None:
+    complete = row(trial_of(TrialState.COMPLETE, 0.0170, standard_error=0.0031), ["val_loss"], NAMES, is_best=True)
+    pruned = row(trial_of(TrialState.PRUNED), ["val_loss"], NAMES, is_best=False)
+    point = "optimizer=adamw learning_rate=0.01235 dropout=0.25"
+    assert complete.split() == f"#7 val_loss 0.017 ± 0.0031 8 epochs 75 s best {point}".split()
+    assert pruned.split() == f"#7 pruned 8 epochs 75 s {point}".split()
+    assert complete.index("optimizer=") == pruned.index("optimizer="), "the rows are aligned"
+
+
+def test_a_row_of_a_failed_trial_has_the_cause_and_nothing_that_controls_a_terminal() -> None:
+    failed = trial_of(TrialState.FAIL, error="no\x1b[2J room")
+    assert row(failed, ["val_loss"], NAMES, is_best=False) == "#7    failed  no\N{REPLACEMENT CHARACTER}[2J room"
+
+
+def test_a_name_is_short_where_that_is_unambiguous() -> None:
+    names = ["optimizer.learning_rate", "model.dropout", "model.first.width", "model.second.width", "seed"]
+    assert list(short_names(names).values()) == ["learning_rate", "dropout", *names[2:4], "seed"]
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 75, 80, 90, 100, 120, 160, 200])
+def test_the_table_keeps_to_the_width_and_to_one_line_for_each_trial(width: int) -> None:
+    lines = drawn(view_of([running(1), running(12), running(103, epochs=None, measured={}, rank=None)]), width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) == 1 + 3 + 2
+    assert "3/8" in lines[1] and "0.2" in lines[1] and "#103" in lines[3] and "starts" in lines[3]
+    assert lines[4].startswith("8/40 done, 3 pruned")
+    assert ("learning_rate" in lines[1]) is False and ("dropout=0.25" in lines[1]) is (width >= 60), "what varies"
+    if width >= 100:
+        assert lines[1].split()[:9] == ["#1", "1", "━━━━──────", "3/8", "0.1", "0.2", "2/9", "bar", "0.15"]
+
+
+def test_trials_without_room_are_counted() -> None:
+    lines = drawn(view_of([running(number) for number in range(30)]), 120, height=20)
+    assert len(lines) <= 19 and "and 17 more" in lines[-3]
+
+
+def test_workers_of_several_machines_are_named_by_their_machine_too() -> None:
+    assert "node/1" not in "\n".join(drawn(view_of([running(1), running(2)]), 120))
+    assert "node/1" in "\n".join(drawn(view_of([running(1), running(2, worker="other/0")]), 120))
+
+
+def test_the_summary_says_what_is_left_and_the_best_with_its_error() -> None:
+    totals, best = summary(view_of([running(1)]))
+    assert totals == "8/40 done, 3 pruned, 1 running, 1:30 of 5:00 minutes, 44 of 500 epochs, 3:30 left"
+    assert best.startswith("best #7: val_loss 0.017 ± 0.0031  optimizer=adamw")
+    assert summary(view_of([], best=None, used={}, seconds_left=math.inf)) == ["8 done, 3 pruned"]
