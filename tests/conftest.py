@@ -3,10 +3,14 @@
 import contextlib
 import io
 import os
+import pty
+import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -167,3 +171,31 @@ def tool(swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         return printed.getvalue()
 
     return call
+
+
+# What moves the cursor of a terminal or colours it.
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def on_a_terminal(command: list[str], seconds: float = 60, folder: Path = ROOT, **environment: str) -> str:
+    """What Python, with these arguments, writes to a terminal of 60 columns and 20 lines."""
+    ours, theirs = pty.openpty()
+    known = os.environ | {"TERM": "xterm-256color", "COLUMNS": "60", "LINES": "20", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, *command], stdin=theirs, stdout=theirs, stderr=theirs, env=known | environment, cwd=folder
+    )
+    os.close(theirs)
+    written, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                written += os.read(ours, 65536)
+            except OSError:  # all of it was read, and the program has ended
+                break
+    os.close(ours)
+    text = written.decode().replace("\r\n", "\n")
+    try:
+        assert process.wait(timeout=10) == 0, text
+    finally:
+        process.kill()
+    return text

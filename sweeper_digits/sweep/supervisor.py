@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at the study. A look takes a while where the study is long, and the workers need the cores:
 # the pause is so many times as long that looking takes 2 % of a core.
-LEAST_PAUSE, LONGEST_PAUSE = 0.4, 5.0
+LEAST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 PAUSE_FOR_A_LOOK = 50.0
 # How long a worker of another supervisor may take to sign its trial when this sweep ends.
 SIGNING_SECONDS = 3.0

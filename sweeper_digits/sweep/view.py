@@ -84,7 +84,9 @@ class Spotter:
     queue: Queue
     is_enumerated: bool
     best: FrozenTrial | None = None
-    ended: set[int] = field(default_factory=set)
+    settled: int = 0  # so many trials, the first ones, have ended
+    ended: set[int] = field(default_factory=set)  # of the later ones
+    states: Counter[TrialState] = field(default_factory=Counter)  # of all that have ended
     values: dict[str, Any] = field(default_factory=dict)  # by parameter, of the first trial that has it
     varied: set[str] = field(default_factory=set)
     # By step: the best values so far of the trials that have ended.
@@ -93,16 +95,21 @@ class Spotter:
     def look(self) -> View:
         """Return what the study says now."""
         study, trials = self.queue.study, trials_of(self.queue.study)
-        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.ended]
+        later = trials[self.settled :]
+        new = [trial for trial in later if trial.state.is_finished() and trial.number not in self.ended]
         for trial in new:
             self._end(trial)
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        while self.settled in self.ended:
+            self.ended.remove(self.settled)
+            self.settled += 1
+        going_on = [trial for trial in later if not trial.state.is_finished()]
+        running = [trial for trial in going_on if trial.state == TrialState.RUNNING]
         for trial in running:
             self._note(point_of(trial))
         used, left = self._budget(trials)
         return View(
             objectives=objectives_of(study),
-            states=Counter(trial.state for trial in trials),
+            states=self.states + Counter(trial.state for trial in going_on),
             running=[self._running(trial, running) for trial in running],
             ended=sorted(new, key=lambda trial: (trial.datetime_complete, trial.number)),
             best=self.best,
@@ -114,6 +121,7 @@ class Spotter:
 
     def _end(self, trial: FrozenTrial) -> None:
         self.ended.add(trial.number)
+        self.states[trial.state] += 1
         self._note(point_of(trial))
         study = self.queue.study
         if trial.state == TrialState.COMPLETE and len(study.directions) == 1:
@@ -157,7 +165,7 @@ class Spotter:
         if self.is_enumerated:
             budget = Budget(len(trials), budget.timeout, budget.n_epochs)
         watched = watched_seconds(study.user_attrs)
-        done = sum(trial.state in DONE for trial in trials)
+        done = sum(self.states[state] for state in DONE)
         if watched <= 0:
             return budget.used(study, trials), math.inf
         epochs = sum(epochs_of(trials)) if budget.n_epochs is not None else 0

@@ -2,8 +2,12 @@
 
 import io
 import math
+import re
+import subprocess
+import sys
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,8 +16,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.table import row, summary, table
 from sweeper_digits.sweep.view import Running, View, short_names
+from tests.conftest import ESCAPE, ROOT, on_a_terminal
+from tests.sweep.conftest import LEARNING_RATE, SLEEPER, STEADY
 
 NAMES = ["optimizer", "optimizer.learning_rate", "model.dropout"]
 POINT = {"optimizer": "adamw", "optimizer.learning_rate": 0.0123456, "model.dropout": 0.25}
@@ -103,3 +110,27 @@ def test_the_summary_says_what_is_left_and_the_best_with_its_error() -> None:
     assert totals == "8/40 done, 3 pruned, 1 running, 1:30 of 5:00 minutes, 44 of 500 epochs, 3:30 left"
     assert best.startswith("best #7: val_loss 0.017 ± 0.0031  optimizer=adamw")
     assert summary(view_of([], best=None, used={}, seconds_left=math.inf)) == ["8 done, 3 pruned"]
+
+
+def test_a_sweep_on_a_terminal_shows_rows_above_its_table(tmp_path: Path) -> None:
+    command = [str(SLEEPER), "-m", LEARNING_RATE, "model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=3"]
+    written = on_a_terminal([*command, "epochs=4", *STEADY], folder=tmp_path, SLEEPER_SECONDS="2", COLUMNS="100")
+    lines = [line for line in re.split(r"[\r\n]+", ESCAPE.sub("", written)) if line]
+    assert [line[:2] for line in lines if re.match(r"#\d +val_loss", line)] == ["#0", "#1", "#2"]
+    assert any(re.match(r"#0 +0 +[━─]{10} [1-4]/4 +[\d.]+ +[\d.]+ +1/1 ", line) for line in lines)
+    assert any(re.match(r"[01]/3 done, 1 running", line) for line in lines)
+    assert max(len(line) for line in lines if line.startswith("#")) <= 100
+    end = lines.index(next(line for line in lines if line.startswith("trials ")))
+    assert not any("running" in line for line in lines[end:]), "the table is gone"
+    assert "compare    python -m sweeper_digits compare multirun/sweep" in lines
+
+
+def test_the_picture_of_the_terminal_is_drawn(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    storage = open_storage(url, 60)
+    study = optuna.create_study(study_name="s", storage=storage)
+    study.add_trial(trial_of(TrialState.COMPLETE, 0.0170, standard_error=0.0031))
+    script, picture = ROOT / "docs" / "terminal.py", tmp_path / "terminal.svg"
+    subprocess.run([sys.executable, str(script), "s", "--storage", url, "--to", str(picture)], check=True)
+    text = picture.read_text(encoding="utf-8")
+    assert "<svg" in text and "0.017" in text and "https://" not in text.replace("https://www.textualize.io", "")
