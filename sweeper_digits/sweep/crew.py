@@ -68,16 +68,17 @@ class Crew:
             self._start(number)
 
     def resize(self, n_jobs: int, queue: Queue) -> None:
-        """Have so many workers from now on; a trial of one that is too many is queued again, and continued.
-
-        Raises:
-            UserError: The GPUs cannot have so many.
-        """
-        self.sweep.options.n_jobs = n_jobs
-        log.info("workers    %s from now on", screen.counted(n_jobs, "worker"))
+        """Have so many workers from now on; a trial of one that is too many is queued again, and continued."""
+        before, self.sweep.options.n_jobs = self.sweep.options.n_jobs, n_jobs
+        try:
+            self.gpus = [] if self.elsewhere else _deal(_gpus(), self.sweep.options)
+        except UserError as error:  # no reason to end a sweep
+            self.sweep.options.n_jobs = before
+            log.info("warning: %s", error)
+            return
+        log.info("workers    %d from now on", n_jobs)
         if self.elsewhere:  # its one process reads the number from the study
             return
-        self.gpus = _deal(_gpus(), self.sweep.options)
         for number in [number for number in self.processes if number >= n_jobs]:
             surplus = self.processes.pop(number)
             surplus.kill()

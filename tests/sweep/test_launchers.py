@@ -16,11 +16,13 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from sweeper_digits.results.stop import stop_trial
+from sweeper_digits.results.studies import find_queue
 from sweeper_digits.sweep import crew
 from sweeper_digits.sweep.private import share_folder_of_jobs
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for, workers_of
 
-COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
 
 
 class Slurm:
@@ -115,6 +117,30 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
     assert trials[1].datetime_start < trials[0].datetime_complete
 
 
+def test_jobs_elsewhere_are_steered_through_the_study(sweeps: Sweeps) -> None:
+    needs_launcher("submitit", "slurm")
+    sweeps.trials_last(30)
+    arguments = (*STEADY, LEARNING_RATE, "epochs=30", "hydra.sweeper.n_trials=9", "hydra/launcher=submitit_local")
+
+    def running() -> list[int]:
+        return [trial.number for trial in sweeps.trials() if trial.state == RUNNING and trial.intermediate_values]
+
+    with sweeps.start(*arguments) as process:
+        wait_for(lambda: sweeps.checkpoints() and running() == [0])
+        queue = find_queue(sweeps.url, "sweep")
+        queue.helm.change_jobs(2)
+        wait_for(lambda: running() == [0, 1])
+        stop_trial(queue, 0)
+        wait_for(lambda: running() == [1, 2])
+        assert sweeps.trials()[0].state == PRUNED
+        queue.helm.change_jobs(1)
+        stop_trial(queue, 1)
+        wait_for(lambda: running() == [2] and sweeps.trials()[1].state == PRUNED)
+        queue.helm.stop()
+        assert process.wait(timeout=60) == 130
+    assert {trial.state for trial in sweeps.trials()[3:]} <= {TrialState.WAITING}, "no job took the place of #1"
+
+
 def test_a_local_job_may_start_faster_than_its_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_launcher("submitit", "slurm")
     from submitit.local import local
@@ -166,6 +192,12 @@ def test_workers_are_dealt_over_the_gpus(sweeps: Sweeps) -> None:
     with sweeps.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
         workers = workers_of(process, 3)
         given = [worker_environment(worker) for worker in workers]
+        find_queue(sweeps.url, "sweep").helm.change_jobs(5)
+        assert process.stdout
+        while (said := process.stdout.readline()) and not said.startswith("warning: "):
+            pass
+        assert said.startswith("warning: hydra.sweeper.n_jobs=5: 2 GPUs can have 4 workers")
+        assert len(workers_of(process)) == 3
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     numbers = {worker["SWEEPER_DIGITS_WORKER"]: worker["CUDA_VISIBLE_DEVICES"] for worker in given}
