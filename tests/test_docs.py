@@ -33,7 +33,7 @@ INLINE = [" ".join(found.split()) for text in TEXT.values() for found in re.find
 OVERRIDES = [text for text in INLINE if re.fullmatch(r"(?:\+?[a-z][\w./]*=[^\s<]+ ?)+", text) and "..." not in text]
 GROUPS = {group: [part.option for part in registry.options_of(group).values()] for group in REGISTERED}
 GROUPS |= {"split": list(options.SPLITS.values()), "search": [schema.Search]}
-VERBS = ("compare", "confirm", "predict", "doctor", "schema")
+VERBS = tuple(verb[0] for verb in __main__.VERBS)
 
 
 def commands(program: str) -> list[str]:

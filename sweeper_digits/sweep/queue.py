@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
 from sweeper_digits.sweep.finite import is_finite, points
+from sweeper_digits.sweep.following import STOP
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
 from sweeper_digits.sweep.peers import SCOUT, sign_of
 from sweeper_digits.sweep.prior import Prior
@@ -260,7 +261,7 @@ class Queue:
         """
         history = [*reversed(continued_by(trial)), trial.number]
         attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", POINT_FROM, SCOUT)}
-        kept = {name: value for name, value in trial.system_attrs.items() if name == QUEUED_WITH}
+        kept = {name: value for name, value in trial.system_attrs.items() if name in (QUEUED_WITH, STOP)}
         # Of a point that was not begun, nothing would be tried again.
         if attributes.get(POINT_FROM) == NEAR_BEST and not trial.params:
             attributes, kept = {}, {}

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
 from sweeper_digits.sweep.budget import Budget
+from sweeper_digits.sweep.following import STOP, Follower
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
@@ -279,6 +280,14 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
     assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, WAITING]
     queue.fill(sweep)
     assert len(queue.study.trials) == 2
+
+
+def test_a_trial_that_a_person_stopped_stays_so_when_its_worker_dies(queue: Queue) -> None:
+    trial = begun(queue)
+    queue.set_system_attr(trial.number, STOP, True)
+    assert queue.fail_and_requeue(trial, "its worker died", 2)
+    again = queue.ask(GRID)  # type: ignore[arg-type]
+    assert again and Follower(queue, again.number, "here").tell({"epoch": 1, "epochs": 2})
 
 
 def test_a_trial_that_two_supervisors_find_dead_is_queued_once(queue: Queue) -> None:
