@@ -24,6 +24,7 @@ from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import Record, read_metrics_alone
 from sweeper_digits.schema import check_study
 from sweeper_digits.screen import one_line, printable
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, OWNER, TRIAL, find_copies, has_trials, owner_of
 from sweeper_digits.sweep.queue import WORKER, Queue
 from sweeper_digits.sweep.storage import open_storage
@@ -103,7 +104,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
         opened = open_storage(storage, heartbeat_seconds=60)
         names = sorted(optuna.get_all_study_names(opened))
         queues = {one: Queue(optuna.load_study(study_name=one, storage=opened), opened) for one in names}
-        identities = {one: queue.study.user_attrs.get(IDENTITY) for one, queue in queues.items()}
+        identities = {one: attributes.of_study(queue.study).get(IDENTITY) for one, queue in queues.items()}
     except Exception as error:  # of whichever database driver
         cause = first_line(error, storage)
         raise UserError(f"--storage: the database cannot be read: {cause}") from error

@@ -9,6 +9,7 @@ Reading order:
     grammar     the search space as a user types it
     url         the URL of the database, without its password
     storage     the database of studies, with retries
+    attributes  what is kept with a study and its trials and no person reads
     study       opens a study and checks that it is the same sweep; the sampler
     pruners     the pruner, made for the sweep's epochs, folds and objectives
     peers       the default pruner: a trial among all others at its epoch
@@ -20,6 +21,7 @@ Reading order:
     trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes, their cores and GPUs
+    dashboard   a trial's pictures and command, for Optuna's dashboard
     progress    the screen and the result files of a sweep
     claim       to which study a sweep's folder belongs
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged

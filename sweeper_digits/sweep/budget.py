@@ -12,10 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.trials import DONE, continued_by
 
 KEYS = ("n_trials", "timeout", "n_epochs")
-# User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970.
+# Attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970.
 WATCHED = "watched "
 # A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
 TICK_SECONDS = 5.0
@@ -73,7 +74,7 @@ class Budget:
         if self.n_trials is not None:
             found["n_trials"] = sum(trial.state in DONE for trial in trials), self.n_trials
         if self.timeout is not None:
-            found["timeout"] = watched_seconds(study.user_attrs), self.timeout
+            found["timeout"] = watched_seconds(attributes.of_study(study)), self.timeout
         if self.n_epochs is not None:
             found["n_epochs"] = sum(epochs_of(trials)), self.n_epochs
         return found
@@ -103,9 +104,9 @@ def epochs_of(trials: list[FrozenTrial]) -> Iterable[int]:
             yield int(trial.user_attrs.get(EPOCHS, len(trial.intermediate_values)))
 
 
-def watched_seconds(attributes: Mapping[str, Any]) -> float:
-    """Return in how many seconds at least one supervisor was there."""
-    spans = sorted(tuple(value) for name, value in attributes.items() if name.startswith(WATCHED))
+def watched_seconds(kept: Mapping[str, Any]) -> float:
+    """Return in how many seconds at least one supervisor was there, by the attributes of a study."""
+    spans = sorted(tuple(value) for name, value in kept.items() if name.startswith(WATCHED))
     total, until = 0.0, -math.inf
     for begin, end in spans:
         total += max(0.0, end - max(begin, until))
@@ -143,4 +144,4 @@ class Presence:
 
     def _write(self, now: float) -> None:
         self.last = now
-        self.study.set_user_attr(self.name, [self.begun, now])
+        attributes.keep_with_study(self.study, self.name, [self.begun, now])

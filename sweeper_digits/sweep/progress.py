@@ -16,10 +16,11 @@ from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
+from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.budget import epochs_of
 from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
+from sweeper_digits.sweep.trials import DONE, best_first, command_from, counts, failures, trials_of
 from sweeper_digits.sweep.url import without_password
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Progress:
             log.info("model      %s%s", screen.relative(model), "" if model.exists() else " (it is not there any more)")
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
         if self.sweep.options.storage.startswith("sqlite"):
-            log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
+            log.info("dashboard  %s", dashboard.command(self.sweep))
 
     def _show_best(self, best: list[FrozenTrial]) -> None:
         """Show the best value with its standard error over images, and how many trials it cannot be told from."""
@@ -172,9 +173,7 @@ class Progress:
 
 def command_of_trial(trial: FrozenTrial, sweep: Sweep) -> str:
     """Return the command that repeats a trial, without what only a sweep reads."""
-    overrides = trial.user_attrs.get("overrides", [])
-    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
-    return program.command("train", *origin_in(sweep.config.hydra).flags(), *kept)
+    return command_from(trial, origin_in(sweep.config.hydra))
 
 
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:

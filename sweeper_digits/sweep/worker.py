@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.sweep import attributes, dashboard
 from sweeper_digits.sweep.budget import EPOCHS
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
@@ -27,7 +28,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError
 from sweeper_digits.sweep.study import open_study
-from sweeper_digits.sweep.trials import best_first, continued_by, owed, trials_of
+from sweeper_digits.sweep.trials import OVERRIDES, best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     try:
         with _asking, queue.drawing(sweep):
             overrides = sweep.suggest(trial)
-        trial.set_user_attr("overrides", overrides)
+        attributes.keep_with_trial(trial, OVERRIDES, overrides)
         extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
         resumed = _checkpoint(queue, sweep, trial)
         extra += [f"resume={resumed}"] if resumed else []
@@ -131,6 +132,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
             trial.set_user_attr("error", error)
             _write_failure(sweep.folder / str(trial.number), error)
         trial.set_user_attr(EPOCHS, RunFolder(sweep.folder / str(trial.number)).epochs())
+        dashboard.show(queue, trial, sweep)
         queue.study.tell(trial, values, state=state, skip_if_finished=True)
 
 
@@ -158,7 +160,9 @@ def _watched(launch: Callable[[], Sequence[JobReturn]], queue: Queue, trial: opt
         frozen = queue.read(trial.number)
         if frozen.state.is_finished():
             raise RuntimeError("the job gave no sign of life any more")
-        if reporting.ATTACHED not in frozen.user_attrs:  # it waits in a scheduler: this process answers for it
+        if reporting.ATTACHED not in attributes.of_trial(
+            frozen
+        ):  # it waits in a scheduler: this process answers for it
             queue.heartbeat(trial.number)
     return job.result()
 

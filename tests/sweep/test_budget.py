@@ -11,6 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.budget import WATCHED, Budget, Presence, watched_seconds
 from tests.conftest import ROOT
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps
@@ -57,9 +58,9 @@ def test_the_sleep_of_a_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     for step in (4, 4, 8, 3600, 7, 2):  # the first and the last are too soon to be written
         now += step
         presence.tick()
-    assert watched_seconds(study.user_attrs) == 8 + 8 + 7
+    assert watched_seconds(attributes.of_study(study)) == 8 + 8 + 7
     presence.end()
-    assert watched_seconds(study.user_attrs) == 8 + 8 + 9
+    assert watched_seconds(attributes.of_study(study)) == 8 + 8 + 9
 
 
 def test_what_is_left_is_what_the_first_part_leaves() -> None:
@@ -82,7 +83,7 @@ def test_time_ends_a_sweep_over_restarts(sweeps_of: Callable[..., Sweeps]) -> No
     assert "study      sweep: 0:12 minutes, minimize val_loss" in out
     assert "hydra.sweeper.timeout is used up; the same command with a larger one goes on" in out
     assert done >= 2 and {trial.state for trial in sweeps.trials()} == {TrialState.COMPLETE}
-    used = watched_seconds(sweeps.study().user_attrs)
+    used = watched_seconds(attributes.of_study(sweeps.study()))
     assert 12 <= used <= 12 + 6 and used <= took
     sweeps.ok(*command)  # nothing is left
     assert len(sweeps.trials()) == done
