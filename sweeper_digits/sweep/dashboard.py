@@ -64,7 +64,7 @@ def _broken(text: str) -> str:
     lines = [""]
     for word in map(shlex.quote, shlex.split(text)):
         if len(lines[-1]) + len(word) > WIDTH:
-            lines.append("   ")
+            lines.append("  ")
         lines[-1] += f"{word} "
     return "\\\n".join(lines).rstrip()
 

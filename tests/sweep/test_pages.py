@@ -102,3 +102,18 @@ def test_the_dashboard_shows_the_sweep_and_each_trial_with_pictures_and_its_comm
         shown = text.partition("User Attributes")[2].partition("Artifacts")[0].split("\n\n")
         assert {line.split()[0] for line in shown if line} <= {"epochs", "worker", "point_from", "scout"}
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_tensorboard_compares_the_trials_by_what_was_drawn_and_by_their_best_values(seen: Seen, browser: Any) -> None:
+    command = ["tensorboard", "--logdir", "multirun/seen"]
+    with served(seen.folder, command, "/") as address, opened(browser, address) as page:
+        page.goto(f"{address}/#hparams")
+        named = rf"^\s*[0-3] in {re.escape(str(seen.folder.resolve()))}/multirun/seen\s*$"
+        trials = page.get_by_text(re.compile(named))
+        trials.nth(3).wait_for()
+        assert trials.count() == 4
+        # Columns of the table, in reading order; what follows from the optimizer is none of them.
+        names = ("optimizer", "optimizer.learning_rate", "best_val_accuracy", "best_val_loss", "train.epoch_accuracy")
+        titles = [page.get_by_text(name, exact=True).locator("visible=true").last for name in names]
+        places = [title.bounding_box()["x"] for title in titles]
+        assert places == sorted(places) and not page.get_by_text("optimizer.epsilon").count()
