@@ -16,9 +16,11 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.origin import origin_of
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.trials import command_from
+from sweeper_digits.sweep.storage import StorageError
+from sweeper_digits.sweep.trials import OVERRIDES, command_from
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +41,18 @@ def show(queue: Queue, trial: optuna.Trial, sweep: Sweep) -> None:
     """Let the page of a trial, before it is told, have its pictures and a note with the command that repeats it."""
     folder = RunFolder(sweep.folder / str(trial.number))
     try:
+        origin = origin_of(folder.folder)
         _upload(trial, folder, sweep.folder / PICTURES)
-        repeats = command_from(queue.read(trial.number), origin_of(folder.folder))
-    except (OSError, UserError) as error:  # a full disk; neither costs the trial
+    except StorageError:
+        raise
+    except (OSError, UserError) as error:  # a full disk, or a file that it cut off; it costs no trial
         log.warning("dashboard  not whole: %s", error)
         return
-    # Lines that are indented are shown as they are, whatever is in them.
-    _note(queue, trial.number, f"This command repeats the trial:\n\n{textwrap.indent(_broken(repeats), ' ' * 4)}")
+    read = queue.read(trial.number)
+    if OVERRIDES in attributes.of_trial(read):
+        # Lines that are indented are shown as they are, whatever is in them.
+        repeats = textwrap.indent(_broken(command_from(read, origin)), " " * 4)
+        _note(queue, trial.number, f"This command repeats the trial:\n\n{repeats}")
 
 
 def _upload(trial: optuna.Trial, folder: RunFolder, store: Path) -> None:

@@ -7,6 +7,7 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
+from sweeper_digits.runs.origin import COPIED_FROM
 from sweeper_digits.sweep import attributes, dashboard
 from sweeper_digits.sweep.trials import OVERRIDES
 from tests.sweep.conftest import MakeSweep, queue_of
@@ -25,6 +26,9 @@ def noted(make_sweep: MakeSweep, tmp_path: Path) -> tuple[list[str], str]:
     for name in ("fold_0/figures/mistakes.png", "fold_1/figures/mistakes.png", "fold_1/other.png"):
         (sweep.folder / "0" / name).parent.mkdir(parents=True, exist_ok=True)
         (sweep.folder / "0" / name).write_bytes(b"png")
+    (sweep.folder / "0/.hydra").mkdir()
+    (sweep.folder / "0/.hydra/hydra.yaml").write_text("hydra: {mode: MULTIRUN}")
+    (sweep.folder / COPIED_FROM).write_text("{name: null, folders: [/my/folder]}")
     dashboard.show(queue, trial, sweep)
     kept = attributes.of_study(queue.study)
     parts = [f"dashboard:{trial._trial_id}:note_str:{part}" for part in range(2)]
@@ -43,6 +47,14 @@ def test_a_note_is_the_command_and_nothing_in_it_is_more_than_text(noted: tuple[
     assert said == "This command repeats the trial:" and not empty and all(line.startswith("    ") for line in lines)
     words = shlex.split("\n".join(lines).replace("\\\n", ""))
     assert [word for word in words if "study=" in word] == [] and words[-1] == f"model={'x' * 3000}"
+    assert words[-4:-2] == ["--config-dir", "/my/folder"]  # not the sweep's copy of it
+
+
+def test_a_trial_that_was_not_composed_has_no_note(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = queue_of(make_sweep, tmp_path, OPEN)
+    trial = queue.ask(sweep)
+    dashboard.show(queue, trial, sweep)
+    assert not [name for name in attributes.of_study(queue.study) if "note" in name]
 
 
 def test_pictures_that_cannot_be_copied_cost_a_warning(

@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 SPACE = ["optimizer=choice(adam,sgd)", "optimizer.learning_rate=tag(log,interval(1e-3,1e-2))"]
 OTHERS = ["study=seen", "figures=true", "callbacks=[tensorboard]", "model.dropout=0.1"]
-SWEEPER = ["hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1", "hydra.sweeper.pruner.scouts=1"]
+SWEEPER = ["hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1", "hydra/sweeper/pruner=none"]
 
 
 class Seen(NamedTuple):
@@ -68,6 +68,7 @@ def served(folder: Path, command: list[str], ready: str) -> Iterator[str]:
 def opened(browser: Any, address: str) -> Iterator[Any]:
     """Open a page that may show no error and ask nobody else."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(90_000)
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -79,7 +80,7 @@ def opened(browser: Any, address: str) -> Iterator[Any]:
     assert wrong == []
 
 
-def test_the_dashboard_shows_the_sweep_and_each_trial_with_pictures_and_its_command(seen: Seen, browser: Any) -> None:
+def test_the_dashboard_shows_the_sweep_and_each_trial_with_pictures_and_its_command(browser: Any, seen: Seen) -> None:
     (command,) = re.findall(r"^dashboard +(.*)$", seen.printed, re.MULTILINE)
     best = yaml.safe_load((seen.folder / "multirun/seen/optimization_results.yaml").read_text())["best_trial"]
     with served(seen.folder, shlex.split(command), "/dashboard") as address, opened(browser, address) as page:
@@ -104,7 +105,7 @@ def test_the_dashboard_shows_the_sweep_and_each_trial_with_pictures_and_its_comm
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_tensorboard_compares_the_trials_by_what_was_drawn_and_by_their_best_values(seen: Seen, browser: Any) -> None:
+def test_tensorboard_compares_the_trials_by_what_was_drawn_and_by_their_best_values(browser: Any, seen: Seen) -> None:
     command = ["tensorboard", "--logdir", "multirun/seen"]
     with served(seen.folder, command, "/") as address, opened(browser, address) as page:
         page.goto(f"{address}/#hparams")
