@@ -73,6 +73,15 @@ def test_what_is_left_is_what_the_first_part_leaves() -> None:
     assert Budget(10, None, 10).seconds_left(study, [], {}) == float("inf")
 
 
+def test_the_seconds_of_a_study_are_read_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, study, limits = 1000.0, optuna.create_study(), Budget(None, 100, None)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for used, later, known in ((10, 0, 10), (20, 1, 10), (20, 2, 20)):
+        attributes.keep_with_study(study, WATCHED + "a", [0, used])
+        now += later
+        assert limits.used(study, [])["timeout"] == (known, 100)
+
+
 def test_time_ends_a_sweep_over_restarts(sweeps_of: Callable[..., Sweeps]) -> None:
     sweeps = sweeps_of()
     sweeps.trials_last(0.3)
