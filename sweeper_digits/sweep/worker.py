@@ -160,9 +160,8 @@ def _watched(launch: Callable[[], Sequence[JobReturn]], queue: Queue, trial: opt
         frozen = queue.read(trial.number)
         if frozen.state.is_finished():
             raise RuntimeError("the job gave no sign of life any more")
-        if reporting.ATTACHED not in attributes.of_trial(
-            frozen
-        ):  # it waits in a scheduler: this process answers for it
+        if reporting.ATTACHED not in attributes.of_trial(frozen):
+            # It waits in a scheduler: this process answers for it.
             queue.heartbeat(trial.number)
     return job.result()
 
