@@ -2,5 +2,7 @@
 
 from sweeper_digits.command_line import main
 
+# Hydra's completion of `python train.py` in a shell asks only files that hold the words @hydra.main.
+
 if __name__ == "__main__":
     main()

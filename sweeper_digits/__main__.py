@@ -11,7 +11,7 @@ import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sweeper_digits import program, registry, screen
 from sweeper_digits.quiet import quiet_import
@@ -36,7 +36,7 @@ def main() -> None:
         del sys.argv[1]
         command_line.main()
         return
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     if "storage" in arguments and arguments.storage is None:
         # Not the parser's default: --help prints defaults, and the URL may hold a password.
         arguments.storage = os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE)
@@ -51,7 +51,8 @@ def _do(arguments: argparse.Namespace) -> None:
     verb.main(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, for which `shtab` writes a completion too."""
     text = "Train image classifiers, search for the best, and work with runs and sweeps that exist."
     parser = _Parser(
         prog=shlex.join(program.name()),
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help="a run, a sweep, or a folder with many of them")
+    _add_path(parser, "paths", str, nargs="+", metavar="PATH", help="a run, a sweep, or a folder with many of them")
     add("--sort", metavar="COLUMN", help="ascending")
     add("--descending", action="store_true", help="reverse the order of --sort")
     add("--top", type=_positive, metavar="N", help="show the first N rows")
@@ -89,14 +90,14 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="print the table or the verdict as JSON, nothing else")
     add("--promote", metavar="NAME", help="write the best as conf/experiment/NAME.yaml")
     add("--force", action="store_true", help="let --promote replace a file")
-    add("--report", type=Path, metavar="FILE", help="default: report.html in PATH")
+    _add_path(parser, "--report", metavar="FILE", help="default: report.html in PATH")
     add("--no-report", action="store_true", help="write no report")
     _add_storage(parser)
 
 
 def _confirm(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("sweep", type=Path, metavar="SWEEP", help="the sweep's folder, for example multirun/quick")
+    _add_path(parser, "sweep", metavar="SWEEP", help="the sweep's folder, for example multirun/quick")
     add("--top", type=_positive, default=3, metavar="K", help="finalists (default: %(default)s)")
     add("--seeds", type=_positive, default=3, metavar="N", help="new seeds for each (default: %(default)s)")
     add("--folds", type=_positive, metavar="N", help="all of N folds for each, instead of seeds")
@@ -106,8 +107,11 @@ def _confirm(parser: argparse.ArgumentParser) -> None:
 
 def _predict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "paths", nargs="+", metavar="PATH", help="runs or sweeps; also pictures, or folders of pictures, to be labelled"
+    _add_path(
+        *(parser, "paths", str),
+        nargs="+",
+        metavar="PATH",
+        help="runs or sweeps; also pictures, or folders of pictures, to be labelled",
     )
     add("--top", type=_positive, default=1, metavar="K", help="average the K best runs (default: %(default)s)")
     add(
@@ -116,15 +120,15 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         default="equal",
         help="weights of the runs in the average (default: %(default)s)",
     )
-    add(
-        "--data",
+    _add_path(
+        *(parser, "--data", str),
         nargs="+",
         metavar="DATA",
         help="a file or folder, or an option, for example `kaggle part=test`; default: the run's own",
     )
     add("--part", choices=["test", "validation", "all"], help="of the run's own data; default: test if it has one")
     add("--tta", type=_positive, default=0, metavar="N", help="also average N augmented copies of each image")
-    add("--out", type=Path, metavar="FILE", help=".csv: ImageId,Label; .npz: probabilities")
+    _add_path(parser, "--out", metavar="FILE", help=".csv: ImageId,Label; .npz: probabilities")
     _add_json(parser)
 
 
@@ -133,7 +137,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     add("study", nargs="?", metavar="STUDY", help="the study's name; default: all")
     add("--fix", action="store_true", help="repair")
     _add_storage(parser)
-    add("--multirun", type=Path, default=Path("multirun"), help="folder of the studies (default: %(default)s)")
+    _add_path(parser, "--multirun", default=Path("multirun"), help="folder of the studies (default: %(default)s)")
     _add_json(parser)
 
 
@@ -166,7 +170,7 @@ def _change(parser: argparse.ArgumentParser) -> None:
 
 def _replay(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("study", type=Path, metavar="STUDY", help="folder of a sweep with hydra/sweeper/pruner=none")
+    _add_path(parser, "study", metavar="STUDY", help="folder of a sweep with hydra/sweeper/pruner=none")
     add("--replays", type=_positive, default=1000, metavar="N", help="of each pruner (default: %(default)s)")
     add("--workers", type=_positive, default=1, metavar="N", help="simulated ones (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
@@ -174,7 +178,13 @@ def _replay(parser: argparse.ArgumentParser) -> None:
 
 
 def _schema(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go; made if it is not there")
+    _add_path(parser, "folder", metavar="DIR", help="where the files go; made if it is not there")
+
+
+def _add_path(parser: argparse.ArgumentParser, name: str, kind: type[Path] | type[str] = Path, **options: Any) -> None:
+    """Add an argument for which the TAB key of a shell, by way of the package shtab, lists files."""
+    argument = parser.add_argument(name, type=kind, **options)
+    argument.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

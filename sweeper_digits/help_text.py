@@ -1,6 +1,7 @@
 """The parts of `python train.py --help` that follow from conf/ and from what is registered."""
 
 import dataclasses
+import shlex
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,16 @@ def install() -> None:
         "objectives": objectives,
         "chosen": chosen,
         "train": lambda: program.command("train"),
+        "example": example,
         "verbs": lambda: " ".join(program.name()),
     }
     for name, write in writers.items():
         OmegaConf.register_resolver(f"sweeper_digits.{name}", write, replace=True)
+
+
+def example() -> str:
+    """Return what an example begins with: how to train, without the folder of a script, which may be long."""
+    return shlex.join(Path(word).name for word in shlex.split(program.command("train")))
 
 
 def groups(*, _root_: DictConfig) -> str:

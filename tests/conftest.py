@@ -26,6 +26,7 @@ from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 sys.path.insert(0, str(ROOT))
 # Started in the background, or by nohup, this process ignores a signal, and so would the sweeps that tests stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -199,3 +200,16 @@ def on_a_terminal(command: list[str], seconds: float = 60, folder: Path = ROOT, 
     finally:
         process.kill()
     return text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser without a window."""
+    if BROWSER is None:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield started
+        started.close()

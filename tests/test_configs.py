@@ -47,6 +47,11 @@ def test_help_lists_every_option_and_key_on_one_screen(command: Callable[..., Co
     printed = command("--help").stdout
     lines = printed.rstrip().splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 80
+    examples = re.findall(r"^  [a-z ]+  python train\.py (?:-m )?(.*)$", printed, re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        parse(*(one for one in example.split() if not one.startswith("from_run=")))
+    assert {path.stem for path in (CONF / "hydra/sweeper/pruner").glob("*")} <= {*printed.split()}
     options, keys = re.sub(r"\n {8,}", " ", printed).split("Values in groups")
     for group, name in OPTIONS:
         assert re.search(rf"^ *{group} .*\b{name}\b", options, re.MULTILINE), (group, name)

@@ -79,9 +79,9 @@ def test_the_console_script_is_declared(wheel: Path) -> None:
 
 def test_help_and_values_come_from_the_wheel_in_any_folder(installed: Path, tmp_path: Path) -> None:
     done = run(installed, tmp_path, "-m", "sweeper_digits", "train", "--help")
-    assert done.returncode == 0 and "\npython -m sweeper_digits train [group=option]" in done.stdout, done.stderr
+    assert done.returncode == 0 and "\n  python -m sweeper_digits train [group=option]" in done.stdout, done.stderr
     done = run(installed, tmp_path, str(installed / "bin" / "sweeper-digits"), "train", "--help")
-    assert "\nsweeper-digits train [group=option]" in done.stdout and "\nsweeper-digits --help" in done.stdout
+    assert "\n  sweeper-digits train [group=option]" in done.stdout and "\nsweeper-digits --help" in done.stdout
     done = run(installed, tmp_path, "-m", "sweeper_digits", "train", "--cfg", "job", "model=small")
     assert yaml.safe_load(done.stdout)["model"]["filters"] and done.stderr == ""
     code = "from sweeper_digits import command_line; print(command_line.CONF)"

@@ -24,6 +24,7 @@ from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import Record, read_metrics_alone
 from sweeper_digits.schema import check_study
 from sweeper_digits.screen import one_line, printable
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, OWNER, TRIAL, find_copies, has_trials, owner_of
 from sweeper_digits.sweep.queue import WORKER, Queue
 from sweeper_digits.sweep.trials import DONE, counts, trials_of
@@ -97,7 +98,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     """
     queues = open_queues(storage)
     names = list(queues)
-    identities = {one: queue.study.user_attrs.get(IDENTITY) for one, queue in queues.items()}
+    identities = {one: attributes.of_study(queue.study).get(IDENTITY) for one, queue in queues.items()}
     unknown = _unknown_folders(multirun, name, identities)
     if name is not None and name not in names:
         if not unknown:

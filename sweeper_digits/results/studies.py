@@ -6,6 +6,7 @@ import optuna
 
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.screen import printable
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, owner_of
 from sweeper_digits.sweep.pruners import make_pruner
 from sweeper_digits.sweep.queue import Queue
@@ -51,8 +52,9 @@ def find_queue(storage: str, study: str) -> Queue:
         known = printable(", ".join(queues)) or "none"
         raise UserError(f"{printable(study)}: no such study in the database{closest(name, queues)}; it has {known}")
     queue = queues[name]
-    if owner and queue.study.user_attrs.get(IDENTITY) != owner.identity:
+    kept = attributes.of_study(queue.study)
+    if owner and kept.get(IDENTITY) != owner.identity:
         raise UserError(f"{printable(study)}: the database has another study of this name")
-    if options := queue.study.user_attrs.get("pruner"):
+    if options := kept.get("pruner"):
         queue.study.pruner = make_pruner(options)
     return queue

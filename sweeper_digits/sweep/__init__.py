@@ -9,6 +9,7 @@ Reading order:
     grammar     the search space as a user types it
     url         the URL of the database, without its password
     storage     the database of studies, with retries
+    attributes  what is kept with a study and its trials and no person reads
     study       opens a study and checks that it is the same sweep; the sampler
     pruners     the pruner, made for the sweep's epochs, folds and objectives
     peers       the default pruner: a trial among all others at its epoch
@@ -24,6 +25,7 @@ Reading order:
     steering    the budget and the number of workers, as a person changes them
     view        what a study says of its sweep at this moment
     table       the same on the screen: rows, a table, a summary
+    dashboard   a trial's pictures and command, for Optuna's dashboard
     progress    the screen and the result files of a sweep
     claim       to which study a sweep's folder belongs
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.damage import check_file
+from sweeper_digits.sweep import attributes
 
 if TYPE_CHECKING:  # `compare` reads owners without Optuna, which takes seconds
     import optuna
 
-# User attribute of a study: what no other study has, not even one of the same name in a database that was made anew.
+# Attribute of a study: what no other study has, not even one of the same name in a database that was made anew.
 IDENTITY = "identity"
 # The file in a sweep's folder that holds the name and the identity of its study.
 OWNER = ".study.json"
@@ -39,7 +40,7 @@ def new_identity() -> str:
 
 def has_identity(study: "optuna.Study") -> bool:
     """Return whether a study has an identity; those that an earlier version of this program began have none."""
-    return IDENTITY in study.user_attrs
+    return IDENTITY in attributes.of_study(study)
 
 
 def claim_folder(folder: Path, study: "optuna.Study") -> None:
@@ -48,7 +49,7 @@ def claim_folder(folder: Path, study: "optuna.Study") -> None:
     Raises:
         UserError: It belongs to another study.
     """
-    identity = study.user_attrs.get(IDENTITY)
+    identity = attributes.of_study(study).get(IDENTITY)
     check_folder(folder, study.study_name, identity, begun=True)
     if identity is None or (folder / OWNER).exists():
         return

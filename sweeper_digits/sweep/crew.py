@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep import budget
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.worker import CHANGES, DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,14 @@ class Crew:
         for number in range(1 if self.elsewhere else self.sweep.options.n_jobs):
             if number not in self.processes:
                 self._start(number)
+
+    def rest(self, seconds: float) -> None:
+        """Wait, but no longer than until a worker has ended or a person wants to stop."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not interruption_requested.is_set():
+            if any(worker.poll() is not None for worker in self.processes.values()):
+                break
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """End all workers at once; their files are whole at any moment."""

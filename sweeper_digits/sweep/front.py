@@ -1,7 +1,7 @@
 """Pruning with several objectives: a trial that another beats in all of them at the same epoch.
 
 Optuna keeps no values of the epochs where there are several objectives, and its pruners refuse such a study. Here they
-are a user attribute of the trial.
+are an attribute of the trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,13 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.peers import PEERS
 
 if TYPE_CHECKING:
     from sweeper_digits.sweep.queue import Queue
 
-# User attribute of a trial: its objectives after each epoch, of its best weights so far.
+# Attribute of a trial: its objectives after each epoch, of its best weights so far.
 CURVE = "objectives_by_epoch"
 # Epochs in which no trial is stopped.
 WARMUP = 1
@@ -32,12 +33,12 @@ class FrontPruner(BasePruner):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Return whether the trial is to stop, after the last objectives that it reported."""
-        curve = trial.user_attrs.get(CURVE, [])
+        curve = attributes.of_trial(trial).get(CURVE, [])
         if len(curve) <= WARMUP:
             return False
         signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
         others = (other for other in study.get_trials(deepcopy=False, states=PEERS) if other.number != trial.number)
-        curves = (other.user_attrs.get(CURVE, []) for other in others)
+        curves = (attributes.of_trial(other).get(CURVE, []) for other in others)
         return any(dominates(one[len(curve) - 1], curve[-1], signs) for one in curves if len(one) >= len(curve))
 
 
@@ -57,7 +58,7 @@ class FrontReports:
     def report(self, measured: Mapping[str, float]) -> bool:
         """Store the objectives after an epoch; return whether the trial is to stop."""
         self.curve.append([measured[name] for name in self.names])
-        self.trial.set_user_attr(CURVE, self.curve)
+        attributes.keep_with_trial(self.trial, CURVE, self.curve)
         study = self.queue.study
         return study.pruner.prune(study, self.queue.read(self.trial.number))
 

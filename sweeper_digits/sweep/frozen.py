@@ -26,6 +26,7 @@ from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
 from sweeper_digits.runs.upgrade import upgraded
 from sweeper_digits.schema import INCIDENTAL, override_key
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.trials import trials_of
@@ -42,7 +43,7 @@ REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:
     """Keep the settings of a study that begins, for `check_same`."""
-    study.set_user_attr("sweep", _settings(sweep))
+    attributes.keep_with_study(study, "sweep", _settings(sweep))
 
 
 def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = True) -> bool:
@@ -57,7 +58,7 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
             program.
     """
-    recorded = study.user_attrs.get("sweep")
+    recorded = attributes.of_study(study).get("sweep")
     if recorded is None:
         if trials_of(study):
             raise UserError(
@@ -174,9 +175,9 @@ def warn_of_changed_code(study: optuna.Study) -> None:
     """Say so if the package, or a module of parts, is another than when the sweep began: trials may not compare."""
     files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, sorted(registry.files_of_others()))]
     code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    began = study.user_attrs.get("code")
+    began = attributes.of_study(study).get("code")
     if began is None:
-        study.set_user_attr("code", code)
+        attributes.keep_with_study(study, "code", code)
     elif began != code:
         log.info("warning: the code changed since the sweep began; its earlier trials may not compare with new ones")
 

@@ -35,12 +35,13 @@ def attached() -> Iterator[None]:
         return
     import optuna
 
+    from sweeper_digits.sweep import attributes
     from sweeper_digits.sweep.study import load
 
     queue = load(hydra.sweeper)
     trial = queue.attach(int(hydra.job.num))
     queue.heartbeat(trial.number)
-    trial.set_user_attr(reporting.ATTACHED, True)
+    attributes.keep_with_trial(trial, reporting.ATTACHED, True)
     running = running_trial(queue, trial, socket.gethostname())
     heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid())
     heartbeats.number = trial.number

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.storages import get_storage  # puts Optuna's cache in front of a database; documented as internal
 from optuna.storages._heartbeat import BaseHeartbeat  # what Optuna takes for a storage with heartbeats
 from optuna.storages._rdb.models import TrialModel
+from optuna.study import Study
+from optuna.trial import Trial
 
 __all__ = ["BaseHeartbeat", "get_storage", "share_folder_of_jobs", "start_ray"]
 
@@ -20,6 +22,9 @@ USED = {
     "BaseHeartbeat._get_stale_trial_ids": hasattr(BaseHeartbeat, "_get_stale_trial_ids"),
     # The write that takes SQLite's lock, before a waiting trial is begun, names the table and two columns.
     "trials.trial_id, trials.state": {"trials.trial_id", "trials.state"} <= {*map(str, TrialModel.__table__.columns)},
+    # Attributes of a study and a trial that the dashboard hides have no public way in.
+    "Study._storage, Study._study_id": {"_storage", "_study_id"} <= {*Study.__init__.__code__.co_names},
+    "Trial._trial_id": "_trial_id" in Trial.__init__.__code__.co_names,
     # The public `return_value` of a failed job prints to stderr and raises.
     "JobReturn._return_value": hasattr(JobReturn, "_return_value"),
 }

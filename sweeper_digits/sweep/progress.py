@@ -15,11 +15,12 @@ from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
+from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.table import row, show
-from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of
+from sweeper_digits.sweep.trials import DONE, best_first, command_from, counts, failures, trials_of
 from sweeper_digits.sweep.url import without_password
 from sweeper_digits.sweep.view import Spotter
 
@@ -112,7 +113,7 @@ class Progress:
         for what, command in self._next(len(best)):
             log.info("%-10s %s", what, command)
         if self.sweep.options.storage.startswith("sqlite"):
-            log.info("dashboard  optuna-dashboard %s", self.sweep.options.storage)
+            log.info("dashboard  %s", dashboard.command(self.sweep))
 
     def _next(self, complete: int) -> list[tuple[str, str]]:
         """Return what a person does next, and the command for it."""
@@ -139,9 +140,7 @@ class Progress:
 
 def command_of_trial(trial: FrozenTrial, sweep: Sweep) -> str:
     """Return the command that repeats a trial, without what only a sweep reads."""
-    overrides = trial.user_attrs.get("overrides", [])
-    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
-    return program.command("train", *origin_in(sweep.config.hydra).flags(), *kept)
+    return command_from(trial, origin_in(sweep.config.hydra))
 
 
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:

@@ -11,8 +11,11 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
-# System attributes of a study, which the dashboard does not list.
-STEERING, SPACE = "sweeper_digits:steering", "sweeper_digits:space"
+# User attribute of a study: what steers it. It is read at each look, and the system attributes of a study are many: the
+# dashboard keeps a note for each trial there.
+STEERING = "steering"
+# System attribute of a study: its search space.
+SPACE = "sweeper_digits:space"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Helm:
     """
 
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
-        self.storage, self.name = storage, study.study_name
+        self.study, self.storage, self.name = study, storage, study.study_name
         self.study_id = storage.get_study_id_from_name(study.study_name)
 
     def begin(self, budget: Budget, space: Space) -> None:
@@ -112,11 +115,11 @@ class Helm:
             self._write(replace(found, **changed(found)))
 
     def _read(self) -> Steering | None:
-        found = self.storage.get_study_system_attrs(self.study_id).get(STEERING)
+        found = self.study.user_attrs.get(STEERING)
         return None if found is None else Steering(**found)
 
     def _write(self, steering: Steering) -> None:
-        self.storage.set_study_system_attr(self.study_id, STEERING, asdict(steering))
+        self.study.set_user_attr(STEERING, asdict(steering))
 
     def _unknown(self) -> UserError:
         return UserError(

@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
@@ -123,7 +124,7 @@ def open_study(sweep: Sweep) -> Queue:
         study = optuna.load_study(study_name=name, storage=storage, pruner=make_pruner(pruner_options(sweep)))
     except KeyError as error:
         raise UserError(f"study={name}: it is not in the database any more") from error
-    check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
+    check_folder(sweep.folder, name, attributes.of_study(study).get(IDENTITY), begun=True)
     _prepare(study, sweep, composes_from_here=True)
     return Queue(study, storage)
 
@@ -147,7 +148,7 @@ def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     storage = _opened(options, begun=True)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
-    study.pruner = make_pruner(study.user_attrs["pruner"])
+    study.pruner = make_pruner(attributes.of_study(study)["pruner"])
     return Queue(study, storage)
 
 
@@ -180,9 +181,9 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
         pruner=make_pruner(pruner_options(sweep)),
         load_if_exists=True,
     )
-    if IDENTITY not in study.user_attrs and not trials_of(study):
-        study.set_user_attr(IDENTITY, new_identity())
-    check_folder(sweep.folder, name, study.user_attrs.get(IDENTITY), begun=True)
+    if IDENTITY not in attributes.of_study(study) and not trials_of(study):
+        attributes.keep_with_study(study, IDENTITY, new_identity())
+    check_folder(sweep.folder, name, attributes.of_study(study).get(IDENTITY), begun=True)
     _prepare(study, sweep, composes_from_here=not copy_of_conf(sweep).exists())
     try:
         claim_folder(sweep.folder, study)
@@ -223,7 +224,7 @@ def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> Non
     tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
-        study.set_user_attr("pruner", pruner_options(sweep))
+        attributes.keep_with_study(study, "pruner", pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)

@@ -145,7 +145,7 @@ def _watch(
             reaped = time.monotonic()
         progress.show()
         _raise_at_failures(progress, sweep.options)
-        time.sleep(_pause(time.process_time() - begun))
+        crew.rest(_pause(time.process_time() - begun))
     progress.show()
 
 

@@ -23,6 +23,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
+from sweeper_digits.sweep import attributes, dashboard
 from sweeper_digits.sweep.budget import EPOCHS
 from sweeper_digits.sweep.finite import is_finite
 from sweeper_digits.sweep.job import Heartbeats, running_trial
@@ -31,7 +32,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError, study_lock
 from sweeper_digits.sweep.study import open_study
-from sweeper_digits.sweep.trials import STANDARD_ERROR, best_first, continued_by, owed, trials_of
+from sweeper_digits.sweep.trials import OVERRIDES, STANDARD_ERROR, best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     try:
         with _asking, _drawing(queue, sweep):
             overrides = sweep.suggest(trial)
-        trial.set_user_attr("overrides", overrides)
+        attributes.keep_with_trial(trial, OVERRIDES, overrides)
         extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
         resumed = _checkpoint(queue, sweep, trial)
         extra += [f"resume={resumed}"] if resumed else []
@@ -162,6 +163,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
             record = read_metrics_alone(sweep.folder / str(trial.number))
             if (chance := standard_error(record, sweep.objectives[0])) is not None:
                 trial.set_user_attr(STANDARD_ERROR, chance)
+        dashboard.show(queue, trial, sweep)
         queue.study.tell(trial, values, state=state, skip_if_finished=True)
 
 
@@ -196,7 +198,8 @@ def _watched(launch: Callable[[], Sequence[JobReturn]], queue: Queue, trial: opt
         frozen = queue.read(trial.number)
         if frozen.state.is_finished():
             raise RuntimeError("the job gave no sign of life any more")
-        if reporting.ATTACHED not in frozen.user_attrs:  # it waits in a scheduler: this process answers for it
+        if reporting.ATTACHED not in attributes.of_trial(frozen):
+            # It waits in a scheduler: this process answers for it.
             queue.heartbeat(trial.number)
     return job.result()
 

@@ -28,6 +28,7 @@ class RunContext:
         study: Name of the sweep; None for a single run.
         trial: Number of the trial in its sweep; None for a single run.
         resumed: Whether the run goes on from a checkpoint of a killed one.
+        drawn: Keys of the settings that the sweep has drawn for this trial.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class RunContext:
     study: str | None = None
     trial: int | None = None
     resumed: bool = False
+    drawn: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: Config, folder: RunFolder, resumed: bool) -> "RunContext":
@@ -49,7 +51,8 @@ class RunContext:
         trial = getattr(running.trial, "number", None) if running else None
         whole = folder.folder.parent if FOLD.fullmatch(folder.folder.name) else folder.folder
         settings = read_run(whole).settings
-        return cls(folder.folder, settings, None if trial is None else config.study, trial, resumed)
+        drawn = tuple(getattr(running.trial, "params", ())) if running else ()
+        return cls(folder.folder, settings, None if trial is None else config.study, trial, resumed, drawn)
 
 
 class Watch:

@@ -14,7 +14,7 @@ from sweeper_digits.schema import objectives
 
 log = logging.getLogger(__name__)
 
-# User attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
+# Attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
 ATTACHED = "attached"
 
 

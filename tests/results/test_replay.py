@@ -57,7 +57,7 @@ def parallel(levels: Iterable[float]) -> list[list[float]]:
 def document(study: Path, capsys: pytest.CaptureFixture[str], replays: int = 100, workers: int = 1) -> dict[str, Any]:
     """What `replay --json` prints."""
     arguments = ["replay", str(study), "--json", "--replays", str(replays), "--workers", str(workers)]
-    replay.main(__main__._parser().parse_args(arguments))
+    replay.main(__main__.parser().parse_args(arguments))
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -100,13 +100,13 @@ def test_few_trials_of_noise_are_too_few_to_tell(write: Write, capsys: pytest.Ca
     noise = np.random.default_rng(1).uniform(0, 1, (14, EPOCHS)).tolist()
     study = write(noise)
     assert document(study, capsys, replays=50)["recommended"] is None
-    replay.main(__main__._parser().parse_args(["replay", str(study), "--replays", "25"]))
+    replay.main(__main__.parser().parse_args(["replay", str(study), "--replays", "25"]))
     assert "too few trials to tell" in capsys.readouterr().out
 
 
 def test_the_table_names_each_pruner_as_it_is_typed(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     study = write(parallel(np.linspace(0, 1, 16)))
-    replay.main(__main__._parser().parse_args(["replay", str(study), "--replays", "25"]))
+    replay.main(__main__.parser().parse_args(["replay", str(study), "--replays", "25"]))
     printed = capsys.readouterr().out
     assert printed.count("   median n_startup_trials=1 n_warmup_steps=1\n") == 2
     assert max(map(len, printed.splitlines())) <= 125

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep import attributes, budget
 from sweeper_digits.sweep.worker import NUMBER
 from tests.conftest import ROOT
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for
@@ -58,11 +59,29 @@ def test_a_study_of_an_earlier_version_goes_on_in_its_folder(in_process: Callabl
     sweeps = in_process("seed=1,2,3", "hydra.sweeper.n_trials=1")
     (sweeps.folder / "multirun/sweep/.study.json").unlink()
     study = sweeps.study()
-    identity = study.user_attrs["identity"]
+    identity = attributes.of_study(study)["identity"]
     with sweeps.storage.engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = 'identity'")
+        connection.exec_driver_sql("DELETE FROM study_system_attributes WHERE key = 'identity'")
     in_process("seed=1,2,3", "hydra.sweeper.n_trials=3")
     assert sweeps.states() == {COMPLETE: 3} and identity
+
+
+def test_a_study_of_a_version_that_kept_all_in_user_attributes_goes_on(in_process: Callable[..., Sweeps]) -> None:
+    command = ("seed=1,2,3", "epochs=1", "hydra.sweeper.timeout=600")
+    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
+    budget.Presence(sweeps.study()).end()
+    with sweeps.storage.engine.begin() as connection:
+        for of, names in (("study", "'identity', 'pruner', 'sweep', 'code'"), ("trial", "'overrides'")):
+            moved = f"FROM {of}_system_attributes WHERE key IN ({names}) OR key LIKE 'watched %'"
+            columns = f"({of}_id, key, value_json)"
+            connection.exec_driver_sql(f"INSERT INTO {of}_user_attributes {columns} SELECT {columns[1:-1]} {moved}")
+            connection.exec_driver_sql(f"DELETE {moved}")
+    assert {"identity", "pruner", "sweep"} <= sweeps.study().user_attrs.keys()
+    assert "overrides" in sweeps.trials()[0].user_attrs
+    in_process(*command, "hydra.sweeper.n_trials=3")
+    assert sweeps.states() == {COMPLETE: 3}
+    assert not {"identity", "pruner", "sweep"} & sweeps.study()._storage.get_study_system_attrs(1).keys()
+    assert "it was begun with other settings" in refused(in_process, "seed=1,2,3,4", *command[1:])
 
 
 def test_a_damaged_owner_is_said(in_process: Callable[..., Sweeps]) -> None:

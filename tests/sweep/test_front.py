@@ -47,7 +47,7 @@ def test_a_dominated_trial_is_stopped(state: TrialState, curve: list[list[float]
     reports = FrontReports(queue_of(study), study.ask())
     answers = [reports.report({"val_loss": loss, "params": params, "epoch": 1.0}) for loss, params in curve]
     assert answers == [*[False] * (len(curve) - 1), stops]
-    assert study.trials[1].user_attrs[CURVE] == curve
+    assert study.trials[1].system_attrs[CURVE] == curve
 
 
 def test_a_maximized_objective_counts_upwards() -> None:

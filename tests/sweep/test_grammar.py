@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import finite
+from sweeper_digits.sweep import attributes, finite
 from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.frozen import check_same, drop_removed_keys, record_settings
 from sweeper_digits.sweep.grammar import contains
@@ -141,10 +141,10 @@ def test_a_sweep_begun_before_functions_moved_and_keys_came_or_became_incidental
     study = optuna.create_study()
     assert not check_same(study, sweep)
     record_settings(study, sweep)
-    begun = study.user_attrs["sweep"]
+    begun = attributes.of_study(study)["sweep"]
     begun["data"] = {"_target_": "sweeper_digits.data.load_mnist_5k"}  # neither invert nor transpose
     begun["fixed overrides"] = ["epochs=3", "export=[tflite]", "tensorboard=True"]
-    study.set_user_attr("sweep", begun)
+    attributes.keep_with_study(study, "sweep", begun)
     assert check_same(study, sweep)
     with pytest.raises(UserError, match=r"other settings \(fixed overrides: was epochs=3, is epochs=4\)"):
         check_same(study, make_sweep("seed=1,2", "epochs=4"))

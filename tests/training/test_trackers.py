@@ -144,5 +144,15 @@ def test_tensorboard_has_the_curves_and_what_hparams_compares(state: str, status
         "optimizer.learning_rate": "number_value",
         "model.normalization": "bool_value",
     }
-    assert own["val_loss"] == 0.25 and own["val_accuracy"] == 0.75
+    assert own["best_val_loss"] == 0.25 and own["best_val_accuracy"] == 0.75
     assert own["session_end_info"].status == status
+
+
+@needs("tensorboard")
+def test_hparams_compares_by_what_is_drawn_and_names_the_trial_first(tmp_path: Path) -> None:
+    for name in ("0", "1/fold_2"):
+        run = context(f"multirun/quick/{name}", drawn=("optimizer", "model.normalization"))
+        whole("tensorboard", run, epochs=1)
+        started = tensorboard_values(run.folder / "tensorboard")["session_start_info"]
+        assert {*started.hparams} == {"optimizer", "model.normalization"}  # not the learning rate of the optimizer
+        assert started.group_name == f"{name} in {Path('multirun/quick').resolve()}"

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
 
-from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.folder import FOLD, RunFolder
 from sweeper_digits.training.context import RunContext
 from sweeper_digits.training.trackers.tracker import compared_settings, without_secrets
 
@@ -18,11 +18,12 @@ STATUS = {
     "pruned": api_pb2.STATUS_UNKNOWN,
     "stopped": api_pb2.STATUS_UNKNOWN,
 }  # any other: STATUS_FAILURE
-METRICS = ("val_loss", "val_accuracy")
+# As it orders the columns by their names, these stand before the curves, epoch_loss and so on.
+METRICS = {"val_loss": "best_val_loss", "val_accuracy": "best_val_accuracy"}
 
 
 class HParamsTensorBoard(keras.callbacks.TensorBoard):
-    """Write the folder `tensorboard` of a run: the curves, the settings, and val_loss and val_accuracy at the end.
+    """Write the folder `tensorboard` of a run: the curves, the settings, and the METRICS at the end.
 
     The values at the end are of the best epoch. Curves and values have different tags, because the tab HParams shows
     the last value of a tag.
@@ -39,8 +40,12 @@ class HParamsTensorBoard(keras.callbacks.TensorBoard):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Write the settings."""
         super().on_train_begin(logs)
-        # One group of sessions for each folder: runs that differ in nothing but the seed stay apart, too.
-        self._write([summary_v2.hparams_pb(compared_settings(self.run), trial_id=str(self.run.folder.resolve()))])
+        # One group of sessions for each folder: runs that differ in nothing but the seed stay apart, too. The column is
+        # narrow: what differs comes first.
+        folder = self.run.folder.resolve()
+        below = folder.parent.parent if FOLD.fullmatch(folder.name) else folder.parent
+        trial_id = f"{folder.relative_to(below)} in {below}"
+        self._write([summary_v2.hparams_pb(self._settings(), trial_id=trial_id)])
 
     def on_run_end(self, state: str) -> None:
         """Write the best epoch's values and how the run ended; called when all its files are written.
@@ -50,10 +55,19 @@ class HParamsTensorBoard(keras.callbacks.TensorBoard):
         """
         try:
             metrics = self.run_folder.read_metrics() or {}
-            values = {name: metrics[name] for name in METRICS if name in metrics}
+            values = {tag: metrics[name] for name, tag in METRICS.items() if name in metrics}
             self._write([summary.session_end_pb(STATUS.get(state, api_pb2.STATUS_FAILURE))], values)
         except Exception as error:  # a full disk, for example; the run itself has ended well
             log.warning("%-10s not whole: %s", "tensorboard", without_secrets(error))
+
+    def _settings(self) -> dict[str, bool | int | float | str]:
+        """Return the settings to compare by, without those that follow from an option that the sweep has drawn.
+
+        Of many that differ, the tab shows the first five.
+        """
+        drawn = self.run.drawn
+        settings = compared_settings(self.run)
+        return {key: one for key, one in settings.items() if key in drawn or key.partition(".")[0] not in drawn}
 
     def _write(self, sessions: list[Any], values: dict[str, float] | None = None) -> None:
         """Append to the event files of the folder itself, where HParams looks."""

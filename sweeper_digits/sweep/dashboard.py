@@ -1,0 +1,85 @@
+"""What Optuna's dashboard shows of a sweep beside Optuna's own records: a trial's pictures and its command.
+
+The package optuna-dashboard is not needed to write it.
+"""
+
+import logging
+import os
+import shlex
+import tempfile
+import textwrap
+from pathlib import Path
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.origin import origin_of
+from sweeper_digits.sweep import attributes
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.storage import StorageError
+from sweeper_digits.sweep.trials import OVERRIDES, command_from
+
+log = logging.getLogger(__name__)
+
+# In a sweep's folder: copies of the pictures, by the names that Optuna gives them.
+PICTURES = "artifacts"
+# Characters of a part of a note, and columns of a command in it: the page does not break lines.
+PART, WIDTH = 2045, 90
+
+
+def command(sweep: Sweep) -> str:
+    """Return the command that starts the dashboard on the study, and on its pictures if it has some."""
+    pictures = sweep.folder / PICTURES
+    shown = ["--artifact-dir", os.path.relpath(pictures)] if pictures.is_dir() else []
+    return shlex.join(["optuna-dashboard", sweep.options.storage, *shown])
+
+
+def show(queue: Queue, trial: optuna.Trial, sweep: Sweep) -> None:
+    """Let the page of a trial, before it is told, have its pictures and a note with the command that repeats it."""
+    folder = RunFolder(sweep.folder / str(trial.number))
+    try:
+        origin = origin_of(folder.folder)
+        _upload(trial, folder, sweep.folder / PICTURES)
+    except StorageError:
+        raise
+    except (OSError, UserError) as error:  # a full disk, or a file that it cut off; it costs no trial
+        log.warning("dashboard  not whole: %s", error)
+        return
+    read = queue.read(trial.number)
+    if OVERRIDES in attributes.of_trial(read):
+        # Lines that are indented are shown as they are, whatever is in them.
+        repeats = textwrap.indent(_broken(command_from(read, origin)), " " * 4)
+        _note(queue, trial.number, f"This command repeats the trial:\n\n{repeats}")
+
+
+def _upload(trial: optuna.Trial, folder: RunFolder, store: Path) -> None:
+    pictures = sorted(folder.folder.glob("figures/*.png")) + sorted(folder.folder.glob("fold_*/figures/*.png"))
+    for picture in pictures:
+        store.mkdir(exist_ok=True)
+        name = " ".join((*picture.relative_to(folder.folder).parts[:-2], picture.name))  # fold_0 mistakes.png
+        with tempfile.TemporaryDirectory() as temporary:  # Optuna shows the name that the file has
+            named = Path(temporary, name)
+            named.symlink_to(picture.resolve())
+            upload_artifact(artifact_store=FileSystemArtifactStore(store), file_path=str(named), study_or_trial=trial)
+
+
+def _broken(text: str) -> str:
+    """Return a command in lines that a shell reads as one."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(text)):
+        if len(lines[-1]) + len(word) > WIDTH:
+            lines.append("  ")
+        lines[-1] += f"{word} "
+    return "\\\n".join(lines).rstrip()
+
+
+def _note(queue: Queue, number: int, text: str) -> None:
+    """Write a note as optuna_dashboard.save_note does: in parts, as attributes of the study."""
+    trial_id = queue.storage.get_trial_id_from_study_id_trial_number(queue.study_id, number)
+    for part, begin in enumerate(range(0, len(text), PART)):
+        name = f"dashboard:{trial_id}:note_str:{part}"
+        queue.storage.set_study_system_attr(queue.study_id, name, text[begin : begin + PART])
+    queue.storage.set_study_system_attr(queue.study_id, f"dashboard:{trial_id}:note_ver", 1)
