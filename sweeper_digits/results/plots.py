@@ -3,7 +3,6 @@
 import html
 import json
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,14 +17,15 @@ from plotly.colors import make_colorscale, sample_colorscale
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
 from sweeper_digits.runs.record import Record, differing_settings, direction_of, objectives_of
 from sweeper_digits.sweep.grammar import contains
-from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.trials import best_first, trials_of
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.
 Drawn = dict[str, Any]
 ORANGE, GREY = "#d9722e", "#8a8f98"
+MISTAKES = [[0.0, "rgba(217,114,46,0)"], [1.0, "rgba(217,114,46,0.8)"]]  # of any page
 STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
-# More learning curves than these are not drawn.
+# More learning curves, and more lines of parallel coordinates, are not drawn.
 MOST_CURVES = 500
 # Of more classes, the confusion matrix shows colours but no counts, and not all names.
 MOST_CLASSES = 40
@@ -103,8 +103,6 @@ def draw_plots(
         drawers.append(lambda: _pareto_front(study, objectives))
     else:
         drawers.append(lambda: _history(study, target))
-    if varied:
-        drawers.append(lambda: _importances(study, len(complete), target))
     drawers.append(lambda: _curves(study, found))
     if varied:
         drawers += [lambda: _parallel_coordinates(study, target), lambda: _slices(study, target)]
@@ -112,12 +110,10 @@ def draw_plots(
         drawers.append(lambda: _confusion(saved, classes))
     plots = []
     for draw in drawers:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Optuna's, of importances that stand on few trials
-            try:
-                plots.append(draw())
-            except Exception as error:  # for example fANOVA: "zero total variance in all trees"
-                print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        try:
+            plots.append(draw())
+        except Exception as error:  # whatever Optuna and plotly do with values that nobody tried
+            print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return plots
 
 
@@ -130,18 +126,12 @@ def _history(study: optuna.Study, target: dict[str, Any]) -> Plot:
     return Plot("Optimization history", "each run's value, and the best so far", figure)
 
 
-def _importances(study: optuna.Study, complete: int, target: dict[str, Any]) -> Plot:
-    # Not Optuna's default, PED-ANOVA, which looks at the best tenth: of 12 finished trials, at one or two. fANOVA's
-    # time grows with trees times trials; 64 trees are its own default.
-    fanova = optuna.importance.FanovaImportanceEvaluator(n_trees=max(8, min(64, 3000 // complete)), seed=0)
-    figure = visualization.plot_param_importances(study, fanova, **target).update_yaxes(title="")
-    note = "how much of the variation between finished runs each parameter explains"
-    return Plot("Parameter importances", note, _drawn(figure))
-
-
 def _parallel_coordinates(study: optuna.Study, target: dict[str, Any]) -> Plot:
-    figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(study, **target)), study)
-    return Plot("Parallel coordinates", "a line per finished run, the best in orange", figure)
+    best = best_first(study)[:MOST_CURVES]
+    few = optuna.create_study(directions=study.directions)
+    few.add_trials(best)
+    figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(few, **target)), study)
+    return Plot("Parallel coordinates", f"a line for each of the best {len(best):,} runs, the best in orange", figure)
 
 
 def _slices(study: optuna.Study, target: dict[str, Any]) -> Plot:
@@ -190,7 +180,7 @@ def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:
         "showgrid": False,
         "zeroline": False,
     }
-    figure = go.Figure(go.Heatmap(z=shown, text=text, colorscale="Oranges", showscale=False))
+    figure = go.Figure(go.Heatmap(z=shown, text=text, colorscale=MISTAKES, showscale=False))
     if len(classes) <= MOST_CLASSES:
         figure.update_traces(texttemplate="%{text}")
     figure.update_layout(
