@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import optuna
 from hydra import initialize_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -164,16 +165,20 @@ def _written(space: dict[str, BaseDistribution], listed: dict[str, Any], search_
         for name, wanted in space.items():
             known = listed.get(name)
             texts = [known if isinstance(known, str | None) else recipe.override_text(known), *_texts_of(wanted)]
-            fitting = [
-                text
-                for text in texts
-                if text is not None and parse_arguments([f"{name}={text}"], loader).distributions.get(name) == wanted
-            ]
+            fitting = [text for text in texts if text is not None and _read(f"{name}={text}", loader) == wanted]
             if not fitting:
                 raise ValueError(f"{name}: {wanted}")
             if fitting[0] != known:
                 overrides.append(f"{name}={fitting[0]}")
     return overrides
+
+
+def _read(override: str, loader: ConfigLoader) -> BaseDistribution | None:
+    """Return what a sweep reads of an override; None of what it does not take, for example half an integer."""
+    try:
+        return next(iter(parse_arguments([override], loader).distributions.values()), None)
+    except UserError:
+        return None
 
 
 def _texts_of(distribution: BaseDistribution) -> list[str]:
