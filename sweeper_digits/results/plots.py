@@ -24,6 +24,7 @@ from sweeper_digits.sweep.trials import best_first, trials_of
 Drawn = dict[str, Any]
 ORANGE, GREY = "#d9722e", "#8a8f98"
 MISTAKES = [[0.0, "rgba(217,114,46,0)"], [1.0, "rgba(217,114,46,0.8)"]]  # of any page
+LATER = [[0.0, "#9aa3b2"], [1.0, "#2f7fd6"]]
 STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
 # More learning curves, and more lines of parallel coordinates, are not drawn.
 MOST_CURVES = 500
@@ -136,6 +137,14 @@ def _parallel_coordinates(study: optuna.Study, target: dict[str, Any]) -> Plot:
 
 def _slices(study: optuna.Study, target: dict[str, Any]) -> Plot:
     figure = _in_view(_drawn(visualization.plot_slice(study, **target)), study)
+    for trace in figure["data"]:
+        trace["marker"]["colorscale"] = LATER
+        axis = figure["layout"][trace["xaxis"].replace("x", "xaxis")]
+        if axis.get("type") == "log":  # few labels: the axes are narrow
+            decade = max(trace["x"]) >= 9 * min(trace["x"])
+            axis |= {"dtick": 1 if decade else "D2", "exponentformat": "e"}
+        elif names := axis.get("categoryarray"):  # Optuna's, in Python's quotes
+            axis |= {"tickvals": names, "ticktext": [html.escape(name.strip("'")) for name in names]}
     return Plot("Slices", "each parameter against the objective", figure)
 
 

@@ -12,6 +12,7 @@ function draw(plot) {
   delete layout.height;
   for (const name of Object.keys(layout).filter(name => /^[xy]axis/.test(name)))
     Object.assign(layout[name], { gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--line"), automargin: true });
+  for (const trace of data) if (trace.type === "heatmap") trace.textfont = { color: style("--ink") };
   for (const note of layout.annotations || []) note.font = { ...note.font, color: style("--soft") };
   Plotly.react(plot, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
 }

@@ -58,8 +58,11 @@ byId("more").addEventListener("click", () => {
 
 for (const button of document.querySelectorAll(".copy"))
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
-    button.textContent = "Copied";
+    const command = button.previousElementSibling;
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+      button.textContent = "Copied";
+    } catch { getSelection().selectAllChildren(command); }  // a browser that lets no file copy
   });
 
 // A page of runs that go on reloads itself, ever more rarely while nothing is new, and stays where its reader was.
