@@ -295,5 +295,5 @@ def _report(
         reason = "--storage: the database cannot be read" if "@" in arguments.storage else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
         known = {}
-    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, arguments.storage)
+    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, winner, arguments.storage)
     write_report(path, found, winner, steps, known, live)

@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from sweeper_digits import command_line, program, screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.repeat import repeated
-from sweeper_digits.results.statistics import Configuration
+from sweeper_digits.results.statistics import Configuration, Winner
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.damage import load_yaml
 from sweeper_digits.runs.origin import origin_of
@@ -50,7 +50,12 @@ class Step(NamedTuple):
 
 
 def next_steps(
-    paths: Sequence[str], filtered: bool, found: list[Record], groups: list[Configuration], storage: str
+    paths: Sequence[str],
+    filtered: bool,
+    found: list[Record],
+    groups: list[Configuration],
+    winner: Winner,
+    storage: str,
 ) -> list[Step]:
     """Return what to do next: confirm the best, predict with the best few, search on, repeat the best.
 
@@ -61,12 +66,13 @@ def next_steps(
         filtered: Whether runs below these paths were left out.
         found: The runs.
         groups: Their configurations, best first; at least one.
+        winner: How the best of them compares with the others.
         storage: URL of the database of the studies.
     """
     steps = [_predict(paths, filtered, found), None if filtered else _search_on(found, storage)]
     with contextlib.suppress(UserError, HydraException):  # of a run that is older than today's conf/: `compare` says so
         steps.append(Step("Train the best again, and with another seed", repeated(groups[0].runs[0])))
-        if not (filtered or len(paths) > 1 or len(groups[0].samples) > 1):
+        if not filtered and len(paths) == 1 and (len(groups[0].samples) == 1 or winner.may_be_luck):
             steps.insert(0, _confirm(paths[0], len(groups)))
     return [step for step in steps if step]
 
@@ -87,7 +93,7 @@ def _predict(paths: Sequence[str], filtered: bool, found: list[Record]) -> Step 
     alike = [record for record in plain if _data_of(record) == _data_of(plain[0])]
     which = paths if not filtered and len(alike) == len(plain) else [str(record.run.folder) for record in alike]
     locked = bool(plain[0].settings.get("split.test_size"))
-    part = "the locked test part, where each look counts" if locked else "the validation part"
+    part = "the locked test part; each look is noted" if locked else "the validation part"
     models = f"the best {len(alike)} together" if len(alike) > 1 else "the best"
     return Step(f"Score {models} on {part}", program.command("predict", *which, "--top", str(len(alike))))
 

@@ -14,7 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits import command_line
-from sweeper_digits.results.steps import _written
+from sweeper_digits.results.statistics import Configuration, judge_winner
+from sweeper_digits.results.steps import _written, next_steps
+from sweeper_digits.runs.record import find_runs
 from sweeper_digits.sweep.grammar import parse_arguments
 from tests.conftest import ROOT
 
@@ -42,21 +44,29 @@ def words(command: str) -> list[str]:
 def test_commands_of_a_sweep_whose_points_were_all_tried(tool: Tool) -> None:
     sweep = Path("multirun/first").rename('multirun/it\'s $HOME; `id` "<b>"')
     tool("compare", str(sweep))
-    predict, again = commands(sweep / "report.html")
+    confirm, predict, again = commands(sweep / "report.html")
+    assert words(confirm)[2:] == ["confirm", str(sweep), "--top", "2", "--seeds", "3"]
     assert words(predict) == ["-m", "sweeper_digits", "predict", str(sweep), "--top", "3"]  # keep_models=3
     assert [line.split()[:4] for line in again.splitlines()] == [["python", "-m", "sweeper_digits", "train"]] * 2
     assert "accuracy" in tool(*words(predict)[2:])
 
 
-def test_a_winner_without_other_seeds_is_to_be_confirmed(tool: Tool) -> None:
-    for number in (1, 3):  # of each optimizer one seed stays
-        Path(f"multirun/first/{number}").rename(f"{number}")
-    tool("compare", "multirun/first")
-    found = commands(Path("multirun/first/report.html"))
-    assert found[0] == "python -m sweeper_digits confirm multirun/first --top 2 --seeds 3"
+def test_a_filter_chooses_what_the_commands_are_about(tool: Tool) -> None:
     tool("compare", "multirun/first", "--filter", "rank == 1")
     (predict, _) = commands(Path("multirun/first/report.html"))
-    assert words(predict)[2] == "predict" and words(predict)[3] in ("multirun/first/0", "multirun/first/2")
+    assert re.fullmatch("predict multirun/first/[0-3] --top 1", " ".join(words(predict)[2:]))
+
+
+@pytest.mark.parametrize(("gaps", "wanted"), [([0.01], True), ([0.01, 0.03], True), ([0.01, 0.01], False)])
+def test_the_best_is_confirmed_until_it_is_told_apart(gaps: list[float], wanted: bool, tool: Tool) -> None:
+    runs = find_runs(["multirun/first"])
+    groups = [
+        Configuration([runs[0]], {(seed, 0): 0.1 for seed in range(len(gaps))}),
+        Configuration([runs[2]], {(seed, 0): 0.1 + gap for seed, gap in enumerate(gaps)}),
+    ]
+    winner = judge_winner(groups, "val_loss")
+    steps = next_steps(["multirun/first"], False, runs, groups, winner, "sqlite:///none.db")
+    assert any(" confirm " in step.command for step in steps) == wanted
 
 
 def test_a_run_of_another_conf_can_be_predicted_with_but_not_trained_again(tool: Tool) -> None:
