@@ -139,7 +139,7 @@ def _slices(study: optuna.Study, target: dict[str, Any]) -> Plot:
     figure = _in_view(_drawn(visualization.plot_slice(study, **target)), study)
     for trace in figure["data"]:
         trace["marker"]["colorscale"] = LATER
-        axis = figure["layout"][trace["xaxis"].replace("x", "xaxis")]
+        axis = figure["layout"][trace.get("xaxis", "x").replace("x", "xaxis")]
         if axis.get("type") == "log":  # few labels: the axes are narrow
             decade = max(trace["x"]) >= 9 * min(trace["x"])
             axis |= {"dtick": 1 if decade else "D2", "exponentformat": "e"}

@@ -2,7 +2,8 @@
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.results.importance import importances
 from sweeper_digits.results.plots import draw_plots
@@ -22,6 +23,21 @@ def test_importances_of_few_trials_name_what_matters() -> None:
         study.add_trial(trial)
     shares = {name: share for name, share, _ in importances(study)}
     assert shares["depth"] > 0.8 > 0.2 > shares["decay"]
+
+
+@pytest.mark.parametrize("names", [["lr"], ["lr", "kind"]])
+def test_slices_have_few_labels_and_plain_names(names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna.create_study()
+    known = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "kind": CategoricalDistribution(["a", "<b>"])}
+    for number in range(6):
+        params = {name: {"lr": 10 ** (-4 + number / 2), "kind": ["a", "<b>"][number % 2]}[name] for name in names}
+        distributions = {name: known[name] for name in names}
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=number))
+    (layout,) = [figure["layout"] for title, _, figure in draw_plots(study, [], ["x"], None, ()) if title == "Slices"]
+    axes = {layout[name]["title"]["text"]: layout[name] for name in layout if name.startswith("xaxis")}
+    assert axes["lr"]["dtick"] == 1 and set(axes) == set(names)
+    assert "kind" not in axes or axes["kind"]["ticktext"] == ["a", "&lt;b&gt;"]
+    assert capsys.readouterr().out == ""
 
 
 def test_a_confusion_matrix_names_the_classes_and_writes_no_zeros() -> None:
