@@ -26,8 +26,8 @@ ORANGE, GREY = "#d9722e", "#8a8f98"
 MISTAKES = [[0.0, "rgba(217,114,46,0)"], [1.0, "rgba(217,114,46,0.8)"]]  # of any page
 LATER = [[0.0, "#9aa3b2"], [1.0, "#2f7fd6"]]
 STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
-# More learning curves, and more lines of parallel coordinates, are not drawn.
-MOST_CURVES = 500
+# More learning curves, and more lines of parallel coordinates, would hide each other: those of the best runs are drawn.
+MOST_CURVES = 200
 # Of more classes, the confusion matrix shows colours but no counts, and not all names.
 MOST_CLASSES = 40
 # A parameter whose values span more than this factor is drawn on a logarithmic axis.
@@ -130,7 +130,7 @@ def _history(study: optuna.Study, target: dict[str, Any]) -> Plot:
 def _parallel_coordinates(study: optuna.Study, target: dict[str, Any]) -> Plot:
     best = best_first(study)[:MOST_CURVES]
     few = optuna.create_study(directions=study.directions)
-    few.add_trials(best)
+    few.add_trials(best[::-1])  # the best above the others
     figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(few, **target)), study)
     return Plot("Parallel coordinates", f"a line for each of the best {len(best):,} runs, the best in orange", figure)
 
@@ -152,9 +152,11 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
     drawn = _drawn(visualization.plot_intermediate_values(study))
     states = [trial.state for trial in trials_of(study)]
     best = {trial.number for trial in study.best_trials}
-    traces = [trace for trace in drawn["data"] if trace["name"].removeprefix("Trial").isdigit()][:MOST_CURVES]
-    for trace in traces:
-        number = int(trace["name"].removeprefix("Trial"))
+    by_number = {int(name): trace for trace in drawn["data"] if (name := trace["name"].removeprefix("Trial")).isdigit()}
+    ranked = [number for trial in best_first(study) if (number := trial.number) in by_number]
+    numbers = [*ranked, *sorted(by_number.keys() - set(ranked))][:MOST_CURVES][::-1]  # the best above the others
+    traces = [by_number[number] for number in numbers]
+    for number, trace in zip(numbers, traces, strict=True):
         complete = states[number] == TrialState.COMPLETE
         trace |= {
             "mode": "lines" if len(trace["x"]) > 1 else "markers",
@@ -174,7 +176,8 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
         "yaxis": {"title": {"text": "val_loss"}, "type": "log"},
     }
     figure = {"data": traces, "layout": drawn["layout"] | axes}
-    return Plot("Learning curves", "val_loss by epoch; pruned runs dimmed", figure)
+    few = f"; the best {MOST_CURVES} of {len(by_number):,} runs" if len(by_number) > MOST_CURVES else ""
+    return Plot("Learning curves", f"val_loss by epoch; pruned runs dimmed{few}", figure)
 
 
 def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:

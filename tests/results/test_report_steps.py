@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits import command_line
-from sweeper_digits.results.statistics import Configuration, judge_winner
+from sweeper_digits.results.statistics import Configuration, Difference, Winner, judge_winner
 from sweeper_digits.results.steps import _written, next_steps
 from sweeper_digits.runs.record import find_runs
 from sweeper_digits.sweep.grammar import parse_arguments
@@ -87,6 +87,23 @@ def test_a_search_goes_on_as_it_began(tool: Tool, tiny: list[str]) -> None:
     assert {"hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=2"} < set(words(search))
     in_shell(search, f'{sys.executable} "$@"')
     assert {path.name for path in Path("my sweeps/one").iterdir() if path.name.isdecimal()} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("differ", "within", "unknown", "luck"),
+    [
+        (True, 0, 0, False),
+        (True, 3, 0, True),
+        (True, 0, 1, None),
+        (False, 1, 0, True),
+        (None, None, None, None),
+    ],
+)
+def test_whether_a_lead_may_be_luck(
+    differ: bool | None, within: int | None, unknown: int | None, luck: bool | None
+) -> None:
+    assert Winner(Difference(differ, ""), within, unknown, None, []).may_be_luck is luck
+    assert Winner(None, 0, 0, None, []).may_be_luck is None
 
 
 @pytest.mark.parametrize(
