@@ -288,12 +288,13 @@ def _report(
     from sweeper_digits.sweep.study import known_distributions
 
     names = {record.run.folder.resolve().parent.name for record in found}
+    storage, known = arguments.storage, {}
     try:
-        known = known_distributions(arguments.storage, names)
+        known = known_distributions(storage, names)
     except UserError as error:
         # What a driver says of a URL with a password may have the password in it, or pieces.
-        reason = "--storage: the database cannot be read" if "@" in arguments.storage else error
+        reason = "--storage: the database cannot be read" if "@" in storage else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
-        known = {}
-    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, winner, arguments.storage)
+        storage = None
+    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, winner, storage)
     write_report(path, found, winner, steps, known, live)

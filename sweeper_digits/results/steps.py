@@ -32,7 +32,7 @@ from sweeper_digits.sweep.grammar import parse_arguments
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.space import MOST_ENUMERATED
 from sweeper_digits.sweep.trials import DONE, trials_of
-from sweeper_digits.sweep.url import sqlite_file
+from sweeper_digits.sweep.url import hidden, sqlite_file
 
 FINALISTS, SEEDS, MODELS = 3, 3, 5
 UNITS = {"n_trials": "trials", "timeout": "seconds", "n_epochs": "epochs"}
@@ -55,7 +55,7 @@ def next_steps(
     found: list[Record],
     groups: list[Configuration],
     winner: Winner,
-    storage: str,
+    storage: str | None,
 ) -> list[Step]:
     """Return what to do next: confirm the best, predict with the best few, search on, repeat the best.
 
@@ -67,9 +67,10 @@ def next_steps(
         found: The runs.
         groups: Their configurations, best first; at least one.
         winner: How the best of them compares with the others.
-        storage: URL of the database of the studies.
+        storage: URL of the database of the studies; None: it cannot be read.
     """
-    steps = [_predict(paths, filtered, found), None if filtered else _search_on(found, storage)]
+    search = None if filtered or storage is None else _search_on(found, storage)
+    steps = [_predict(paths, filtered, found), search]
     with contextlib.suppress(UserError, HydraException):  # of a run that is older than today's conf/: `compare` says so
         steps.append(Step("Train the best again, and with another seed", repeated(groups[0].runs[0])))
         if not filtered and len(paths) == 1 and (len(groups[0].samples) == 1 or winner.may_be_luck):
@@ -110,7 +111,7 @@ def _search_on(found: list[Record], storage: str) -> Step | None:
     folder has the identity of the study, so it is no stranger's.
     """
     folders = {record.run.folder.parent for record in found}
-    if len(folders) != 1 or "@" in storage:  # a password, which no page shows
+    if len(folders) != 1:
         return None
     folder = folders.pop()
     try:
@@ -151,6 +152,8 @@ def _continued(study: optuna.Study, last: Path, hydra: dict[str, Any], storage: 
     if last.parent.resolve() != Path("multirun", study.study_name).resolve():
         own.append(f"hydra.sweep.dir={recipe.override_text(os.path.relpath(last.parent))}")
     if storage != os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE):
+        if hidden(storage) != storage:  # a password, which no page shows
+            return None
         own.append(f"hydra.sweeper.storage={recipe.override_text(storage)}")
     origin = origin_of(last)
     searched = _written(space, hydra["sweeper"].get("params") or {}, origin.search_path(command_line.CONF, str(last)))
