@@ -92,6 +92,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="let --promote replace a file")
     _add_path(parser, "--report", metavar="FILE", help="default: report.html in PATH")
     add("--no-report", action="store_true", help="write no report")
+    add("--watch", action="store_true", help="rewrite the report whenever runs go on, until Ctrl-C")
     _add_storage(parser)
 
 

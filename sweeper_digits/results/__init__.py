@@ -2,9 +2,13 @@
 
 Reading order:
     compare     the table of runs: filter, sort and group
+    repeat      the commands that repeat a run, and its recipe as an experiment
+    watch       the report again, whenever runs go on
     statistics  means, intervals and differences over seeds and folds
     report      report.html
     plots       the figures of the report
+    importance  which parameters mattered, and what their best values were
+    steps       what to do next, as commands
     confirm     the finalists of a sweep on new seeds or folds
     predict     scores and predictions of one model or several
     adapt       data in the light and dark that a model was trained on

@@ -6,49 +6,42 @@ import io
 import os
 import re
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 
-from sweeper_digits import command_line, program, screen
+from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.results import statistics
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.mixture import describe_mixture
+from sweeper_digits.results.repeat import command_of, promote
 from sweeper_digits.results.rows import verdict_of
-from sweeper_digits.results.statistics import (
-    Configuration,
-    describe_winner,
-    format_value,
-    group_repetitions,
-    with_error,
-)
-from sweeper_digits.runs import recipe
+from sweeper_digits.results.watch import watch
 from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
-from sweeper_digits.runs.origin import Origin, origin_of
 from sweeper_digits.runs.record import Record, best_first, differing_settings, direction_of, find_runs, objectives_of
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
 pd.set_option("mode.string_storage", "python")
+# What --watch does not do.
+UNWATCHED = ["csv", "json", "group_by", "verdict", "sort", "descending", "top", "promote", "force", "no_report"]
 ONE_ERROR = "one standard error over a run's validation images"
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Print the table, the best run and its command; write the report."""
-    alone = arguments.csv or arguments.json or arguments.group_by or arguments.verdict
-    if alone and (arguments.promote or arguments.report):
-        raise UserError("--csv, --json, --group-by and --verdict print, nothing else; leave --promote and --report out")
-    if arguments.verdict and arguments.csv:
-        raise UserError("--verdict --csv: a verdict is no table; use --json")
-    found = find_runs(arguments.paths)
-    if arguments.filter:
-        found = filter_runs(found, arguments.filter)
+    _check(arguments)
+    if arguments.watch:
+        path = report_file(arguments)
+        watch(arguments.paths, path, lambda live: _rewrite(arguments, path, live))
+    found = _find(arguments)
     objective = objectives_of(found)[0]
-    groups = group_repetitions(found, objective)
+    groups = statistics.group_repetitions(found, objective)
     if arguments.verdict and arguments.json:
-        commands = _command_of(groups[0].runs[0]).splitlines() if groups else []
+        commands = command_of(groups[0].runs[0]).splitlines() if groups else []
         print(as_json(verdict_of(found, groups, objective) | {"commands": commands}), end="")
         return
     if not arguments.verdict and not _print_table(arguments, found):
@@ -58,16 +51,45 @@ def main(arguments: argparse.Namespace) -> None:
         print("\nno run has finished")
         return
     best = groups[0].runs[0]
-    command = _command_of(best)
-    verdicts = describe_winner(groups, objective)
-    _show_best(groups[0], verdicts, objective)
-    print("\nthe best again, and with another seed:\n" + textwrap.indent(command, "  "))
+    winner = statistics.judge_winner(groups, objective)
+    print("\n".join(["", *winner.lines, f"best       {_best_value(groups[0], objective)}"]))
+    print("\nthe best again, and with another seed:\n" + textwrap.indent(command_of(best), "  "))
     if arguments.promote:
-        file, flags = _promote(best, arguments.promote, arguments.force)
+        file, flags = promote(best, arguments.promote, arguments.force)
         again = program.command("train", *flags, f"experiment={arguments.promote}")
         print(f"\nwritten    {os.path.relpath(file)}: {again}")
     if not (arguments.no_report or arguments.verdict):
-        _report(arguments, found, command, verdicts)
+        path = report_file(arguments)
+        _report(arguments, path, found, groups, winner)
+        print(f"\nreport     {path}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.watch and (
+        others := [f"--{name.replace('_', '-')}" for name in UNWATCHED if getattr(arguments, name)]
+    ):
+        raise UserError(f"--watch rewrites the report, nothing else; leave {' and '.join(others)} out")
+    alone = arguments.csv or arguments.json or arguments.group_by or arguments.verdict
+    if alone and (arguments.promote or arguments.report):
+        raise UserError("--csv, --json, --group-by and --verdict print, nothing else; leave --promote and --report out")
+    if arguments.verdict and arguments.csv:
+        raise UserError("--verdict --csv: a verdict is no table; use --json")
+
+
+def _find(arguments: argparse.Namespace) -> list[Record]:
+    found = find_runs(arguments.paths)
+    return filter_runs(found, arguments.filter) if arguments.filter else found
+
+
+def _rewrite(arguments: argparse.Namespace, path: Path, live: bool) -> str:
+    """Write the report anew, if a run has finished; return what there is, in a line."""
+    found = _find(arguments)
+    objective = objectives_of(found)[0]
+    states = ", ".join(states_of(found))
+    if not (groups := statistics.group_repetitions(found, objective)):
+        return f"{states}; no run has finished"
+    _report(arguments, path, found, groups, statistics.judge_winner(groups, objective), live)
+    return f"{states}; best {_best_value(groups[0], objective)}"
 
 
 def _print_table(arguments: argparse.Namespace, found: list[Record]) -> bool:
@@ -139,7 +161,7 @@ def join_errors(frame: pd.DataFrame) -> pd.DataFrame:
     joined = frame.drop(columns=errors)
     for name in errors:
         pairs = zip(frame[name.removesuffix("_se")], frame[name], strict=True)
-        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else with_error(v, e) for v, e in pairs]
+        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else statistics.with_error(v, e) for v, e in pairs]
     return joined
 
 
@@ -228,66 +250,51 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _show_best(first: Configuration, verdicts: list[str], objective: str) -> None:
-    print("\n".join(["", *verdicts]))
+def _best_value(first: statistics.Configuration, objective: str) -> str:
     if first.covers:
-        print(f"best       {objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})")
-    else:
-        print(f"best       {objective} {format_value(first.runs[0], objective)}")
+        return f"{objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})"
+    return f"{objective} {statistics.format_value(first.runs[0], objective)}"
 
 
-def _composed_from(best: Record) -> tuple[Origin, recipe.Compose]:
-    origin = origin_of(best.run.folder)
-    return origin, recipe.composer(command_line.CONF, origin, screen.printable(str(best.run.folder)))
+def states_of(found: list[Record]) -> list[str]:
+    """Return how many runs are in each state, the most first."""
+    return [f"{count} {state}" for state, count in Counter(record.state for record in found).most_common()]
 
 
-def _command_of(best: Record) -> str:
-    """Return the commands that repeat a run, one a line, or why there are none."""
-    again = f"from_run={recipe.override_text(os.path.relpath(best.run.folder))}"
-    try:
-        origin, compose = _composed_from(best)
-        return f"{recipe.command_of(best, compose, origin)}\n{program.command('train', again, 'seed=1')}"
-    except (UserError, HydraException) as error:  # of a run that is older than today's conf/
-        return f"not with today's conf/: {str(error).splitlines()[0]}"
+def report_file(arguments: argparse.Namespace) -> Path:
+    """Return where the report goes.
 
-
-def _promote(best: Record, name: str, replace: bool) -> tuple[Path, list[str]]:
-    """Write a run's recipe as an experiment; return its file and the flags with which Hydra finds it.
-
-    It goes into the user's folder that the run was composed from, or into conf/ of a checkout. An installed package
-    stays as it is: conf/ in the current folder is used.
+    Raises:
+        UserError: A folder.
     """
-    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise UserError(f"--promote {name}: it names an option; use letters, digits and '_'")
-    origin, compose = _composed_from(best)
-    experiment = recipe.experiment_of(best, compose)
-    if not origin.paths and not program.is_checkout():
-        origin = Origin((str(Path("conf").resolve()), *origin.folders), origin.name)
-    folder = origin.paths[0] if origin.paths else command_line.CONF
-    file = folder / "experiment" / f"{name}.yaml"
-    if file.exists() and not replace:
-        raise UserError(f"--promote {name}: {file} exists; choose another name, or add --force")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(experiment, encoding="utf-8")
-    return file, origin.flags()
-
-
-def _report(arguments: argparse.Namespace, found: list[Record], command: str, verdicts: list[str]) -> None:
-    from sweeper_digits.results.report import write_report  # with Optuna and Plotly, which take seconds
-    from sweeper_digits.sweep.study import known_distributions
-
     paths = arguments.paths
     folder = paths[0] if len(paths) == 1 else os.path.commonpath([Path(path).resolve() for path in paths])
-    path = arguments.report or Path(folder) / "report.html"
+    path: Path = arguments.report or Path(folder) / "report.html"
     if path.is_dir():
         raise UserError(f"{path}: a folder; name a file, for example --report {path.parent / 'runs.html'}")
+    return path
+
+
+def _report(
+    arguments: argparse.Namespace,
+    path: Path,
+    found: list[Record],
+    groups: list[statistics.Configuration],
+    winner: statistics.Winner,
+    live: bool = False,
+) -> None:
+    from sweeper_digits.results.report import write_report  # with Optuna and Plotly, which take seconds
+    from sweeper_digits.results.steps import next_steps
+    from sweeper_digits.sweep.study import known_distributions
+
     names = {record.run.folder.resolve().parent.name for record in found}
+    storage, known = arguments.storage, {}
     try:
-        known = known_distributions(arguments.storage, names)
+        known = known_distributions(storage, names)
     except UserError as error:
         # What a driver says of a URL with a password may have the password in it, or pieces.
-        reason = "--storage: the database cannot be read" if "@" in arguments.storage else error
+        reason = "--storage: the database cannot be read" if "@" in storage else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
-        known = {}
-    write_report(path, found, command, verdicts, known)
-    print(f"\nreport     {path}")
+        storage = None
+    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, winner, storage)
+    write_report(path, found, winner, steps, known, live)

@@ -3,7 +3,6 @@
 import html
 import json
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,15 +17,17 @@ from plotly.colors import make_colorscale, sample_colorscale
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
 from sweeper_digits.runs.record import Record, differing_settings, direction_of, objectives_of
 from sweeper_digits.sweep.grammar import contains
-from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.trials import best_first, trials_of
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.
 Drawn = dict[str, Any]
 ORANGE, GREY = "#d9722e", "#8a8f98"
+MISTAKES = [[0.0, "rgba(217,114,46,0)"], [1.0, "rgba(217,114,46,0.8)"]]  # of any page
+LATER = [[0.0, "#9aa3b2"], [1.0, "#2f7fd6"]]
 STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "diverged": TrialState.PRUNED}
-# More learning curves than these are not drawn.
-MOST_CURVES = 500
+# More learning curves, and more lines of parallel coordinates, would hide each other: those of the best runs are drawn.
+MOST_CURVES = 200
 # Of more classes, the confusion matrix shows colours but no counts, and not all names.
 MOST_CLASSES = 40
 # A parameter whose values span more than this factor is drawn on a logarithmic axis.
@@ -103,8 +104,6 @@ def draw_plots(
         drawers.append(lambda: _pareto_front(study, objectives))
     else:
         drawers.append(lambda: _history(study, target))
-    if varied:
-        drawers.append(lambda: _importances(study, len(complete), target))
     drawers.append(lambda: _curves(study, found))
     if varied:
         drawers += [lambda: _parallel_coordinates(study, target), lambda: _slices(study, target)]
@@ -112,12 +111,10 @@ def draw_plots(
         drawers.append(lambda: _confusion(saved, classes))
     plots = []
     for draw in drawers:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Optuna's, of importances that stand on few trials
-            try:
-                plots.append(draw())
-            except Exception as error:  # for example fANOVA: "zero total variance in all trees"
-                print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        try:
+            plots.append(draw())
+        except Exception as error:  # whatever Optuna and plotly do with values that nobody tried
+            print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return plots
 
 
@@ -130,22 +127,24 @@ def _history(study: optuna.Study, target: dict[str, Any]) -> Plot:
     return Plot("Optimization history", "each run's value, and the best so far", figure)
 
 
-def _importances(study: optuna.Study, complete: int, target: dict[str, Any]) -> Plot:
-    # Not Optuna's default, PED-ANOVA, which looks at the best tenth: of 12 finished trials, at one or two. fANOVA's
-    # time grows with trees times trials; 64 trees are its own default.
-    fanova = optuna.importance.FanovaImportanceEvaluator(n_trees=max(8, min(64, 3000 // complete)), seed=0)
-    figure = visualization.plot_param_importances(study, fanova, **target).update_yaxes(title="")
-    note = "how much of the variation between finished runs each parameter explains"
-    return Plot("Parameter importances", note, _drawn(figure))
-
-
 def _parallel_coordinates(study: optuna.Study, target: dict[str, Any]) -> Plot:
-    figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(study, **target)), study)
-    return Plot("Parallel coordinates", "a line per finished run, the best in orange", figure)
+    best = best_first(study)[:MOST_CURVES]
+    few = optuna.create_study(directions=study.directions)
+    few.add_trials(best[::-1])  # the best above the others
+    figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(few, **target)), study)
+    return Plot("Parallel coordinates", f"a line for each of the best {len(best):,} runs, the best in orange", figure)
 
 
 def _slices(study: optuna.Study, target: dict[str, Any]) -> Plot:
     figure = _in_view(_drawn(visualization.plot_slice(study, **target)), study)
+    for trace in figure["data"]:
+        trace["marker"]["colorscale"] = LATER
+        axis = figure["layout"][trace.get("xaxis", "x").replace("x", "xaxis")]
+        if axis.get("type") == "log":  # few labels: the axes are narrow
+            decade = max(trace["x"]) >= 9 * min(trace["x"])
+            axis |= {"dtick": 1 if decade else "D2", "exponentformat": "e"}
+        elif names := axis.get("categoryarray"):  # Optuna's, in Python's quotes
+            axis |= {"tickvals": names, "ticktext": [html.escape(name.strip("'")) for name in names]}
     return Plot("Slices", "each parameter against the objective", figure)
 
 
@@ -153,9 +152,11 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
     drawn = _drawn(visualization.plot_intermediate_values(study))
     states = [trial.state for trial in trials_of(study)]
     best = {trial.number for trial in study.best_trials}
-    traces = [trace for trace in drawn["data"] if trace["name"].removeprefix("Trial").isdigit()][:MOST_CURVES]
-    for trace in traces:
-        number = int(trace["name"].removeprefix("Trial"))
+    by_number = {int(name): trace for trace in drawn["data"] if (name := trace["name"].removeprefix("Trial")).isdigit()}
+    ranked = [number for trial in best_first(study) if (number := trial.number) in by_number]
+    numbers = [*ranked, *sorted(by_number.keys() - set(ranked))][:MOST_CURVES][::-1]  # the best above the others
+    traces = [by_number[number] for number in numbers]
+    for number, trace in zip(numbers, traces, strict=True):
         complete = states[number] == TrialState.COMPLETE
         trace |= {
             "mode": "lines" if len(trace["x"]) > 1 else "markers",
@@ -175,7 +176,8 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
         "yaxis": {"title": {"text": "val_loss"}, "type": "log"},
     }
     figure = {"data": traces, "layout": drawn["layout"] | axes}
-    return Plot("Learning curves", "val_loss by epoch; pruned runs dimmed", figure)
+    few = f"; the best {MOST_CURVES} of {len(by_number):,} runs" if len(by_number) > MOST_CURVES else ""
+    return Plot("Learning curves", f"val_loss by epoch; pruned runs dimmed{few}", figure)
 
 
 def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:
@@ -190,7 +192,7 @@ def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:
         "showgrid": False,
         "zeroline": False,
     }
-    figure = go.Figure(go.Heatmap(z=shown, text=text, colorscale="Oranges", showscale=False))
+    figure = go.Figure(go.Heatmap(z=shown, text=text, colorscale=MISTAKES, showscale=False))
     if len(classes) <= MOST_CLASSES:
         figure.update_traces(texttemplate="%{text}")
     figure.update_layout(

@@ -5,7 +5,6 @@ import io
 import math
 import os
 import urllib.parse
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +17,13 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors
+from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors, states_of
+from sweeper_digits.results.importance import LEAST_RUNS, importances
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.plots import as_study, draw_plots
-from sweeper_digits.results.statistics import format_value, group_repetitions
+from sweeper_digits.results.statistics import Winner, format_value, group_repetitions
+from sweeper_digits.results.steps import Step
+from sweeper_digits.results.watch import LIVE
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
@@ -33,55 +35,82 @@ PICTURE = 56
 
 
 def write_report(
-    path: Path, found: list[Record], command: str, verdicts: list[str], known: dict[str, BaseDistribution]
+    path: Path,
+    found: list[Record],
+    winner: Winner,
+    steps: Sequence[Step],
+    known: dict[str, BaseDistribution],
+    live: bool = False,
 ) -> None:
-    """Write the report of these runs.
+    """Write the report of runs, of which one has finished.
 
     Args:
         path: Of the HTML file.
-        found: The runs, of which one has finished.
-        command: Repeats the best run.
-        verdicts: How the best compares with the others, as `describe_winner` says it.
+        found: The runs.
+        winner: How the best compares with the others.
+        steps: What to do next.
         known: Distributions of the parameters, where a study has them; the others are inferred.
+        live: Whether the page reloads itself, because it will be written again.
     """
     objectives = objectives_of(found)
     groups = group_repetitions(found, objectives[0])
     study = as_study(found, known)
-    frame = build_table(found).drop(columns=["note"], errors="ignore")
-    frame["folder"] = [os.path.relpath(folder, path.parent) for folder in frame["folder"]]
-    links = [_link(folder) for folder in frame["folder"]]
-    shown = join_errors(frame)
     best = groups[0].runs[0]
     saved = _validation(best)
     looks = {when for record in found for when in record.looks}
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True)
-    html = environment.get_template("report.html.j2").render(
+    html = _template().render(
+        live=LIVE if live else "",
         title=printable(" + ".join(dict.fromkeys(record.run.folder.parent.name for record in found))[:80]),
-        created=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        states=[f"{count} {state}" for state, count in Counter(record.state for record in found).most_common()],
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"),
+        states=states_of(found),
         objectives=objectives,
         best=best,
         best_link=_link(os.path.relpath(best.run.folder, path.parent)),
         values=[(name, format_value(best, name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
         one_error=ONE_ERROR,
-        command=command,
+        least=LEAST_RUNS,
+        importances=importances(study),
+        winner=winner,
+        steps=steps,
+        here=printable(str(Path.cwd())),
         warnings=describe_mixture(found),
-        verdicts=verdicts,
         repeated=groups[:10] if any(len(group.samples) > 1 for group in groups) else [],
         looks=counted(len(looks), "time") if looks else "",
         plots=draw_plots(study, found, objectives, saved, best.classes),
         mistakes=_mistakes(saved, best.classes) if saved else [],
         slices=len({name for trial in trials_of(study) for name in trial.params}),
-        links=links,
-        columns=list(shown.columns),
-        rows=[
-            [(cell_text(text), _sort_key(value)) for text, value in zip(texts, values, strict=True)]
-            for texts, values in zip(shown.to_numpy(object), frame[shown.columns].to_numpy(object), strict=True)
-        ],
+        table=_table(found, path),
         plotly=get_plotlyjs(),
     )
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8", errors="replace")  # names need not be text
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    return environment.get_template("report.html.j2")
+
+
+def _table(found: list[Record], path: Path) -> dict[str, list[Any]]:
+    """Return the columns, and of each row the link of its folder and its cells, as the page sorts them."""
+    frame = build_table(found).drop(columns=["note"], errors="ignore")
+    frame["folder"] = [os.path.relpath(folder, path.parent) for folder in frame["folder"]]
+    shown = join_errors(frame)
+    pairs = zip(shown.to_numpy(object), frame[shown.columns].to_numpy(object), strict=True)
+    return {
+        "columns": list(shown.columns),
+        "links": [_link(folder) for folder in frame["folder"]],
+        "rows": [[_cell(cell_text(t), v) for t, v in zip(texts, values, strict=True)] for texts, values in pairs],
+    }
+
+
+def _cell(text: str, value: Any) -> str | list[Any]:
+    """Return a cell's text; of a number, also what it is sorted by."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return [text, float(f"{value:.8g}")] if number and math.isfinite(value) else text
 
 
 def _link(folder: str) -> str:
@@ -110,8 +139,3 @@ def _mistakes(saved: Predictions, classes: Sequence[str]) -> list[tuple[str, str
         caption = f"{classes[saved.labels[place]]} as {classes[logs.argmax()]}, {math.exp(logs.max()):.0%} sure"
         shown.append((base64.b64encode(stream.getvalue()).decode(), caption))
     return shown
-
-
-def _sort_key(value: Any) -> float | str:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return float(value) if number and not math.isnan(value) else cell_text(value)

@@ -54,6 +54,15 @@ class Winner(NamedTuple):
     needed: int | None
     lines: list[str]
 
+    @property
+    def may_be_luck(self) -> bool | None:
+        """Return whether another may be as good as the best; None: nothing tells."""
+        if self.second is None:
+            return None
+        if self.second.differ is False or self.within:
+            return True
+        return None if self.second.differ is None or self.unknown else False
+
 
 @dataclass
 class Configuration:
@@ -190,11 +199,6 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     verdict = "are apart" if differ else "cannot be told apart"
     text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
     return Difference(bool(differ), text, worse, half)
-
-
-def describe_winner(groups: list[Configuration], objective: str) -> list[str]:
-    """Return the lines of `judge_winner`."""
-    return judge_winner(groups, objective).lines
 
 
 def judge_winner(groups: list[Configuration], objective: str) -> Winner:

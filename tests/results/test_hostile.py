@@ -18,7 +18,7 @@ from sweeper_digits.results.compare import build_table
 from sweeper_digits.results.confirm import find_finalists
 from sweeper_digits.results.ensemble import choose_members
 from sweeper_digits.results.report import write_report
-from sweeper_digits.results.statistics import describe_winner, group_repetitions
+from sweeper_digits.results.statistics import group_repetitions, judge_winner
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import describe_noise
@@ -190,8 +190,8 @@ def test_every_verb_goes_on(runs: Path, tmp_path: Path) -> None:
     assert {"0", "1"} <= set(ranked) and "no value" not in ranked
     table = build_table(found)
     assert len(table) == len(found) and table["note"].notna().all()
-    verdicts = describe_winner(group_repetitions(found, "val_loss"), "val_loss")
-    write_report(tmp_path / "report.html", found, "", verdicts, {})
+    winner = judge_winner(group_repetitions(found, "val_loss"), "val_loss")
+    write_report(tmp_path / "report.html", found, winner, [], {})
     text = (tmp_path / "report.html").read_text(encoding="utf-8").replace(get_plotlyjs(), "")
     assert "<!--<script>" not in text and "<script>alert" not in text and "\x1b" not in text
     assert describe_noise(found, "val_loss")

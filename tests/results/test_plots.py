@@ -2,10 +2,15 @@
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeper_digits.results import plots
+from sweeper_digits.results.importance import importances
 from sweeper_digits.results.plots import draw_plots
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
+from sweeper_digits.runs.record import Record
 
 
 def test_importances_of_few_trials_name_what_matters() -> None:
@@ -19,16 +24,41 @@ def test_importances_of_few_trials_name_what_matters() -> None:
             value=0.025 - 0.008 * depth + draw.normal(0, 0.0005),
         )
         study.add_trial(trial)
-    drawn = {title: figure for title, _, figure in draw_plots(study, [], ["val_loss"], None, ())}
-    (bars,) = drawn["Parameter importances"]["data"]
-    shares = dict(zip(bars["y"], bars["x"], strict=True))
+    shares = {name: share for name, share, _ in importances(study)}
     assert shares["depth"] > 0.8 > 0.2 > shares["decay"]
+
+
+@pytest.mark.parametrize("names", [["lr"], ["lr", "kind"]])
+def test_slices_have_few_labels_and_plain_names(names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna.create_study()
+    known = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "kind": CategoricalDistribution(["a", "<b>"])}
+    for number in range(6):
+        params = {name: {"lr": 10 ** (-4 + number / 2), "kind": ["a", "<b>"][number % 2]}[name] for name in names}
+        distributions = {name: known[name] for name in names}
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=number))
+    (layout,) = [figure["layout"] for title, _, figure in draw_plots(study, [], ["x"], None, ()) if title == "Slices"]
+    axes = {layout[name]["title"]["text"]: layout[name] for name in layout if name.startswith("xaxis")}
+    assert axes["lr"]["dtick"] == 1 and set(axes) == set(names)
+    assert "kind" not in axes or axes["kind"]["ticktext"] == ["a", "&lt;b&gt;"]
+    assert capsys.readouterr().out == ""
+
+
+def test_of_many_runs_the_curves_of_the_best_are_drawn_the_best_above_all() -> None:
+    study, found = optuna.create_study(), []
+    for number in range(plots.MOST_CURVES + 20):
+        value = abs(number - plots.MOST_CURVES - 15) + 1.0
+        study.add_trial(optuna.create_trial(value=value, intermediate_values={0: value + 1, 1: value}))
+        found.append(Record(RunFolder(f"sweep/{number}"), "finished"))
+    (plot,) = [one for one in draw_plots(study, found, ["x"], None, ()) if one.title == "Learning curves"]
+    assert len(plot.figure["data"]) == plots.MOST_CURVES and plot.note.endswith("; the best 200 of 220 runs")
+    assert plot.figure["data"][-1]["name"] == "sweep/215" and plot.figure["data"][-1]["line"]["color"] == plots.ORANGE
+    assert "sweep/0" not in [trace["name"] for trace in plot.figure["data"]]
 
 
 def test_a_confusion_matrix_names_the_classes_and_writes_no_zeros() -> None:
     labels, logs = np.array([0, 0, 1, 2]), np.log(np.full((4, 3), 0.1) + 0.7 * np.eye(3)[[0, 1, 1, 2]])
     saved = Predictions.of(np.arange(4), labels, np.exp(logs), np.zeros((4, 8, 8, 1), np.uint8))
-    plots = draw_plots(optuna.create_study(), [], ["val_loss"], saved, ("a", "<b>", "10-12"))
-    (drawn,) = [figure for title, _, figure in plots if title.startswith("Confusion")]
+    drawn_plots = draw_plots(optuna.create_study(), [], ["val_loss"], saved, ("a", "<b>", "10-12"))
+    (drawn,) = [figure for title, _, figure in drawn_plots if title.startswith("Confusion")]
     assert drawn["layout"]["xaxis"]["ticktext"] == ["a", "&lt;b&gt;", "10-12"]
     assert np.array(drawn["data"][0]["text"]).tolist() == [["1", "1", ""], ["", "1", ""], ["", "", "1"]]
