@@ -1,45 +1,31 @@
 """What to do with the runs next, as commands for the shell, in the folder where they were written."""
 
 import contextlib
-import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from hydra import initialize_config_search_path
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper_digits import command_line, program, screen
+from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.repeat import repeated
 from sweeper_digits.results.statistics import Configuration, Winner
-from sweeper_digits.runs import recipe
-from sweeper_digits.runs.damage import load_yaml
-from sweeper_digits.runs.origin import origin_of
+from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.runs.record import Record, best_first, objectives_of
-from sweeper_digits.schema import DEFAULT_STORAGE, override_key
-from sweeper_digits.sweep.budget import KEYS
+from sweeper_digits.schema import DEFAULT_STORAGE
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, owner_of
-from sweeper_digits.sweep.finite import values_of
-from sweeper_digits.sweep.grammar import parse_arguments
 from sweeper_digits.sweep.private import get_storage
-from sweeper_digits.sweep.space import MOST_ENUMERATED
+from sweeper_digits.sweep.steering import COMMAND, SPACE, STEERING
 from sweeper_digits.sweep.trials import DONE, trials_of
 from sweeper_digits.sweep.url import hidden, sqlite_file
 
 FINALISTS, SEEDS, MODELS = 3, 3, 5
 UNITS = {"n_trials": "trials", "timeout": "seconds", "n_epochs": "epochs"}
-# Overrides of a sweep's own part that a command goes on with; its limits, folder and database are written anew.
-KEPT = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
-LIMITS = {f"hydra.sweeper.{key}": key for key in KEYS}
-WRITTEN_ANEW = {*LIMITS, "hydra.sweeper.storage"}
 
 
 class Step(NamedTuple):
@@ -107,104 +93,33 @@ def _data_of(record: Record) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _search_on(found: list[Record], storage: str) -> Step | None:
     """Return the command that goes on with a sweep until twice as much is done; None where these runs are no sweep.
 
-    What is searched says the database; what stands beside that on the command line, the folder of the last trial. The
-    folder has the identity of the study, so it is no stranger's.
+    The database has the command of the sweep, and what ends it. The folder has the identity of the study, so it is no
+    stranger's.
     """
     folders = {record.run.folder.parent for record in found}
     if len(folders) != 1:
         return None
-    folder = folders.pop()
     try:
-        owner = owner_of(folder)
+        owner = owner_of(folders.pop())
         if owner is None or ((file := sqlite_file(storage)) and not file.exists()):
             return None
         study = optuna.load_study(study_name=owner.study, storage=get_storage(storage))
-        last = max((record.run.folder for record in found if record.run.folder.name.isdecimal()), key=_number)
-        hydra = load_yaml(last / ".hydra" / "hydra.yaml")["hydra"]
-        if study.user_attrs[IDENTITY] != owner.identity or Path(hydra["runtime"]["cwd"]) != Path.cwd():
+        kept = attributes.of_study(study)
+        typed, folder = kept[COMMAND]["words"], kept[COMMAND]["folder"]
+        if kept[IDENTITY] != owner.identity or Path(folder) != Path.cwd():
             return None  # another study, or paths that count from another folder
-        return _continued(study, last, hydra, storage)
+        budget, space = kept[STEERING]["budget"], kept[SPACE]
+        done = sum(trial.state in DONE for trial in trials_of(study))
     except Exception:  # of whichever database driver, or of a damaged file: it costs this step only
         return None
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name)
-
-
-def _continued(study: optuna.Study, last: Path, hydra: dict[str, Any], storage: str) -> Step | None:
-    trials, begun_with = trials_of(study), study.user_attrs["sweep"]
-    space = {name: one for trial in trials for name, one in trial.distributions.items()}
-    if {name: str(one) for name, one in space.items()} != begun_with["space"]:  # a parameter that no trial had yet
+    if space["is_enumerated"]:  # each point once: there is no more to draw
         return None
-    limits = {key: hydra["sweeper"][key] for key in KEYS if hydra["sweeper"][key] is not None}
-    values = [values_of(distribution) for distribution in space.values()]
-    points = math.prod(math.inf if some is None else len(some) for some in values)
-    if points <= (limits.get("n_trials") or MOST_ENUMERATED):  # each point once: there is no more to draw
-        return None
-    done = sum(trial.state in DONE for trial in trials)
+    limits = {key: value for key, value in budget.items() if value is not None}
     more = {key: 2 * (max(limit, done) if key == "n_trials" else limit) for key, limit in limits.items()}
-    overrides = [text for text in hydra["overrides"]["hydra"] if text.startswith(KEPT)]
-    own = list({key: text for text in overrides if (key := override_key(text)) not in WRITTEN_ANEW}.values())
-    typed = Counter(map(override_key, overrides))  # the sweep writes each limit once more behind what was typed
-    own += [f"{key}=null" for key in LIMITS if typed[key] > 1 and LIMITS[key] not in more]
-    own += [f"hydra.sweeper.{key}={value}" for key, value in more.items()]
-    if last.parent.resolve() != Path("multirun", study.study_name).resolve():
-        own.append(f"hydra.sweep.dir={recipe.override_text(os.path.relpath(last.parent))}")
+    shown = " or ".join(f"{screen.brief(value)} {UNITS[key]}" for key, value in more.items())
+    words = [*typed, *(f"hydra.sweeper.{key}={value}" for key, value in more.items())]
     if storage != os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE):
         if hidden(storage) != storage:  # a password, which no page shows
             return None
-        own.append(f"hydra.sweeper.storage={recipe.override_text(storage)}")
-    origin = origin_of(last)
-    searched = _written(space, hydra["sweeper"].get("params") or {}, origin.search_path(command_line.CONF, str(last)))
-    words = ["-m", *origin.flags(), *begun_with["fixed overrides"], *searched, *own]
-    shown = " or ".join(f"{screen.brief(value)} {UNITS[key]}" for key, value in more.items())
-    return Step(f"Search on, up to {shown} in all", program.command("train", *words))
-
-
-def _written(space: dict[str, BaseDistribution], listed: dict[str, Any], search_path: list[str]) -> list[str]:
-    """Return overrides that search a space, without those of the config that has `listed`.
-
-    Raises:
-        ValueError: A distribution that no text gives again.
-    """
-    overrides = []
-    with initialize_config_search_path(search_path):
-        loader = GlobalHydra.instance().config_loader()
-        for name, wanted in space.items():
-            known = listed.get(name)
-            texts = [known if isinstance(known, str | None) else recipe.override_text(known), *_texts_of(wanted)]
-            fitting = [text for text in texts if text is not None and _read(f"{name}={text}", loader) == wanted]
-            if not fitting:
-                raise ValueError(f"{name}: {wanted}")
-            if fitting[0] != known:
-                overrides.append(f"{name}={fitting[0]}")
-    return overrides
-
-
-def _read(override: str, loader: ConfigLoader) -> BaseDistribution | None:
-    """Return what a sweep reads of an override; None of what it does not take, for example half an integer."""
-    try:
-        return next(iter(parse_arguments([override], loader).distributions.values()), None)
-    except UserError:
-        return None
-
-
-def _texts_of(distribution: BaseDistribution) -> list[str]:
-    """Return texts in Hydra's grammar that may give this distribution, the simplest first."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            # A list or a mapping is stored as its text in Hydra's grammar.
-            texts = [str(c) if str(c)[:1] in ("[", "{") else recipe.override_text(c) for c in choices]
-            return [",".join(texts) if len(texts) > 1 else f"choice({texts[0]})"]
-        case IntDistribution(low=low, high=high, log=True):
-            return [f"tag(log,interval({low},{high}))", f"tag(log,int,interval({low},{high}))"]
-        case IntDistribution(low=low, high=high, step=step):
-            return [f"interval({low},{high})", f"range({low},{high + 1},{step})"]
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return [f"range({low},{high + step / 2},{step})"]
-        case FloatDistribution(low=low, high=high, log=True):
-            return [f"tag(log,interval({low},{high}))", f"tag(log,float,interval({low},{high}))"]
-        case FloatDistribution(low=low, high=high):
-            return [f"interval({low},{high})", f"tag(float,interval({low},{high}))"]
-    return []
+        words.append(f"hydra.sweeper.storage={override_text(storage)}")
+    return Step(f"Search on, up to {shown} in all", program.same_command(words))

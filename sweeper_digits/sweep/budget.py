@@ -138,12 +138,17 @@ class Presence:
         self.study = study
         self._begin()
 
-    def tick(self) -> None:
-        """Say that the supervisor is still there, every few seconds at most."""
+    def tick(self, timeout: float | None = None) -> None:
+        """Say that the supervisor is still there, every few seconds, and once the sweep has used up its time.
+
+        Args:
+            timeout: Seconds of wall time of the sweep; None: no limit.
+        """
         now = time.time()
+        left = math.inf if timeout is None else timeout - watched_seconds(self.study.user_attrs)
         if now - self.last > SLEPT_SECONDS or now < self.last:
             self._begin()
-        elif now - self.last > TICK_SECONDS:
+        elif now - self.last > min(TICK_SECONDS, left):
             self._write(now)
 
     def end(self) -> None:

@@ -84,9 +84,9 @@ class Progress:
         """After Ctrl-C, say how to go on."""
         self.show()
         if self.interrupted:
-            storage = self.sweep.options.storage
+            again = program.same_command(typed_words(self.sweep.options.storage))
             done = screen.counted(sum(trial.state in DONE for trial in trials_of(self.study)), "trial")
-            log.info("\nstopped after %s; the same command continues:\n  %s", done, _command_again(storage))
+            log.info("\nstopped after %s; the same command continues:\n  %s", done, again)
 
     def end(self) -> None:
         """Show the result and write it down."""
@@ -185,5 +185,6 @@ def _write_table(study: optuna.Study, sweep: Sweep) -> None:
         table.to_csv(temporary, header=list(titles.values()), index=False)
 
 
-def _command_again(storage: str) -> str:
-    return program.same_command([without_password(argument, storage) for argument in sys.orig_argv[1:]])
+def typed_words(storage: str) -> list[str]:
+    """Return what the user typed behind `python`, without the password of the database."""
+    return [without_password(argument, storage) for argument in sys.orig_argv[1:]]

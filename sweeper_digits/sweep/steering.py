@@ -14,8 +14,9 @@ from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 # User attribute of a study: what steers it. It is read at each look, and the system attributes of a study are many: the
 # dashboard keeps a note for each trial there.
 STEERING = "steering"
-# System attribute of a study: its search space.
-SPACE = "sweeper_digits:space"
+# System attributes of a study: its search space, and the command that was given last: its `words` without the database,
+# and the `folder` from which its paths count.
+SPACE, COMMAND = "sweeper_digits:space", "sweeper_digits:command"
 
 
 @dataclass(frozen=True)

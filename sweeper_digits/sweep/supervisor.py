@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -15,15 +16,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import live, screen
 from sweeper_digits.errors import INFINITY, UserError, check_range
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.budget import Presence
 from sweeper_digits.sweep.claim import check_claim
-from sweeper_digits.sweep.crew import Crew
+from sweeper_digits.sweep.crew import STORAGE, Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.hopeless import check_values
-from sweeper_digits.sweep.progress import Progress
+from sweeper_digits.sweep.progress import Progress, typed_words
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.steering import Steering
+from sweeper_digits.sweep.steering import COMMAND, Steering
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
 from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
@@ -55,6 +57,9 @@ def supervise(sweep: Sweep) -> None:
     check_values(sweep)
     _interrupt_between_steps()
     queue = set_up(sweep)
+    # Not the URL, which may hold a password in whatever form.
+    words = [word for word in typed_words(sweep.options.storage) if not word.startswith(STORAGE)]
+    attributes.keep_with_study(queue.study, COMMAND, {"words": words, "folder": str(Path.cwd())})
     presence = Presence(queue.study)
     warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
@@ -135,7 +140,7 @@ def _watch(
             crew.resize(steering.n_jobs, queue)
             begun_with = replace(begun_with, changes=steering.changes)
         check_claim(sweep.folder, queue.study)
-        presence.tick()
+        presence.tick(steering.budget["timeout"])
         crew.tend(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat

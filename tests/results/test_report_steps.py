@@ -9,15 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_search_path
-from hydra.core.global_hydra import GlobalHydra
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper_digits import command_line
 from sweeper_digits.results.statistics import Configuration, Difference, Winner, judge_winner
-from sweeper_digits.results.steps import _written, next_steps
+from sweeper_digits.results.steps import next_steps
 from sweeper_digits.runs.record import find_runs
-from sweeper_digits.sweep.grammar import parse_arguments
 from tests.conftest import ROOT
 
 Tool = Callable[..., str]
@@ -104,29 +99,3 @@ def test_whether_a_lead_may_be_luck(
 ) -> None:
     assert Winner(Difference(differ, ""), within, unknown, None, []).may_be_luck is luck
     assert Winner(None, 0, 0, None, []).may_be_luck is None
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        FloatDistribution(0.001, 0.01, log=True),
-        FloatDistribution(0, 1),
-        FloatDistribution(0.1, 0.5, step=0.1),
-        IntDistribution(8, 64, log=True),
-        IntDistribution(1, 3),
-        IntDistribution(8, 64, step=8),
-        CategoricalDistribution(["a b", "it's", 3, 2.5, None, True, "null", "1"]),
-        CategoricalDistribution(["[1,2]", "{a:1}"]),
-        CategoricalDistribution(["one"]),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("name", ["model.filters", "model.dropout", "+other"])
-def test_a_space_is_written_so_that_it_is_read_again(name: str, wanted: BaseDistribution) -> None:
-    search_path = [f"file://{command_line.CONF}"]
-    written = _written({name: wanted}, {}, search_path)
-    with initialize_config_search_path(search_path):
-        loader = GlobalHydra.instance().config_loader()
-        assert parse_arguments(written, loader).distributions == {name: wanted}
-        listed = {name: written[0].partition("=")[2]}
-    assert _written({name: wanted}, listed, search_path) == []

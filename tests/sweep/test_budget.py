@@ -63,6 +63,20 @@ def test_the_sleep_of_a_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     assert watched_seconds(study.user_attrs) == 8 + 8 + 9
 
 
+def test_the_time_of_a_sweep_is_written_as_soon_as_it_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    study = optuna.create_study()
+    presence, budget = Presence(study), Budget(None, 12, None)
+    for second in (6, 11.9):
+        now = 1000 + second
+        presence.tick(budget.timeout)
+    assert budget.used_up(study, []) is None
+    now = 1012.1
+    presence.tick(budget.timeout)
+    assert budget.used_up(study, []) == "timeout"
+
+
 def test_what_is_left_is_what_the_first_part_leaves() -> None:
     study = optuna.create_study()
     study.set_user_attr(WATCHED + "a", [0, 60])

@@ -101,7 +101,8 @@ def test_the_dashboard_shows_the_sweep_and_each_trial_with_pictures_and_its_comm
         assert {"Complete", "Best Trial", "confusion_matrix.png", "learning_curves.png"} <= {*text.splitlines()}
         assert shlex.split(page.locator("pre").inner_text().replace("\\\n", "")) == shlex.split(best["command"])
         shown = text.partition("User Attributes")[2].partition("Artifacts")[0].split("\n\n")
-        assert {line.split()[0] for line in shown if line} <= {"epochs", "worker", "point_from", "scout"}
+        read = {"epochs", "worker", "point_from", "scout", "standard_error"}
+        assert {line.split()[0] for line in shown if line} <= read
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.progress import _command_again
+from sweeper_digits.sweep.progress import typed_words
 from sweeper_digits.sweep.storage import StorageError, _can_heal, open_storage, study_lock
 from sweeper_digits.sweep.url import check_url, hidden, without_password
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
@@ -59,9 +59,8 @@ def test_a_password_is_in_no_line_of_a_sweep(tmp_path: Path, monkeypatch: pytest
         "hydra.sweeper.storage=postgresql+psycopg://me:***@host/x: no postgresql+psycopg://me:***@host/x"
     )
     monkeypatch.setattr(sys, "orig_argv", ["python", "train.py", "-m", f"hydra.sweeper.storage={url}", "seed=1,2"])
-    assert (
-        _command_again(url) == "python train.py -m 'hydra.sweeper.storage=postgresql+psycopg://me:***@host/x' seed=1,2"
-    )
+    shown = "hydra.sweeper.storage=postgresql+psycopg://me:***@host/x"
+    assert typed_words(url) == ["train.py", "-m", shown, "seed=1,2"]
 
 
 def test_workers_do_not_show_the_url(sweeps: Sweeps) -> None:
