@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -33,29 +34,47 @@ class Region:
 
     def __init__(self, console: "Console", live: "Live") -> None:
         self.console, self._live = console, live
+        self._drawn: list[int] = []  # columns of the lines that stand there
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return the columns and the lines of the terminal as it is now: a person may have resized it."""
-        return self.console.size.width, self.console.size.height
+        """Return the columns and the lines that there are now: a person may have resized the terminal.
+
+        At Ctrl-C, a terminal writes two characters behind the last line; they must not begin another line.
+        """
+        return self.console.size.width - 2, self.console.size.height
 
     def update(self, content: "RenderableType") -> None:
         """Write the lines anew."""
+        self.forget_broken_lines()
         self._live.update(content, refresh=True)
+        lines = self.console.render_lines(content, pad=False)
+        self._drawn = [sum(segment.cell_length for segment in line) for line in lines]
+
+    def forget_broken_lines(self) -> None:
+        """Clear the lines of a terminal that was made narrower: it has broken them, and rich counts each as one."""
+        width = self.console.size.width
+        rows = sum(max(1, math.ceil(length / width)) for length in self._drawn)
+        if rows > len(self._drawn):
+            # Up to the first of them, clear all below, and down to where rich begins to go up.
+            down = "\n" * (len(self._drawn) - 1)
+            self.console.file.write(f"\x1b[{rows - 1}A\r\x1b[J{down}")
+            self._drawn = [min(length, width) for length in self._drawn]
 
 
 class _Above(logging.Handler):
     """Writes messages above the lines, in place of a handler that writes to the terminal."""
 
-    def __init__(self, console: "Console", replaced: logging.Handler) -> None:
+    def __init__(self, region: Region, replaced: logging.Handler) -> None:
         super().__init__(replaced.level)
-        self.console = console
+        self.region, self.console = region, region.console
         self.setFormatter(replaced.formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         from rich.text import Text
 
         text = Text(self.format(record))
+        self.region.forget_broken_lines()
         with contextlib.suppress(BrokenPipeError, ValueError):  # the terminal is gone
             if getattr(record, "is_row", False):
                 self.console.print(text, no_wrap=True, overflow="ellipsis")
@@ -84,14 +103,18 @@ def region() -> Iterator[Region | None]:
     from rich.live import Live
 
     console = Console(stderr=True, highlight=False)
+    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+    opened = Region(console, live)
     root = logging.getLogger()
     handlers = root.handlers
-    root.handlers = [_Above(console, one) if _is_on_terminal(one) else one for one in handlers]
-    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+    root.handlers = [_Above(opened, one) if _is_on_terminal(one) else one for one in handlers]
     try:
         with live:
             console.show_cursor(True)  # a process that is killed could not show it again
-            yield Region(console, live)
+            try:
+                yield opened
+            finally:
+                opened.forget_broken_lines()
     finally:
         root.handlers = handlers
 

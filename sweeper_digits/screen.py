@@ -80,7 +80,7 @@ def job_errors() -> Iterator[None]:
 
 def minutes(seconds: float) -> str:
     """Write a duration as minutes:seconds."""
-    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+    return "{}:{:02}".format(*divmod(round(seconds), 60))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

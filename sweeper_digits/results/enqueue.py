@@ -8,7 +8,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from optuna.trial import TrialState
 
-from sweeper_digits import program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.studies import find_queue
 from sweeper_digits.screen import printable
@@ -27,13 +26,12 @@ def main(arguments: argparse.Namespace) -> None:
     queue = find_queue(arguments.storage, arguments.study)
     number = enqueue(queue, parse_point(arguments.point))
     name, study = printable(queue.study.study_name), queue.study
-    if used_up := queue.helm.budget().used_up(study, trials_of(study)):
-        more = program.command("change", study.study_name, f"{used_up}=MORE")
-        print(f"{name} #{number}: queued, but hydra.sweeper.{used_up} is used up; {more}")
-    elif is_supervised(study.user_attrs):
+    used_up = queue.helm.budget().used_up(study, trials_of(study))
+    if is_supervised(study.user_attrs):
         print(f"{name} #{number}: queued; it is tried next")
     else:
-        print(f"{name} #{number}: queued; no sweep runs: the command of the sweep, given again, tries it first")
+        larger = f" with a larger hydra.sweeper.{used_up}" if used_up else ""
+        print(f"{name} #{number}: queued; no sweep runs: its command, given again{larger}, tries this point first")
 
 
 def parse_point(texts: list[str]) -> Point:
@@ -63,6 +61,8 @@ def enqueue(queue: Queue, point: Point) -> int:
     """
     space = queue.helm.space()
     if space.distributions:
+        if space.is_enumerated:
+            raise UserError("this sweep tries each point of its space once, without being told")
         point = in_space(point, space.distributions)
     for trial in trials_of(queue.study):
         known = trial.user_attrs.get("point") or trial.system_attrs.get(QUEUED_WITH) or trial.params

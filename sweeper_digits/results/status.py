@@ -27,7 +27,7 @@ PLAIN = (160, 1000)
 
 def main(arguments: argparse.Namespace) -> None:
     """Print a sweep, or a line for each study; with `--watch` until the sweep ends."""
-    name = arguments.study or _running(arguments.storage)
+    name = _running(arguments.storage) if arguments.study is None else arguments.study
     if name is None:
         if arguments.watch:
             raise UserError("--watch: no sweep runs, or several do; name the study")
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(as_json(document(queue, view)), end="")
         return
-    if arguments.watch:
+    if arguments.watch and is_supervised(queue.study.user_attrs):
         _watch(queue, spotter)
         return
     print(printable(_state(queue)))
@@ -69,7 +69,8 @@ def document(queue: Queue, view: View) -> dict[str, Any]:
         "budget": {key: {"used": used, "of": limit} for key, (used, limit) in view.used.items()},
         "seconds_left": view.seconds_left,
         "best": best,
-        "running": [dataclasses.asdict(one) for one in view.running],
+        "front": view.front or None,
+        "running": [dataclasses.asdict(one) | {"worker": one.worker or None} for one in view.running],
     }
 
 

@@ -37,14 +37,16 @@ def stop_trial(queue: Queue, number: int) -> str:
     Raises:
         UserError: No such trial, or it has ended.
     """
-    if number >= len(trials_of(queue.study)):
-        raise UserError(f"#{number}: no such trial; the study has {counted(len(trials_of(queue.study)), 'trial')}")
+    trials = trials_of(queue.study)
+    if not 0 <= number < len(trials):
+        raise UserError(f"#{number}: no such trial; the study has {counted(len(trials), 'trial')}")
     trial = queue.read(number)
     try:
         if trial.state == TrialState.WAITING:
             queue.set_state(number, TrialState.PRUNED)
             return "pruned before it began"
         queue.set_system_attr(number, STOP, True)
-        return "is pruned when its epoch ends"
+        runs = is_supervised(queue.study.user_attrs)
+        return "is pruned when its epoch ends" if runs else "no sweep runs; once one does, its next epoch is its last"
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise UserError(f"#{number}: it has ended already ({queue.read(number).state.name.lower()})") from error

@@ -24,6 +24,10 @@ class Follower:
     def __init__(self, queue: "Queue", number: int, worker: str) -> None:
         self.queue, self.number, self.worker = queue, number, worker
 
+    def begin(self) -> None:
+        """Tell the study which worker has the trial."""
+        self.queue.set_system_attr(self.number, PROGRESS, {"worker": self.worker})
+
     def tell(self, progress: Mapping[str, float]) -> bool:
         """Tell the study of an epoch; return whether a person has stopped the trial.
 

@@ -26,6 +26,7 @@ def check_values(sweep: Sweep) -> None:
     A range may depend on other keys of the group, as that of split.fold does on split.folds: a value is refused only
     if none of their values goes with it.
     """
+    OmegaConf.to_object(sweep.config.search)  # raises
     for number, point in enumerate(sweep.runs_listed()[:MOST_VALUES]):
         try:
             schema.parse(recipe.without_hydra(sweep.compose(sweep.overrides(point))))

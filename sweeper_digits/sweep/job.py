@@ -72,6 +72,7 @@ def running_trial(queue: "Queue", trial: "optuna.Trial", worker: str) -> reporti
     ends_hopeless = not isinstance(pruner, NopPruner)
     front = FrontReports(queue, trial) if isinstance(pruner, FrontPruner) else None
     link = Follower(queue, trial.number, worker)
+    link.begin()
     return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless, front, link)
 
 

@@ -52,10 +52,18 @@ def in_space(point: Point, distributions: dict[str, BaseDistribution], where: st
             raise UserError(
                 f"{where}{name} is not searched{closest(name, distributions)}; the space has {', '.join(distributions)}"
             )
-        found[name] = Transformer.str(value) if isinstance(value, list | dict) else value
-        if not contains(distributions[name], found[name]):
-            raise UserError(f"{where}{name}={found[name]} is outside of {_range_text(distributions[name])}")
+        written = Transformer.str(value) if isinstance(value, list | dict) else value
+        if not contains(distributions[name], written):
+            raise UserError(f"{where}{name}={written} is not one of {_range_text(distributions[name])}")
+        found[name] = _as_drawn(written, distributions[name])
     return found
+
+
+def _as_drawn(value: Any, distribution: BaseDistribution) -> Any:
+    """Return a value as the sampler would draw it: 64 for 64.0, where 64 is a choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return next(choice for choice in distribution.choices if choice == value)
+    return int(value) if isinstance(distribution, IntDistribution) else value
 
 
 def _range_text(distribution: BaseDistribution) -> str:
@@ -63,7 +71,7 @@ def _range_text(distribution: BaseDistribution) -> str:
         return ", ".join(map(str, distribution.choices))
     assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - Optuna has these three
     step = f" in steps of {distribution.step:g}" if distribution.step else ""
-    return f"{distribution.low:g} to {distribution.high:g}{step}"
+    return f"the numbers from {distribution.low:g} to {distribution.high:g}{step}"
 
 
 def points_of_sweep(config: DictConfig, distributions: dict[str, BaseDistribution]) -> list[Point]:

@@ -20,7 +20,7 @@ from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.table import row, show
-from sweeper_digits.sweep.trials import DONE, best_first, command_from, counts, failures, trials_of
+from sweeper_digits.sweep.trials import DONE, best_first, command_from, counts, failures, trials_of, with_point
 from sweeper_digits.sweep.url import without_password
 from sweeper_digits.sweep.view import Spotter
 
@@ -44,7 +44,7 @@ class Progress:
         self.study, self.sweep = queue.study, sweep
         self.started = time.monotonic()
         self.spotter = Spotter(queue, sweep.is_enumerated)
-        self.known = len(self.spotter.look().ended)
+        self.known = sum(trial.state in DONE for trial in self.spotter.look().ended)
         self.seen: list[FrozenTrial] = []
         self.interrupted = False
         self.region: Region | None = None
@@ -57,7 +57,7 @@ class Progress:
         how = "each point once" if enumerated else str(self.study.sampler)
         pruner = type(self.study.pruner).__name__.replace("NopPruner", "no pruning")
         total = screen.counted(len(trials_of(self.study)), "trial") if enumerated else ""
-        budget = ", or ".join(filter(None, (total, sweep.budget.describe())))
+        budget = ", or ".join(filter(None, (total, self.spotter.queue.helm.budget().describe())))
         log.info("study      %s: %s, %s", self.study.study_name, budget, objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
         log.info("space      %s", ", ".join(sweep.distributions) or listed)
@@ -94,9 +94,11 @@ class Progress:
         states = counts(self.study)
         summary = [f"{states[TrialState.COMPLETE]} complete"]
         summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
-        summary += [f"{states[TrialState.FAIL]} failed or cut off"] if states[TrialState.FAIL] else []
+        failed = len(failures(trials_of(self.study), self.sweep.options.max_retries))
+        summary += [f"{failed} failed"] if failed else []
         log.info("\ntrials     %s, in %s", ", ".join(summary), screen.minutes(time.monotonic() - self.started))
-        if used_up := self.spotter.queue.helm.budget().used_up(self.study, trials_of(self.study)):
+        used_up = self.spotter.queue.helm.budget().used_up(self.study, trials_of(self.study))
+        if used_up and not (self.sweep.is_enumerated and not with_point(trials_of(self.study))):
             log.info("           hydra.sweeper.%s is used up; the same command with a larger one goes on", used_up)
         _write_results(self.study, self.sweep, best)
         if len(self.sweep.objectives) > 1:

@@ -1,6 +1,6 @@
 """How a person steers a sweep that runs, from any machine: through the study alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -102,9 +102,26 @@ class Helm:
         """Let the supervisors end, as at Ctrl-C."""
         self._change(lambda found: {"stops": found.stops + 1})
 
-    def change_budget(self, values: dict[str, float]) -> None:
-        """Change what ends the sweep, by key of hydra.sweeper."""
-        self._change(lambda found: {"budget": found.budget | values})
+    def change_budget(self, values: Mapping[str, float | None], may_be_open: bool = False) -> None:
+        """Change what ends the sweep.
+
+        Args:
+            values: By key of hydra.sweeper; None: no limit.
+            may_be_open: Whether there may be no limit at all.
+
+        Raises:
+            UserError: No limit would be left.
+        """
+
+        def changed(found: Steering) -> dict[str, Any]:
+            budget = {**found.budget, **values}
+            if not may_be_open and all(value is None for value in budget.values()):
+                raise UserError(
+                    f"{self.name}: n_trials, timeout and n_epochs would all be null; a sweep needs one of them"
+                )
+            return {"budget": budget}
+
+        self._change(changed)
 
     def change_jobs(self, n_jobs: int) -> None:
         """Change the number of workers of each supervisor that is there now."""

@@ -19,6 +19,7 @@ from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
+from sweeper_digits.sweep.listed import points_first, points_of_sweep
 from sweeper_digits.sweep.private import get_storage
 from sweeper_digits.sweep.pruners import made, make_pruner, pruner_options
 from sweeper_digits.sweep.queue import Queue
@@ -174,6 +175,8 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     begun = name in optuna.get_all_study_names(storage)
     if not begun:
         check_folder(sweep.folder, name, None, begun=False)
+        for check in (points_first, points_of_sweep):  # refused before there is a study
+            check(sweep.config, sweep.distributions)
     study = optuna.create_study(
         study_name=name,
         storage=storage,

@@ -23,6 +23,7 @@ from sweeper_digits.sweep.crew import STORAGE, Crew
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.hopeless import check_values
 from sweeper_digits.sweep.progress import Progress, typed_words
+from sweeper_digits.sweep.pruners import scouts_of
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import COMMAND, Steering
@@ -55,12 +56,12 @@ def supervise(sweep: Sweep) -> None:
     if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
     check_values(sweep)
+    scouts_of(sweep)  # raises
     _interrupt_between_steps()
     queue = set_up(sweep)
     # Not the URL, which may hold a password in whatever form.
     words = [word for word in typed_words(sweep.options.storage) if not word.startswith(STORAGE)]
     attributes.keep_with_study(queue.study, COMMAND, {"words": words, "folder": str(Path.cwd())})
-    presence = Presence(queue.study)
     warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
     progress = Progress(queue, sweep)
@@ -70,6 +71,7 @@ def supervise(sweep: Sweep) -> None:
     if not queue.is_finished(sweep):
         steering = queue.helm.steering()
         crew = Crew(sweep, conf, steering.changes)
+        presence = Presence(queue.study)
         try:
             with live.region() as progress.region:
                 _watch(queue, sweep, crew, progress, presence, steering)

@@ -12,7 +12,7 @@ from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.screen import brief, counted, minutes, printable
 from sweeper_digits.sweep.budget import EPOCHS
 from sweeper_digits.sweep.finite import Point
-from sweeper_digits.sweep.trials import STANDARD_ERROR
+from sweeper_digits.sweep.trials import STANDARD_ERROR, is_cut_off
 from sweeper_digits.sweep.view import Running, View, point_of, short_names
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ def row(trial: FrozenTrial, objectives: Sequence[str], names: Iterable[str], is_
         is_best: Whether it is the best so far.
     """
     if trial.state == TrialState.FAIL:
-        return f"#{trial.number:<4d} failed  {printable(str(trial.user_attrs.get('error', '')))}"
+        what = "cut off" if is_cut_off(trial) else "failed "
+        return f"#{trial.number:<4d} {what} {printable(str(trial.user_attrs.get('error', '')))}"
     what = "pruned"
     if trial.state == TrialState.COMPLETE:
         pairs = zip(objectives, trial.values, strict=True)
@@ -70,11 +71,13 @@ def summary(view: View) -> list[str]:
     done = states[TrialState.COMPLETE] + states[TrialState.PRUNED]
     of_all = f"/{view.used['n_trials'][1]:,.0f}" if "n_trials" in view.used else ""
     parts = [f"{done:,}{of_all} done"]
-    for state, word in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"), (TrialState.RUNNING, "running")):
-        parts += [f"{states[state]:,} {word}"] if states[state] else []
+    failed = states[TrialState.FAIL] - view.cut_off
+    counted_as = {"pruned": states[TrialState.PRUNED], "failed": failed, "cut off": view.cut_off}
+    counted_as |= {"running": states[TrialState.RUNNING], "waiting": states[TrialState.WAITING]}
+    parts += [f"{number:,} {word}" for word, number in counted_as.items() if number]
     if "timeout" in view.used:
         used, limit = view.used["timeout"]
-        parts.append(f"{minutes(min(used, limit))} of {minutes(limit)} minutes")
+        parts.append(f"{minutes(used)} of {minutes(limit)} minutes")
     if "n_epochs" in view.used:
         used, limit = view.used["n_epochs"]
         parts.append(f"{used:,.0f} of {counted(int(limit), 'epoch')}")
@@ -85,6 +88,8 @@ def summary(view: View) -> list[str]:
         value = value_text(view.best.values[0], view.best)
         point = point_text(view.best, view.names)
         lines.append(f"best #{view.best.number}: {view.objectives[0]} {value}  {point}")
+    if view.front:
+        lines.append(f"Pareto front of {counted(len(view.front), 'trial')}: {', '.join(f'#{n}' for n in view.front)}")
     return lines
 
 
@@ -112,7 +117,7 @@ def table(view: View, width: int, height: int) -> Table:
         cells = _cells(one, metric, view, len(hosts) > 1, width)
         inner.add_row(*(cells[title] for title in titles))
     grid = Table.grid()
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=width)
     if view.running:
         grid.add_row(inner)
     if len(view.running) > room:

@@ -75,7 +75,7 @@ def continued_by(trial: FrozenTrial) -> list[int]:
 
 def deaths(trial: FrozenTrial) -> int:
     """Return how many workers of a trial's point have died, its own among them."""
-    died = trial.state == TrialState.FAIL and _cut_off(trial) and trial.user_attrs.get(CUT_OFF) != STOPPED
+    died = trial.state == TrialState.FAIL and is_cut_off(trial) and trial.user_attrs.get(CUT_OFF) != STOPPED
     return int(trial.system_attrs.get("deaths", 0)) + died
 
 
@@ -102,13 +102,14 @@ def is_own_failure(trial: FrozenTrial, max_retries: int) -> bool:
 
 
 def _is_tried_again(trial: FrozenTrial, max_retries: int | None) -> bool:
-    if not _cut_off(trial):
+    if not is_cut_off(trial):
         return False
     if trial.user_attrs.get(CUT_OFF) == STOPPED:
         return True
     return max_retries is not None and deaths(trial) <= max_retries
 
 
-def _cut_off(trial: FrozenTrial) -> bool:
+def is_cut_off(trial: FrozenTrial) -> bool:
+    """Return whether a trial that did not end by itself was cut off."""
     # Where heartbeats stopped, Optuna set it to FAIL and nothing wrote why.
     return CUT_OFF in trial.user_attrs or "error" not in trial.user_attrs

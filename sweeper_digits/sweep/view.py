@@ -1,6 +1,7 @@
 """What a study says of its sweep at this moment: for the screen of the sweep, and for `status` elsewhere."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,12 +11,12 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits.sweep.budget import Budget, epochs_of, watched_seconds
+from sweeper_digits.sweep.budget import Budget, epochs_of, is_supervised, last_watched, watched_seconds
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.following import progress_of
 from sweeper_digits.sweep.peers import PeerPruner, best_so_far, sign_of
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.trials import DONE, trials_of
+from sweeper_digits.sweep.trials import DONE, is_cut_off, trials_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class View:
         states: How many trials are in each state.
         running: The trials that run, by number.
         ended: Trials that have ended since the look before, in the order in which they ended.
+        cut_off: How many of the failed trials were cut off; others continue these.
         best: The best complete trial; None with several objectives, or without a complete trial.
+        front: Numbers of the Pareto front; none with one objective.
         names: All parameters that a trial has.
         varied: Parameters of which two trials have different values.
         used: For each part of the budget, by key of hydra.sweeper: how much is used, and how much there is.
@@ -65,7 +68,9 @@ class View:
     states: Counter[TrialState]
     running: list[Running]
     ended: list[FrozenTrial]
+    cut_off: int
     best: FrozenTrial | None
+    front: list[int]
     names: list[str]
     varied: set[str]
     used: dict[str, tuple[float, float]]
@@ -84,6 +89,8 @@ class Spotter:
     queue: Queue
     is_enumerated: bool
     best: FrozenTrial | None = None
+    cut_off: int = 0
+    front: list[int] = field(default_factory=list)
     settled: int = 0  # so many trials, the first ones, have ended
     ended: set[int] = field(default_factory=set)  # of the later ones
     states: Counter[TrialState] = field(default_factory=Counter)  # of all that have ended
@@ -106,13 +113,17 @@ class Spotter:
         running = [trial for trial in going_on if trial.state == TrialState.RUNNING]
         for trial in running:
             self._note(point_of(trial))
+        if len(study.directions) > 1 and new:
+            self.front = [trial.number for trial in study.best_trials]
         used, left = self._budget(trials)
         return View(
             objectives=objectives_of(study),
             states=self.states + Counter(trial.state for trial in going_on),
             running=[self._running(trial, running) for trial in running],
             ended=sorted(new, key=lambda trial: (trial.datetime_complete, trial.number)),
+            cut_off=self.cut_off,
             best=self.best,
+            front=self.front,
             names=list(self.values),
             varied=self.varied,
             used=used,
@@ -122,6 +133,7 @@ class Spotter:
     def _end(self, trial: FrozenTrial) -> None:
         self.ended.add(trial.number)
         self.states[trial.state] += 1
+        self.cut_off += trial.state == TrialState.FAIL and is_cut_off(trial)
         self._note(point_of(trial))
         study = self.queue.study
         if trial.state == TrialState.COMPLETE and len(study.directions) == 1:
@@ -164,13 +176,19 @@ class Spotter:
         budget = self.queue.helm.budget()
         if self.is_enumerated:
             budget = Budget(len(trials), budget.timeout, budget.n_epochs)
-        watched = watched_seconds(study.user_attrs)
+        attributes = study.user_attrs
+        watched = watched_seconds(attributes)
+        if runs := is_supervised(attributes):  # it writes its time each few seconds only
+            watched += max(0.0, time.time() - (last_watched(attributes) or 0.0))
+        used = budget.used(study, trials)
+        if budget.timeout is not None:
+            used["timeout"] = watched, budget.timeout
         done = sum(self.states[state] for state in DONE)
-        if watched <= 0:
-            return budget.used(study, trials), math.inf
+        if watched <= 0 or not runs:
+            return used, math.inf
         epochs = sum(epochs_of(trials)) if budget.n_epochs is not None else 0
         rates = {"n_trials": done / watched, "n_epochs": epochs / watched}
-        return budget.used(study, trials), budget.seconds_left(study, trials, rates)
+        return used, budget.seconds_left(study, trials, rates)
 
 
 def objectives_of(study: optuna.Study) -> list[str]:

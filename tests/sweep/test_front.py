@@ -22,7 +22,7 @@ def study_of(*curves: list[list[float]], state: TrialState = TrialState.PRUNED) 
 
 def queue_of(study: optuna.Study) -> Any:
     """What a trial needs of a queue."""
-    return SimpleNamespace(study=study, read=lambda number: study.trials[number])
+    return SimpleNamespace(study=study, read=lambda number: study.trials[number], set_system_attr=lambda *_: None)
 
 
 PEER = [[0.9, 100.0], [0.5, 100.0], [0.2, 100.0]]

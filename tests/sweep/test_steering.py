@@ -5,13 +5,16 @@ import json
 import re
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.results import change, enqueue, status, stop
+from sweeper_digits.sweep.listed import in_space
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
 COMPLETE, PRUNED, RUNNING, WAITING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING
@@ -45,6 +48,8 @@ def test_a_stopped_trial_is_pruned_and_its_place_is_free(sweeps: Sweeps, capsys:
             call(sweeps, "stop", trial=0)
         with pytest.raises(UserError, match="#99: no such trial; the study has 2 trials"):
             call(sweeps, "stop", trial=99)
+        with pytest.raises(UserError, match="#-1: no such trial"):
+            call(sweeps, "stop", trial=-1)
         call(sweeps, "stop")
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -67,8 +72,8 @@ def test_a_point_is_tried_next(sweeps: Sweeps, capsys: pytest.CaptureFixture[str
         number = int(said[1])
         for faulty, message in (
             (point, rf"#{number} has this point already \((waiting|running|complete)\)"),
-            (["optimizer=muon"], "optimizer=muon is outside of adamw, sgd"),
-            (["optimizer.learning_rate=1"], "optimizer.learning_rate=1 is outside of 0.0001 to 0.1"),
+            (["optimizer=muon"], "optimizer=muon is not one of adamw, sgd"),
+            (["optimizer.learning_rate=1"], "optimizer.learning_rate=1 is not one of the numbers from 0.0001 to 0.1"),
             (["epoch=4"], "epoch is not searched; the space has optimizer.learning_rate, optimizer"),
             (["optimizer=adamw,sgd"], "a point has one value for each key"),
             (["optimizer"], "not of the form KEY=VALUE"),
@@ -80,7 +85,7 @@ def test_a_point_is_tried_next(sweeps: Sweeps, capsys: pytest.CaptureFixture[str
     assert sweeps.states() == {COMPLETE: 3}, "the point is one of n_trials"
     capsys.readouterr()
     call(sweeps, "enqueue", point=["optimizer=adamw"])
-    assert "hydra.sweeper.n_trials is used up" in capsys.readouterr().out
+    assert "no sweep runs: its command, given again with a larger hydra.sweeper.n_trials" in capsys.readouterr().out
 
 
 def test_a_budget_and_a_number_of_workers_that_are_raised_take_effect(
@@ -101,10 +106,21 @@ def test_a_budget_and_a_number_of_workers_that_are_raised_take_effect(
             ("n_job=4", r"n_job=4: not one of n_trials, timeout, n_epochs, n_jobs \(did you mean 'n_jobs'\?\)"),
             ("n_trials=many", "n_trials=many: a whole number is needed"),
             ("timeout=0", "timeout=0: must be above 0"),
-            ("timeout=nan", "timeout=nan: must be above 0"),
+            ("timeout=nan", "timeout=nan: must be above 0; null is no limit"),
+            ("timeout", "timeout: a value is needed, for example timeout=100"),
+            ("n_jobs=null", "n_jobs=null: a whole number is needed"),
         ):
             with pytest.raises(UserError, match=message):
                 call(sweeps, "change", values=[faulty])
+        with pytest.raises(
+            UserError, match="n_trials, timeout and n_epochs would all be null; a sweep needs one of them"
+        ):
+            call(sweeps, "change", values=["n_trials=null", "timeout=null"])
+        capsys.readouterr()
+        call(sweeps, "change", values=["timeout=0.1"])
+        assert "hydra.sweeper.timeout is used up: the sweep ends" in capsys.readouterr().out
+        call(sweeps, "change", values=["timeout=null"])
+        assert capsys.readouterr().out == "sweep: 4 trials\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
     sweeps.trials_last(0)
@@ -150,5 +166,33 @@ def test_status_watches_until_the_sweep_ends(sweeps: Sweeps, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "sweep: the sweep runs" and lines[-3].startswith("sweep: no sweep runs since")
     assert [line[:2] for line in lines if line.startswith("#")][-1] == "#1"
-    assert lines[-2] == "2/2 done, 0:00 left" and lines[-1].startswith("best #")
+    assert lines[-2] == "2/2 done" and lines[-1].startswith("best #")
     assert time.monotonic() - began < 60
+
+
+def test_where_each_point_is_tried_once_none_is_enqueued_and_no_number_of_trials_is_set(
+    in_process: Callable[..., Sweeps], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps = in_process("optimizer=adamw,sgd", "epochs=1", worker=True)
+    with pytest.raises(UserError, match="this sweep tries each point of its space once, without being told"):
+        call(sweeps, "enqueue", point=["optimizer=sgd"])
+    with pytest.raises(UserError, match="n_trials: this sweep tries each point of its space once"):
+        call(sweeps, "change", values=["n_trials=9"])
+    capsys.readouterr()
+    call(sweeps, "change", values=["timeout=300"])
+    assert capsys.readouterr().out.startswith("sweep: each point once, or 5:00 minutes; no sweep runs")
+    call(sweeps, "status")
+    assert "2/2 done" in capsys.readouterr().out
+
+
+def test_a_sweep_that_ends_at_once_does_not_count_as_one_that_runs(in_process: Callable[..., Sweeps]) -> None:
+    in_process("optimizer=adamw,sgd", "epochs=1")
+    sweeps = in_process("optimizer=adamw,sgd", "epochs=1", worker=False)
+    with pytest.raises(UserError, match="sweep: no sweep runs"):
+        call(sweeps, "stop")
+
+
+def test_a_choice_is_queued_as_the_sampler_would_draw_it() -> None:
+    space = {"batch_size": CategoricalDistribution([64, 128]), "model.filters": IntDistribution(8, 64, step=8)}
+    point = in_space({"batch_size": 64.0, "model.filters": 16.0}, space)
+    assert [type(value) for value in point.values()] == [int, int]

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
@@ -47,6 +48,21 @@ def test_a_sweep_without_a_complete_trial_fails(sweeps: Sweeps) -> None:
 def test_a_value_that_can_never_work_is_refused_before_the_first_trial(in_process: Callable[..., Sweeps]) -> None:
     with pytest.raises(SystemExit, match=r"error: epochs=0: must be in \[1, 1000000000\]"):
         in_process("epochs=0,1", worker=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("search.from_sweep=nope", "error: nope: no such folder"),
+        ("search.prior=2", r"error: search\.prior=2"),
+        ("hydra.sweeper.pruner.scouts=-1", r"error: hydra\.sweeper\.pruner\.scouts=-1"),
+    ],
+)
+def test_a_sweep_that_is_refused_leaves_no_study(in_process: Callable[..., Sweeps], wrong: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        in_process(LEARNING_RATE, wrong, worker=False)
+    database = Path("multirun/optuna.db")
+    assert not database.exists() or not optuna.get_all_study_names(f"sqlite:///{database}")
 
 
 @pytest.mark.parametrize("sampler", ["optuna", "random"])
@@ -228,7 +244,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
     [
         (["model.dropuot=interval(0,1)"], r"model.dropuot: no option .* has this key \(did you mean 'model.dropout'"),
         (["optimizer=adam,rmspropp"], r"optimizer=rmspropp: no such option \(did you mean 'rmsprop'\?\)"),
-        ([LEARNING_RATE, "search.points=[{optimizer.learning_rate: 5}]"], r"learning_rate=5 is outside"),
+        ([LEARNING_RATE, "search.points=[{optimizer.learning_rate: 5}]"], "learning_rate=5 is not one of the numbers"),
         ([LEARNING_RATE, "search.points=[{learning_rate: 0.01}]"], r"learning_rate is not searched \(did you mean"),
         ([LEARNING_RATE, "search.points=[1]"], r"search.points=\[1\]: not a list of points; for example"),
         (["search.points=[{hydra.run.dir: x}]"], r"search\.points: 'hydra\.run\.dir' is no key of a run"),

@@ -52,7 +52,11 @@ def running(number: int, **changes: Any) -> Running:
 
 def view_of(trials: list[Running], **changes: Any) -> View:
     values: dict[str, Any] = {"objectives": ["val_loss"], "running": trials, "ended": [], "names": NAMES}
-    values |= {"states": Counter({TrialState.COMPLETE: 5, TrialState.PRUNED: 3, TrialState.RUNNING: len(trials)})}
+    values |= {
+        "cut_off": 0,
+        "front": [],
+        "states": Counter({TrialState.COMPLETE: 5, TrialState.PRUNED: 3, TrialState.RUNNING: len(trials)}),
+    }
     values |= {"best": trial_of(TrialState.COMPLETE, 0.0170, standard_error=0.0031), "varied": {"model.dropout"}}
     values |= {"used": {"n_trials": (8, 40), "timeout": (90.0, 300.0), "n_epochs": (44, 500)}, "seconds_left": 210.0}
     return View(**values | changes)
@@ -74,6 +78,8 @@ def test_a_row_has_the_value_with_its_error_and_the_parameters_last() -> None:
 
 
 def test_a_row_of_a_failed_trial_has_the_cause_and_nothing_that_controls_a_terminal() -> None:
+    cut_off = trial_of(TrialState.FAIL, error="its worker died", cut_off="died")
+    assert row(cut_off, ["val_loss"], NAMES, is_best=False) == "#7    cut off its worker died"
     failed = trial_of(TrialState.FAIL, error="no\x1b[2J room")
     assert row(failed, ["val_loss"], NAMES, is_best=False) == "#7    failed  no\N{REPLACEMENT CHARACTER}[2J room"
 
@@ -109,12 +115,14 @@ def test_the_summary_says_what_is_left_and_the_best_with_its_error() -> None:
     totals, best = summary(view_of([running(1)]))
     assert totals == "8/40 done, 3 pruned, 1 running, 1:30 of 5:00 minutes, 44 of 500 epochs, 3:30 left"
     assert best.startswith("best #7: val_loss 0.017 ± 0.0031  optimizer=adamw")
+    several = view_of([], best=None, used={}, front=[3, 7], cut_off=1, states=Counter({TrialState.FAIL: 3}))
+    assert summary(several)[:2] == ["0 done, 2 failed, 1 cut off, 3:30 left", "Pareto front of 2 trials: #3, #7"]
     assert summary(view_of([], best=None, used={}, seconds_left=math.inf)) == ["8 done, 3 pruned"]
 
 
 def test_a_sweep_on_a_terminal_shows_rows_above_its_table(tmp_path: Path) -> None:
     command = [str(SLEEPER), "-m", LEARNING_RATE, "model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=3"]
-    written = on_a_terminal([*command, "epochs=4", *STEADY], folder=tmp_path, SLEEPER_SECONDS="2", COLUMNS="100")
+    written = on_a_terminal([*command, "epochs=4", *STEADY], folder=tmp_path, SLEEPER_SECONDS="2", COLUMNS="102")
     lines = [line for line in re.split(r"[\r\n]+", ESCAPE.sub("", written)) if line]
     assert [line[:2] for line in lines if re.match(r"#\d +val_loss", line)] == ["#0", "#1", "#2"]
     assert any(re.match(r"#0 +0 +[━─]{10} [1-4]/4 +[\d.]+ +[\d.]+ +1/1 ", line) for line in lines)

@@ -1,5 +1,6 @@
 """What a study says of its sweep: the trials that run, how they compare, the best, the budget."""
 
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +85,10 @@ def test_the_time_left_follows_from_the_pace_of_all_supervisors(tmp_path: Path) 
     queue = queue_in(tmp_path)
     queue.study.add_trials([ended(0.5)] * 5)
     assert Spotter(queue, is_enumerated=False).look().seconds_left == float("inf")
-    queue.study.set_user_attr(f"{WATCHED}a", [0, 100, True])
+    now = time.time()
+    queue.study.set_user_attr(f"{WATCHED}a", [now - 100, now])
     view = Spotter(queue, is_enumerated=False).look()
-    assert view.used == {"n_trials": (5, 20)} and view.seconds_left == pytest.approx(300)
+    assert view.used == {"n_trials": (5, 20)} and view.seconds_left == pytest.approx(300, rel=0.1)
+    queue.study.set_user_attr(f"{WATCHED}a", [now - 100, now, True])
+    assert Spotter(queue, is_enumerated=False).look().seconds_left == float("inf"), "nobody goes on"
     assert Spotter(queue, is_enumerated=True).look().used == {"n_trials": (5, 5)}
