@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.studies import find_queue
@@ -65,8 +65,7 @@ def enqueue(queue: Queue, point: Point) -> int:
             raise UserError("this sweep tries each point of its space once, without being told")
         point = in_space(point, space.distributions)
     for trial in trials_of(queue.study):
-        known = trial.user_attrs.get("point") or trial.system_attrs.get(QUEUED_WITH) or trial.params
-        if trial.state != TrialState.FAIL and point in (known, trial.params):
+        if trial.state != TrialState.FAIL and point in (_queued_point(trial), trial.params):
             raise UserError(f"#{trial.number} has this point already ({trial.state.name.lower()})")
     attributes: dict[str, Any] = {POINT_FROM: BY_HAND}
     fixed = point if space.distributions else {}
@@ -74,4 +73,8 @@ def enqueue(queue: Queue, point: Point) -> int:
     queue.study.add_trial(
         optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs={QUEUED_WITH: fixed})
     )
-    return max(trial.number for trial in trials_of(queue.study) if trial.user_attrs.get(POINT_FROM) == BY_HAND)
+    return max(trial.number for trial in trials_of(queue.study) if _queued_point(trial) == point)
+
+
+def _queued_point(trial: FrozenTrial) -> Point:
+    return dict(trial.user_attrs.get("point") or trial.system_attrs.get(QUEUED_WITH) or {})

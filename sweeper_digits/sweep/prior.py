@@ -19,6 +19,8 @@ LEARNING = ("TPESampler", "GPSampler", "CmaEsSampler")
 # Standard deviation of a draw near a point, as a share of the range; how often it keeps a choice. The draw is cut to
 # the range, so that the ends of the range are tried often: dropout 0 is a good guess, and no density reaches it.
 SPREAD, KEPT = 0.3, 0.7
+# In a space of one parameter or two, the ends would be drawn again and again: how often to draw another point.
+DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,13 @@ class Prior:
         generator = random.Random(None if self.seed is None else f"{self.seed} {number}")
         if generator.random() >= self.weight:
             return None
-        best = best_points(study)
-        if not best:
-            return None
-        center = generator.choice(best)
+        best, tried = best_points(study), [trial.params for trial in trials_of(study)]
+        for _ in range(DRAWS if best else 0):
+            if (point := self._beside(generator.choice(best), generator)) not in tried:
+                return point
+        return None
+
+    def _beside(self, center: Point, generator: random.Random) -> Point:
         groups = {name: center[name] for name in self.groups if name in center}
         chosen = self._near(groups, generator)
         if chosen != groups:  # what depends on the options is the recipe's

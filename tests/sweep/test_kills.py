@@ -137,7 +137,7 @@ def test_stopping_leaves_no_process_and_no_running_trial(sweeps: Sweeps, how: si
     assert not [worker for worker in workers if worker.is_running()]
     assert sweeps.states() == {FAIL: 2, WAITING: 2}
     assert "the same command continues" in out and "sleeper.py -m" in out
-    assert out.count("failed  stopped with the sweep; queued again") == 2
+    assert out.count("cut off stopped with the sweep; queued again") == 2
     sweeps.trials_last(0)
     sweeps.ok(*TWO_WORKERS, "hydra.sweeper.n_trials=2")
     states = sweeps.states()

@@ -18,8 +18,13 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
+from sweeper_digits.results.enqueue import enqueue
+from sweeper_digits.results.stop import stop_trial
+from sweeper_digits.results.studies import find_queue
+from sweeper_digits.sweep.following import progress_of
 from sweeper_digits.sweep.storage import open_storage
 from sweeper_digits.sweep.trials import with_point
+from sweeper_digits.sweep.view import Spotter
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
 COMPLETE, FAIL, WAITING = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING
@@ -93,6 +98,31 @@ def test_two_supervisors_share_a_study_and_the_password_stays_out_of_all_files(
     for path in shared.folder.rglob("*"):
         if path.is_file():
             assert PASSWORD.encode() not in path.read_bytes(), path
+
+
+def test_a_sweep_is_seen_and_steered_through_the_server(shared: Sweeps, request: pytest.FixtureRequest) -> None:
+    name = request.node.name
+    shared.trials_last(20)
+    point = {"optimizer.learning_rate": 0.0123}
+
+    def running() -> list[int]:
+        known = shared.trials(name) if shared.checkpoints(name) else []
+        return [trial.number for trial in known if trial.state == TrialState.RUNNING and "epoch" in progress_of(trial)]
+
+    with shared.start(*STEADY, LEARNING_RATE, "epochs=20", "hydra.sweeper.n_trials=9") as process:
+        wait_for(lambda: running() == [0])
+        queue = find_queue(shared.url, name)
+        assert enqueue(queue, point) == 1
+        queue.helm.change_jobs(2)
+        wait_for(lambda: running() == [0, 1])
+        assert shared.trials(name)[1].params == point
+        seen = Spotter(queue, is_enumerated=False).look().running
+        assert [(one.number, one.epochs) for one in seen] == [(0, 20), (1, 20)]
+        stop_trial(queue, 0)
+        wait_for(lambda: shared.trials(name)[0].state == TrialState.PRUNED)
+        queue.helm.stop()
+        assert process.wait(timeout=60) == 130
+    queue.storage.database.engine.dispose()
 
 
 def test_many_that_begin_at_once_queue_each_point_once(shared: Sweeps, request: pytest.FixtureRequest) -> None:

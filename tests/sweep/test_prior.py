@@ -133,6 +133,13 @@ def test_with_several_objectives_draws_lie_around_the_front() -> None:
     assert [point["filters"] for point in best_points(study_of(trials, "maximize", "minimize"))] == [16, 24]
 
 
+def test_no_point_is_drawn_that_was_tried() -> None:
+    small = Prior(lambda chosen: {}, [], 1.0, {"dropout": SPACE["dropout"]}, 0)
+    study = study_of([trial_of({"dropout": end}, 0.1) for end in (0.0, 0.4)])
+    points = [small.point(number, study) or {} for number in range(200)]
+    assert all(0.0 < point["dropout"] < 0.4 for point in points)
+
+
 def test_optuna_takes_the_point() -> None:
     study = optuna.create_study()
     point = prior().point(0, study_of([trial_of(BEST, 0.1)])) or {}

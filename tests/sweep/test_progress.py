@@ -24,7 +24,7 @@ def test_the_winner_is_shown_with_its_error(tmp_path: Path, caplog: pytest.LogCa
         folder.mkdir()
         RunFolder(folder).write_metrics({"state": "finished", "val_loss": value, "val_loss_se": 0.0031})
     (tmp_path / "2" / "metrics.json").write_text("[]")  # a damaged one costs no line
-    options = SimpleNamespace(storage="", keep_models=5)
+    options = SimpleNamespace(storage="", keep_models=5, max_retries=2)
     sweep: Any = SimpleNamespace(folder=tmp_path, objectives=["val_loss"], directions=["minimize"], options=options)
     sweep.distributions, sweep.is_enumerated = {}, False
     sweep.config = OmegaConf.create({"hydra": {"runtime": {"config_sources": []}, "job": {"config_name": "config"}}})

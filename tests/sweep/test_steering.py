@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.results import change, enqueue, status, stop
+from sweeper_digits.sweep.following import progress_of
 from sweeper_digits.sweep.listed import in_space
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
@@ -33,7 +34,7 @@ def running(sweeps: Sweeps) -> list[int]:
     """The trials that have told of an epoch; none before the database has the study."""
     if not sweeps.checkpoints():
         return []
-    return [t.number for t in sweeps.trials() if t.state == RUNNING and t.intermediate_values]
+    return [t.number for t in sweeps.trials() if t.state == RUNNING and "epoch" in progress_of(t)]
 
 
 def test_a_stopped_trial_is_pruned_and_its_place_is_free(sweeps: Sweeps, capsys: pytest.CaptureFixture[str]) -> None:
