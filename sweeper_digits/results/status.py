@@ -108,15 +108,12 @@ def _watch(queue: Queue, spotter: Spotter) -> None:
 
 
 def _state(queue: Queue) -> str:
-    attributes = queue.study.user_attrs
+    attributes, name = queue.study.user_attrs, queue.study.study_name
     if is_supervised(attributes):
-        return f"{queue.study.study_name}: the sweep runs"
-    since = (
-        ""
-        if (last := last_watched(attributes)) is None
-        else f" since {time.strftime('%F %H:%M', time.localtime(last))}"
-    )
-    return f"{queue.study.study_name}: no sweep runs{since}"
+        return f"{name}: the sweep runs"
+    if (last := last_watched(attributes)) is None:
+        return f"{name}: no sweep runs"
+    return f"{name}: no sweep runs since {time.strftime('%F %H:%M', time.localtime(last))}"
 
 
 def _is_enumerated(queue: Queue) -> bool:
