@@ -152,21 +152,18 @@ def _status(parser: argparse.ArgumentParser) -> None:
 
 
 def _enqueue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    _add_study(parser)
     parser.add_argument("point", nargs="+", metavar="KEY=VALUE", help="of the space; others are drawn")
-    _add_storage(parser)
 
 
 def _stop(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    _add_study(parser)
     parser.add_argument("trial", nargs="?", type=int, metavar="TRIAL", help="number; default: the sweep")
-    _add_storage(parser)
 
 
 def _change(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    _add_study(parser)
     parser.add_argument("values", nargs="+", metavar="KEY=VALUE", help="n_trials, timeout, n_epochs or n_jobs")
-    _add_storage(parser)
 
 
 def _replay(parser: argparse.ArgumentParser) -> None:
@@ -190,6 +187,11 @@ def _add_path(parser: argparse.ArgumentParser, name: str, kind: type[Path] | typ
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="name or folder")
+    _add_storage(parser)
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,9 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import program
-from sweeper_digits.errors import UserError, closest
+from sweeper_digits.errors import UserError
 from sweeper_digits.results.document import as_json
-from sweeper_digits.results.studies import open_queues
+from sweeper_digits.results.studies import no_such_study, open_queues
 from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import Record, read_metrics_alone
@@ -102,8 +102,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     unknown = _unknown_folders(multirun, name, identities)
     if name is not None and name not in names:
         if not unknown:
-            known = printable(", ".join(names)) or "none"
-            raise UserError(f"{name}: no such study in the database{closest(name, names)}; it has {known}")
+            raise no_such_study(name, name, names)
         return unknown
     return [_read(queues[one], multirun) for one in ([name] if name else names)] + unknown
 

@@ -1,5 +1,6 @@
 """Studies in their database, for the verbs that look at one or steer it."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import optuna
@@ -35,6 +36,12 @@ def open_queues(storage: str) -> dict[str, Queue]:
         raise UserError(f"--storage: the database cannot be read: {cause}") from error
 
 
+def no_such_study(typed: str, name: str, names: Collection[str]) -> UserError:
+    """Return the error for what was typed, which names the studies that there are."""
+    known = printable(", ".join(names)) or "none"
+    return UserError(f"{printable(typed)}: no such study in the database{closest(name, names)}; it has {known}")
+
+
 def find_queue(storage: str, study: str) -> Queue:
     """Return a study, with its pruner.
 
@@ -49,8 +56,7 @@ def find_queue(storage: str, study: str) -> Queue:
     owner = owner_of(Path(study))
     name = owner.study if owner else Path(study).name if Path(study).is_dir() else study
     if name not in queues:
-        known = printable(", ".join(queues)) or "none"
-        raise UserError(f"{printable(study)}: no such study in the database{closest(name, queues)}; it has {known}")
+        raise no_such_study(study, name, queues)
     queue = queues[name]
     kept = attributes.of_study(queue.study)
     if owner and kept.get(IDENTITY) != owner.identity:

@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
@@ -61,7 +62,6 @@ class Helm:
 
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
         self.study, self.storage, self.name = study, storage, study.study_name
-        self.study_id = storage.get_study_id_from_name(study.study_name)
 
     def begin(self, budget: Budget, space: Space) -> None:
         """Write down the space, and the budget of a command unless the command before had the same."""
@@ -70,7 +70,7 @@ class Helm:
             self._write(replace(found or Steering({}, {}), budget=command, command=command))
         written = {name: distribution_to_json(one) for name, one in space.distributions.items()}
         attribute: dict[str, Any] = {"distributions": written, "is_enumerated": space.is_enumerated}
-        self.storage.set_study_system_attr(self.study_id, SPACE, attribute)
+        attributes.keep_with_study(self.study, SPACE, attribute)
 
     def steering(self) -> Steering:
         """Return what steers the study.
@@ -93,7 +93,7 @@ class Helm:
         Raises:
             UserError: An earlier version of this program began the study.
         """
-        if (found := self.storage.get_study_system_attrs(self.study_id).get(SPACE)) is None:
+        if (found := attributes.of_study(self.study).get(SPACE)) is None:
             raise self._unknown()
         distributions = {name: json_to_distribution(text) for name, text in found["distributions"].items()}
         return Space(distributions, found["is_enumerated"])
