@@ -16,6 +16,9 @@ Depth = Annotated[int, Range(1, 16)]
 Share = Annotated[float, Range(0, 1, open_high=True)]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 
+# Pixels a side that a stage without padding must leave for its pooling.
+LEAST_SIDE = 4
+
 
 @register("model")
 def cnn(
@@ -32,6 +35,7 @@ def cnn(
     dropout: Share,
     dense_dropout: Share,
     activation: Activation,
+    padding: Literal["same", "valid"] = "same",
 ) -> Any:
     """A convolutional network of stages, each with twice the filters and half the side of the stage before.
 
@@ -39,7 +43,7 @@ def cnn(
         inputs: Float (n, height, width, channels), 0 to 1.
         classes: How many.
         filters: Filters of the first stage.
-        first_kernel_size: Pixels a side, of the convolutions in the first stage.
+        first_kernel_size: Pixels a side, of convolutions in the first stage.
         kernel_size: Pixels a side, of the convolutions in later stages.
         stages: Each ends in 2x2 max pooling: of 28 pixels a side, 14, 7, 3 and 1 are left.
         depth: Convolutions per stage.
@@ -50,22 +54,22 @@ def cnn(
         dropout: Share dropped after each stage.
         dense_dropout: Share dropped before the output.
         activation: Keras' name of it.
+        padding: With `valid`, only stages pad that would leave fewer than 4 pixels a side, or too few for later ones.
 
     Returns:
         Logits, float32 (n, classes).
 
     Raises:
-        UserError: The images are too small for so many stages, or for a kernel.
+        UserError: The images are too small for the stages or a kernel; or residual connections without padding.
     """
-    from keras import layers
-
     later = {"kernel_size": kernel_size} if stages > 1 else {}
     _check_size(inputs.shape[1:], stages, {"first_kernel_size": first_kernel_size} | later)
+    if residual and padding == "valid":
+        raise UserError("model.padding=valid: residual connections add maps of one size; use model.padding=same")
     x = inputs
-    for stage in range(stages):
-        size = first_kernel_size if stage == 0 else kernel_size
-        x = _stage(x, filters * 2**stage, size, depth, normalization, residual, activation)
-        x = layers.Dropout(dropout)(x)
+    for stage, size in enumerate([first_kernel_size] + [kernel_size] * (stages - 1)):
+        pads = _padding(x, depth * (size - 1), stages - stage, padding)
+        x = _stage(x, filters * 2**stage, size, depth, normalization, residual, activation, dropout, pads)
     return _head(x, classes, dense_units, dense_dropout, activation)
 
 
@@ -124,14 +128,36 @@ def _check_size(image_shape: tuple[int, ...], stages: int, kernel_sizes: dict[st
             raise UserError(f"model.{name}={size}: larger than the image; {pixels} allow {side}")
 
 
-def _stage(x, filters: int, size: int, depth: int, normalization: bool, residual: bool, activation: str):  # type: ignore[no-untyped-def]
-    """Apply the convolutions, the pooling, the normalization and the activations of a stage."""
+def _padding(x: Any, lost: int, stages: int, wanted: str) -> str:
+    """Return how the convolutions of a stage pad: without padding, some pixels a side are lost.
+
+    Args:
+        x: Tensor (n, height, width, channels) before the stage.
+        lost: Pixels a side.
+        stages: This one and those after it, each of which halves what is left.
+        wanted: `same` or `valid`.
+    """
+    return "same" if min(x.shape[1:3]) - lost < max(LEAST_SIDE, 2**stages) else wanted
+
+
+def _stage(  # type: ignore[no-untyped-def]
+    x,
+    filters: int,
+    size: int,
+    depth: int,
+    normalization: bool,
+    residual: bool,
+    activation: str,
+    dropout: float,
+    padding: str,
+):
+    """Apply the convolutions, the pooling, the normalization, the activations and the dropout of a stage."""
     from keras import layers
 
     pool_first = activation in MONOTONE and not residual
     for index in range(depth):
         shortcut = x
-        x = layers.Conv2D(filters, size, padding="same")(x)
+        x = layers.Conv2D(filters, size, padding=padding)(x)
         if residual and index > 0:
             x = layers.Add()([x, shortcut])
         if not (pool_first and index == depth - 1):
@@ -139,7 +165,7 @@ def _stage(x, filters: int, size: int, depth: int, normalization: bool, residual
     x = layers.MaxPooling2D()(x)
     if normalization:
         x = layers.BatchNormalization(momentum=0.9)(x)
-    return layers.Activation(activation)(x) if pool_first else x
+    return layers.Dropout(dropout)(layers.Activation(activation)(x) if pool_first else x)
 
 
 def _head(x, classes: int, dense_units: int, dropout: float, activation: str):  # type: ignore[no-untyped-def]

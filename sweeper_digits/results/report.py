@@ -16,13 +16,13 @@ from optuna.distributions import BaseDistribution
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits.errors import UserError
 from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors, states_of
 from sweeper_digits.results.importance import LEAST_RUNS, importances
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.plots import as_study, draw_plots
 from sweeper_digits.results.statistics import Winner, format_value, group_repetitions
 from sweeper_digits.results.steps import Step
+from sweeper_digits.results.suspects import Suspect, find_suspects, validation_of
 from sweeper_digits.results.watch import LIVE
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.predictions import Predictions
@@ -56,7 +56,7 @@ def write_report(
     groups = group_repetitions(found, objectives[0])
     study = as_study(found, known)
     best = groups[0].runs[0]
-    saved = _validation(best)
+    saved = validation_of(best, best.classes)
     looks = {when for record in found for when in record.looks}
     html = _template().render(
         live=LIVE if live else "",
@@ -67,8 +67,6 @@ def write_report(
         best=best,
         best_link=_link(os.path.relpath(best.run.folder, path.parent)),
         values=[(name, format_value(best, name)) for name in dict.fromkeys([*objectives, "val_loss", "val_accuracy"])],
-        one_error=ONE_ERROR,
-        least=LEAST_RUNS,
         importances=importances(study),
         winner=winner,
         steps=steps,
@@ -78,6 +76,7 @@ def write_report(
         looks=counted(len(looks), "time") if looks else "",
         plots=draw_plots(study, found, objectives, saved, best.classes),
         mistakes=_mistakes(saved, best.classes) if saved else [],
+        suspects=[(_inline(one.picture), _doubt(one, best.classes)) for one in find_suspects(found, best)],
         slices=len({name for trial in trials_of(study) for name in trial.params}),
         table=_table(found, path),
         plotly=get_plotlyjs(),
@@ -90,6 +89,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals |= {"one_error": ONE_ERROR, "least": LEAST_RUNS}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment.get_template("report.html.j2")
 
@@ -118,24 +118,27 @@ def _link(folder: str) -> str:
     return urllib.parse.quote(os.fsencode(folder))
 
 
-def _validation(best: Record) -> Predictions | None:
-    try:
-        saved = best.run.read_validation()
-    except UserError:  # split=all, or a damaged file
-        return None
-    return saved if saved.log_probabilities.shape[1] == len(best.classes) else None  # of another run
-
-
 def _mistakes(saved: Predictions, classes: Sequence[str]) -> list[tuple[str, str]]:
     """Return an inline picture and a caption for each of the best run's worst mistakes."""
     shown = []
     for place, picture in zip(saved.worst, saved.pictures, strict=True):
-        stream = io.BytesIO()
-        height, width, channels = picture.shape
-        image = Image.fromarray(255 - picture[..., 0] if channels == 1 else picture)  # grey: dark ink on white
-        larger = max(1, round(PICTURE / max(height, width)))
-        image.resize((larger * width, larger * height), Image.Resampling.NEAREST).save(stream, "PNG")
         logs = saved.log_probabilities[place].astype(float)
         caption = f"{classes[saved.labels[place]]} as {classes[logs.argmax()]}, {math.exp(logs.max()):.0%} sure"
-        shown.append((base64.b64encode(stream.getvalue()).decode(), caption))
+        shown.append((_inline(picture), caption))
     return shown
+
+
+def _doubt(one: Suspect, classes: Sequence[str]) -> str:
+    """Return the caption of an image whose label is probably wrong."""
+    asked = counted(one.models, "model")
+    return f"image {one.image:,}: {classes[one.label]}, rather {classes[one.found]} ({one.probability:.0%}, {asked})"
+
+
+def _inline(picture: np.ndarray) -> str:
+    """Return an image, uint8 (height, width, channels), as a PNG in base64."""
+    stream = io.BytesIO()
+    height, width, channels = picture.shape
+    image = Image.fromarray(255 - picture[..., 0] if channels == 1 else picture)  # grey: dark ink on white
+    larger = max(1, round(PICTURE / max(height, width)))
+    image.resize((larger * width, larger * height), Image.Resampling.NEAREST).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()

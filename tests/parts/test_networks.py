@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.parts.networks import resnet
+from sweeper_digits.parts.networks import cnn, resnet
+
+CNN: dict[str, Any] = {
+    "filters": 4, "first_kernel_size": 3, "kernel_size": 3, "stages": 3, "depth": 2, "normalization": True,
+    "residual": False, "dense_units": 0, "dropout": 0.1, "dense_dropout": 0.2, "activation": "relu",
+}  # fmt: skip
 
 
 def built(shape: tuple[int, int, int], classes: int = 10, **options: Any) -> keras.Model:
@@ -110,3 +115,32 @@ assert not [name for name in sys.modules if name.startswith("sweeper_digits")]
 def test_the_module_imports_no_keras() -> None:
     code = "import sys, sweeper_digits.parts.networks; assert not {'keras', 'tensorflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("side", "options", "sides"),
+    [
+        (28, {}, [28, 28, 14, 14, 7, 7]),
+        (28, {"padding": "valid"}, [26, 24, 10, 8, 4, 4]),  # the third stage pads: without, nothing would be left
+        (32, {"padding": "valid"}, [30, 28, 12, 10, 5, 5]),
+        (8, {"padding": "valid"}, [8, 8, 4, 4, 2, 2]),
+        (8, {"padding": "valid", "stages": 2}, [6, 4, 2, 2]),
+        (28, {"padding": "valid", "stages": 4}, [26, 24, 10, 8, 4, 4, 2, 2]),
+        (28, {"padding": "valid", "first_kernel_size": 5, "depth": 1}, [24, 10, 5]),
+        (28, {"padding": "valid", "first_kernel_size": 15, "depth": 2}, [28, 28, 12, 10, 5, 5]),
+    ],
+    ids=str,
+)
+def test_a_stage_pads_as_told_or_where_too_little_would_be_left(
+    side: int, options: dict[str, Any], sides: list[int]
+) -> None:
+    inputs = keras.Input((side, side, 1))
+    model = keras.Model(inputs, cnn(inputs, 10, **CNN | options))
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.output.shape[1] for layer in convolutions] == sides
+    assert keras.ops.convert_to_numpy(model(floats((side, side, 1)))).std() > 0
+
+
+def test_residual_connections_need_padding() -> None:
+    with pytest.raises(UserError, match=r"residual connections add maps of one size; use model\.padding=same"):
+        cnn(keras.Input((28, 28, 1)), 10, **CNN | {"residual": True, "padding": "valid"})

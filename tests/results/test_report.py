@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
@@ -132,3 +133,23 @@ def test_the_report_is_made_without_the_database_and_without_its_password(
         tool("compare", "--help")
     text = Path("multirun/first/report.html").read_text(encoding="utf-8")
     assert not [shown for shown in (out, text, *capsys.readouterr()) if "cret" in shown.replace(get_plotlyjs(), "")]
+
+
+def test_a_label_that_the_models_contradict_is_shown_with_its_place(tool: Tool) -> None:
+    report = Path("multirun/first/report.html")
+    tool("compare", "multirun/first")
+    assert "Suspicious labels" not in report.read_text()
+    for file in Path("multirun/first").glob("*/validation.npz"):
+        with np.load(file) as archive:
+            arrays = dict(archive)
+        seen = arrays["labels"].astype(int)
+        seen[0] = (seen[0] + 1) % 10
+        chances = np.full(arrays["log_probabilities"].shape, 0.001)
+        chances[np.arange(len(seen)), seen] = 0.991
+        doubtful = {"worst": np.zeros(1, np.int32), "pictures": np.zeros((1, 28, 28, 1), np.uint8)}
+        np.savez(file, **arrays | doubtful | {"log_probabilities": np.log(chances)})
+    tool("compare", "multirun/first")
+    (section,) = re.findall(r"<h2>Suspicious labels.*?</section>", report.read_text(), re.S)
+    place, label, seen_as = arrays["images"][0], arrays["labels"][0], (arrays["labels"][0] + 1) % 10
+    assert re.search(rf"image {place:,}: {label}, rather {seen_as} \(99%, \d models?\)", section), section
+    assert ">1 of the validation images" in section

@@ -1,0 +1,91 @@
+"""Labels that are probably wrong: the models that did not train on an image contradict its label."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sweeper_digits.errors import UserError
+from sweeper_digits.results.mixture import data_settings
+from sweeper_digits.runs.predictions import Predictions
+from sweeper_digits.runs.record import Record, best_first
+
+# Runs whose predictions are read, the best ones: each is a file.
+MOST_RUNS = 20
+# Mean probability below which models are not sure of anything.
+LEAST_SURE = 0.9
+
+
+class Suspect(NamedTuple):
+    """An image whose label is probably wrong.
+
+    Attributes:
+        image: Its place in the data, counted from 0.
+        label: Place of its label in the list of classes.
+        found: Place of the class that the models see.
+        probability: Mean probability of that class, 0-1.
+        models: How many models that did not train on the image were asked.
+        picture: uint8 (height, width, channels).
+    """
+
+    image: int
+    label: int
+    found: int
+    probability: float
+    models: int
+    picture: np.ndarray
+
+
+def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
+    """Return the images whose label is probably wrong, the surest first.
+
+    An image is suspect if the models that were validated on it see another class, on average as surely as they see
+    that class in the images that bear its label, and by 0.9 at least: confident learning (Northcutt, Jiang and Chuang
+    2021, https://arxiv.org/abs/1911.00068). Only images among the worst mistakes of a run have a picture; others are
+    left out.
+
+    Args:
+        found: The runs; the best of those with the data and the split of `best` are asked.
+        best: The best run.
+    """
+    same = [record for record in found if record.finished and data_settings(record) == data_settings(best)]
+    asked = best_first(same, best.objectives[0])[:MOST_RUNS]
+    saved = [one for record in asked if (one := validation_of(record, best.classes))]
+    if not saved:
+        return []
+    images, place = np.unique(np.concatenate([one.images for one in saved]), return_inverse=True)
+    labels = np.empty(len(images), int)
+    labels[place] = np.concatenate([one.labels for one in saved])
+    models = np.bincount(place)
+    probabilities = np.zeros((len(images), len(best.classes)))
+    np.add.at(probabilities, place, np.concatenate([one.probabilities for one in saved]))
+    probabilities /= models[:, np.newaxis]
+    pictures = {
+        int(image): picture
+        for one in reversed(saved)
+        for image, picture in zip(one.images[one.worst], one.pictures, strict=True)
+    }
+    suspects = [
+        Suspect(int(images[i]), int(labels[i]), int(seen), float(probabilities[i, seen]), int(models[i]), picture)
+        for i, seen in _contradicted(probabilities, labels)
+        if (picture := pictures.get(int(images[i]))) is not None
+    ]
+    return sorted(suspects, key=lambda suspect: -suspect.probability)
+
+
+def _contradicted(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+    """Return the places of images that are as sure of another class as that class's own images are, and the class."""
+    classes = probabilities.shape[1]
+    sure = np.array([probabilities[labels == c, c].mean() if (labels == c).any() else np.inf for c in range(classes)])
+    seen = probabilities.argmax(axis=1)
+    confident = probabilities[np.arange(len(labels)), seen] >= np.maximum(sure, LEAST_SURE)[seen]
+    return [(int(i), int(seen[i])) for i in np.flatnonzero(confident & (seen != labels))]
+
+
+def validation_of(record: Record, classes: Sequence[str]) -> Predictions | None:
+    """Return a run's predictions for its validation images, if it has readable ones for as many classes."""
+    try:
+        saved = record.run.read_validation()
+    except UserError:  # split=all, or a damaged file
+        return None
+    return saved if saved.log_probabilities.shape[1] == len(classes) else None
