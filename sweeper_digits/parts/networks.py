@@ -54,21 +54,20 @@ def cnn(
         dropout: Share dropped after each stage.
         dense_dropout: Share dropped before the output.
         activation: Keras' name of it.
-        padding: With `valid`, only stages pad that would leave fewer than 4 pixels a side, or too few for later ones.
+        padding: With `valid`, only stages pad that would leave fewer than 4 pixels a side, or too few for later ones,
+            or that have residual connections, which add maps of one size.
 
     Returns:
         Logits, float32 (n, classes).
 
     Raises:
-        UserError: The images are too small for the stages or a kernel; or residual connections without padding.
+        UserError: The images are too small for so many stages, or for a kernel.
     """
     later = {"kernel_size": kernel_size} if stages > 1 else {}
     _check_size(inputs.shape[1:], stages, {"first_kernel_size": first_kernel_size} | later)
-    if residual and padding == "valid":
-        raise UserError("model.padding=valid: residual connections add maps of one size; use model.padding=same")
     x = inputs
     for stage, size in enumerate([first_kernel_size] + [kernel_size] * (stages - 1)):
-        pads = _padding(x, depth * (size - 1), stages - stage, padding)
+        pads = "same" if residual else _padding(x, depth * (size - 1), stages - stage, padding)
         x = _stage(x, filters * 2**stage, size, depth, normalization, residual, activation, dropout, pads)
     return _head(x, classes, dense_units, dense_dropout, activation)
 

@@ -128,19 +128,13 @@ def test_the_module_imports_no_keras() -> None:
         (28, {"padding": "valid", "stages": 4}, [26, 24, 10, 8, 4, 4, 2, 2]),
         (28, {"padding": "valid", "first_kernel_size": 5, "depth": 1}, [24, 10, 5]),
         (28, {"padding": "valid", "first_kernel_size": 15, "depth": 2}, [28, 28, 12, 10, 5, 5]),
+        (28, {"padding": "valid", "residual": True}, [28, 28, 14, 14, 7, 7]),
     ],
     ids=str,
 )
-def test_a_stage_pads_as_told_or_where_too_little_would_be_left(
-    side: int, options: dict[str, Any], sides: list[int]
-) -> None:
+def test_a_stage_pads_as_told_or_where_it_must(side: int, options: dict[str, Any], sides: list[int]) -> None:
     inputs = keras.Input((side, side, 1))
     model = keras.Model(inputs, cnn(inputs, 10, **CNN | options))
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.output.shape[1] for layer in convolutions] == sides
     assert keras.ops.convert_to_numpy(model(floats((side, side, 1)))).std() > 0
-
-
-def test_residual_connections_need_padding() -> None:
-    with pytest.raises(UserError, match=r"residual connections add maps of one size; use model\.padding=same"):
-        cnn(keras.Input((28, 28, 1)), 10, **CNN | {"residual": True, "padding": "valid"})
