@@ -14,7 +14,8 @@ from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 # Parts of others; landscape.py, started by itself, takes minutes.
-PARTS = {"__init__", "compare", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies", "syne", "tasks"}
+PARTS = {"__init__", "compare", "fused_step", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies"}
+PARTS |= {"syne", "tasks"}
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
 SMALLEST = {
@@ -23,6 +24,10 @@ SMALLEST = {
     "full": (
         "--seeds 0 --folder full epochs=1 data=npz data.path=NPZ hydra.sweeper.timeout=null hydra.sweeper.n_trials=1",
         "locked loss     earlier default",
+    ),
+    "fused": (
+        "--precision float32 --convolution patches --images 64 --k 2 --repeats 1 batch_size=16 model.filters=2",
+        "jax, 2 fused, patches",
     ),
     "growth": ("--trials 3", "3 trials complete, one worker"),
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),

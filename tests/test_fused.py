@@ -1,0 +1,85 @@
+"""Members that JAX trains together are those that Keras' `fit` trains alone. JAX needs a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+NETWORK = ["model=small", "model.filters=2", "model.stages=1", "model.dense_units=8"]
+# Prints what differs; then checks members of which each got the batches and rates of the other.
+SCRIPT = f"""
+import json
+from benchmarks import fused, fused_step
+
+right = {{kind: fused.differences({NETWORK}, kind) for kind in fused.CONVOLUTIONS}}
+stack = fused_step.stack_batches
+fused_step.stack_batches = lambda batches: stack(batches[::-1])
+print(json.dumps(right))
+fused.check({NETWORK}, ["xla"])
+"""
+# Prints by how much convolutions over patches, and their gradients, differ from XLA's, relative to the largest value.
+CONVOLUTIONS = """
+import jax
+import numpy as np
+from keras import ops
+from benchmarks.fused_step import _by_patches
+
+rng = np.random.default_rng(0)
+for side, channels in ((5, 1), (3, 4), (2, 3)):
+    images, kernel = (rng.normal(size=s).astype("float32") for s in ((2, 9, 8, channels), (side, side, channels, 6)))
+    weights = rng.normal(size=(2, 9, 8, 6)).astype("float32")
+    for way in (lambda x, k: ops.conv(x, k, padding="same"), _by_patches):
+        value = way(images, kernel)
+        gradients = jax.grad(lambda x, k: (way(x, k) * weights).sum(), (0, 1))(images, kernel)
+        found = [value, *gradients]
+        if way is _by_patches:
+            pairs = zip(found, before)
+            print(max(float(abs(one - other).max() / abs(other).max()) for one, other in pairs))
+        before = found
+"""
+
+
+def on_jax(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("jax", reason="jax is not installed")
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_fused_members_equal_single_ones(tmp_path: Path) -> None:
+    done = on_jax(SCRIPT, tmp_path)
+    refused = done.stderr.splitlines()[-1]
+    assert refused.startswith("error: 2 fused, xla: losses differ by"), done.stderr
+    assert float(refused.split("weights by ")[1].split(";")[0]) > 0.1
+    for losses, weights in json.loads(done.stdout).values():
+        assert losses < 1e-4 and weights < 1e-2  # two steps in float32, from other roundings
+
+
+def test_convolutions_over_patches_are_convolutions(tmp_path: Path) -> None:
+    done = on_jax(CONVOLUTIONS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [float(line) for line in done.stdout.splitlines()]
+    assert len(found) == 3 and max(found) < 1e-5  # sums of up to 72 x 2 products, in another order
+
+
+def test_another_backend_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "fused.py")],
+        cwd=tmp_path,
+        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("error: KERAS_BACKEND=tensorflow: only JAX fuses")
