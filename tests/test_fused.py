@@ -11,16 +11,12 @@ import pytest
 from tests.conftest import ROOT
 
 NETWORK = ["model=small", "model.filters=2", "model.stages=1", "model.dense_units=8"]
-# Prints what differs; then checks members of which each got the batches and rates of the other.
+# Prints what differs between members trained together and alone.
 SCRIPT = f"""
 import json
-from benchmarks import fused, fused_step
+from benchmarks import fused
 
-right = {{kind: fused.differences({NETWORK}, kind) for kind in fused.CONVOLUTIONS}}
-stack = fused_step.stack_batches
-fused_step.stack_batches = lambda batches: stack(batches[::-1])
-print(json.dumps(right))
-fused.check({NETWORK}, ["xla"])
+print(json.dumps(fused.differences({NETWORK}, "xla")))
 """
 # Prints by how much convolutions over patches, and their gradients, differ from XLA's, relative to the largest value.
 CONVOLUTIONS = """
@@ -58,11 +54,9 @@ def on_jax(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_fused_members_equal_single_ones(tmp_path: Path) -> None:
     done = on_jax(SCRIPT, tmp_path)
-    refused = done.stderr.splitlines()[-1]
-    assert refused.startswith("error: 2 fused, xla: losses differ by"), done.stderr
-    assert float(refused.split("weights by ")[1].split(";")[0]) > 0.1
-    for losses, weights in json.loads(done.stdout).values():
-        assert losses < 1e-4 and weights < 1e-2  # two steps in float32, from other roundings
+    assert done.returncode == 0, done.stderr
+    losses, weights = json.loads(done.stdout)
+    assert losses < 1e-4 and weights < 1e-2  # two steps in float32, from other roundings
 
 
 def test_convolutions_over_patches_are_convolutions(tmp_path: Path) -> None:
