@@ -167,7 +167,7 @@ def test_benchmarks_have_their_flags(command: str) -> None:
 
 
 def test_flags_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = "--cfg --config-dir --config-name --help ruff format --check shtab --shell "
+    known = "--cfg --config-dir --config-name --help ruff format --check shtab --shell docker --build-arg "
     known += "".join(printed(monkeypatch, verb, "--help") for verb in VERBS)
     known += "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
     for flag in {flag for text in INLINE for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}:

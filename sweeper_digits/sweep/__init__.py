@@ -20,7 +20,8 @@ Reading order:
     queue       the budget: which trial runs next, and which is tried again
     trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep
-    crew        worker processes, their cores and GPUs
+    crew        worker processes and their cores
+    gpus        the GPUs of this machine, dealt out to workers
     following   what a trial tells while it runs, and whether a person stops it
     steering    the budget and the number of workers, as a person changes them
     view        what a study says of its sweep at this moment

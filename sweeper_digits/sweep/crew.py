@@ -1,4 +1,4 @@
-"""The worker processes of one supervisor, their cores and GPUs."""
+"""The worker processes of one supervisor, and their cores."""
 
 import logging
 import os
@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
@@ -14,6 +13,7 @@ from sweeper_digits.runs import process
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep import budget
+from sweeper_digits.sweep.gpus import deal, visible_gpus
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
@@ -41,7 +41,8 @@ class Crew:
         self.signatures: dict[int, str] = {}  # of these processes
         self.dead_starts = 0
         self.elsewhere = runs_elsewhere(sweep)
-        self.gpus = [] if self.elsewhere else _deal(_gpus(), sweep.options)
+        self.visible = [] if self.elsewhere or sweep.config.device == "cpu" else visible_gpus()
+        self.gpus = deal(self.visible, sweep.options)
         self._fill()
 
     def tend(self, queue: Queue) -> None:
@@ -73,7 +74,7 @@ class Crew:
         """Have so many workers from now on; a trial of one that is too many is queued again, and continued."""
         before, self.sweep.options.n_jobs = self.sweep.options.n_jobs, n_jobs
         try:
-            self.gpus = [] if self.elsewhere else _deal(_gpus(), self.sweep.options)
+            self.gpus = deal(self.visible, self.sweep.options)
         except UserError as error:  # no reason to end a sweep
             self.sweep.options.n_jobs = before
             log.info("warning: %s", error)
@@ -158,26 +159,3 @@ def _cores() -> int:
     from joblib import cpu_count  # only here: its parallel machinery takes time to load
 
     return int(cpu_count())
-
-
-def _deal(gpus: list[str], options: Any) -> list[str]:
-    """Return the GPU of each worker, dealt out in turn; nothing where there are none."""
-    most = options.workers_per_gpu
-    if gpus and most is not None and options.n_jobs > most * len(gpus):
-        room = f"{screen.counted(len(gpus), 'GPU')} can have {screen.counted(most * len(gpus), 'worker')}"
-        raise UserError(
-            f"hydra.sweeper.n_jobs={options.n_jobs}: {room} with hydra.sweeper.workers_per_gpu={most}; ask for fewer, "
-            "or let more share a GPU"
-        )
-    return [gpus[number % len(gpus)] for number in range(options.n_jobs)] if gpus else []
-
-
-def _gpus() -> list[str]:
-    """Return the ids of the GPUs to deal out: those that CUDA_VISIBLE_DEVICES names, or all."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(index) for index in range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines()))]

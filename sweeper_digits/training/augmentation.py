@@ -215,8 +215,9 @@ def _sample(images, x, y):  # type: ignore[no-untyped-def]
     padded = ops.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0)))
     # Each pixel together with those right, below and both: one lookup instead of four.
     corners = ops.concatenate([padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]], axis=-1)
-    first = ops.arange(ops.shape(images)[0]) * ((height + 2) * (width + 2))
-    places = ops.cast((top + 1) * (width + 2) + left + 1, "int32") + ops.reshape(ops.cast(first, "int32"), (-1, 1, 1))
+    # "int" is int64 for TensorFlow, which adds int32 in the host's memory, beside a GPU too.
+    first = ops.arange(ops.shape(images)[0], dtype="int") * ((height + 2) * (width + 2))
+    places = ops.cast((top + 1) * (width + 2) + left + 1, "int") + ops.reshape(first, (-1, 1, 1))
     found = ops.take(ops.reshape(corners, (-1, 4 * channels)), places, axis=0)
     right, below = x - left, y - top
     weights = [(1 - right) * (1 - below), right * (1 - below), (1 - right) * below, right * below]

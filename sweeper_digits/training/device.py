@@ -1,11 +1,13 @@
 """The machine that trains: its device, its precision, and giving its memory back."""
 
 import contextlib
+import functools
 import gc
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -16,6 +18,8 @@ from sweeper_digits.quiet import quiet_import
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 # NVIDIA compute capability from which bfloat16 is native (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+# With one of these, a user says how much of a GPU's memory JAX takes at its start.
+JAX_MEMORY = {"XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"}
 
 if keras.backend.backend() == "tensorflow":
     from tensorflow.python.framework import ops
@@ -25,11 +29,12 @@ if keras.backend.backend() == "tensorflow":
 
 
 def choose_device(device: str) -> str:
-    """Return `gpu:0` or `cpu:0`, and let a GPU's memory grow as needed.
+    """Return `gpu:0` or `cpu:0`, and have this process take a GPU's memory only as it needs it.
 
     Raises:
         UserError: A GPU was asked for and Keras' backend sees none.
     """
+    _let_memory_grow()
     if device == "cpu":
         return "cpu:0"
     if not _sees_gpu():
@@ -39,12 +44,6 @@ def choose_device(device: str) -> str:
                 "or install the GPU libraries: pip install 'sweeper_digits[gpu]'"
             )
         return "cpu:0"
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for gpu in tf.config.list_physical_devices("GPU"):
-            if not tf.config.experimental.get_memory_growth(gpu):
-                tf.config.experimental.set_memory_growth(gpu, True)
     return "gpu:0"
 
 
@@ -79,14 +78,22 @@ def forget_models() -> None:
 
     Source: https://github.com/keras-team/tf-keras/pull/898
     """
-    if not gc.get_freeze_count():
-        gc.freeze()  # later collections skip the objects that imports made: 0.4 s per call
+    _freeze_imports()
     if keras.backend.backend() == "tensorflow":
         for name in [name for name in REGISTERED_GRADIENTS if name.startswith("CustomGradient-")]:
             del REGISTERED_GRADIENTS[name]
     policy = keras.config.dtype_policy()  # clear_session sets it back to its default
     keras.utils.clear_session()  # collects garbage too: a Keras model is full of cycles
     keras.config.set_dtype_policy(policy)
+
+
+@functools.cache
+def _freeze_imports() -> None:
+    """Have later collections skip the objects that imports made: 0.4 s per collection.
+
+    Once for a process: asking how many objects are frozen already counts all of them, 0.04 s.
+    """
+    gc.freeze()
 
 
 def describe_device(device: str) -> str:
@@ -96,6 +103,31 @@ def describe_device(device: str) -> str:
     return f"cpu ({_cpu_info('model name') or platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
 
 
+def _let_memory_grow() -> None:
+    """Have Keras' backend leave the memory of the GPUs that it does not need to other processes.
+
+    Otherwise the first process takes all of it (TensorFlow), or three quarters (JAX), and a second worker on the same
+    GPU fails. It takes that with device=cpu too, for the backends start every GPU that they see.
+
+    Source: https://docs.jax.dev/en/latest/gpu_memory_allocation.html
+    """
+    if keras.backend.backend() == "jax" and not JAX_MEMORY & set(os.environ):
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # read when JAX starts its devices
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in _gpus_of_tensorflow():
+            with contextlib.suppress(RuntimeError):  # a notebook has used the GPU before: it is too late
+                tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _gpus_of_tensorflow() -> list[Any]:
+    import tensorflow as tf
+
+    with quiet_import():  # CUDA's libraries complain where there is no GPU
+        return list(tf.config.list_physical_devices("GPU"))
+
+
 def _sees_gpu() -> bool:
     """Return whether Keras' backend has a GPU.
 
@@ -103,10 +135,7 @@ def _sees_gpu() -> bool:
     longer be told to grow; on JAX it raises where there is no GPU; for PyTorch Keras has no list.
     """
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        with quiet_import():  # CUDA's libraries complain where there is no GPU
-            return bool(tf.config.list_physical_devices("GPU"))
+        return bool(_gpus_of_tensorflow())
     if keras.backend.backend() == "jax":
         import jax
 
@@ -120,7 +149,7 @@ def _gpu_has_bfloat16() -> bool:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        details = tf.config.experimental.get_device_details(_gpus_of_tensorflow()[0])
         return tuple(details.get("compute_capability", (0, 0))) >= BFLOAT16_CAPABILITY
     if keras.backend.backend() == "jax":
         import jax

@@ -103,7 +103,8 @@ class ByteDropout(layers.Dropout):
             return inputs
         *others, units = ops.shape(inputs)
         drawn = keras.random.randint((*others, -(-units // 4)), -(2**31), 2**31 - 1, "int32", self.seed_generator)
-        kept = ops.view(drawn, "uint8")[..., :units] >= ops.cast(dropped, "uint8")
+        # By way of float32: viewing reshapes, and TensorFlow reshapes int32 in the host's memory, beside a GPU too.
+        kept = ops.view(ops.view(drawn, "float32"), "uint8")[..., :units] >= ops.cast(dropped, "uint8")
         return inputs * (ops.cast(kept, inputs.dtype) * (256 / (256 - dropped)))
 
 

@@ -1,4 +1,4 @@
-"""Trials that Hydra's launchers run elsewhere, and workers that share GPUs. The trials sleep."""
+"""Trials that Hydra's launchers run elsewhere. The trials sleep."""
 
 import contextlib
 import importlib.util
@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -20,7 +19,7 @@ from sweeper_digits.results.stop import stop_trial
 from sweeper_digits.results.studies import find_queue
 from sweeper_digits.sweep import crew
 from sweeper_digits.sweep.private import share_folder_of_jobs
-from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for, workers_of
+from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
 
@@ -180,31 +179,3 @@ def test_the_cores_are_those_that_a_container_allows(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert crew._cores() == 2
-
-
-def test_workers_are_dealt_over_the_gpus(sweeps: Sweeps) -> None:
-    sweeps.environment["CUDA_VISIBLE_DEVICES"] = "4,7"  # named, not there: only what workers are given counts
-    sweeps.trials_last(100)
-    arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3")
-    done = sweeps.run(*arguments, "hydra.sweeper.workers_per_gpu=1")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=3: 2 GPUs can have 2 workers")
-    with sweeps.start(*arguments, "hydra.sweeper.workers_per_gpu=2") as process:
-        workers = workers_of(process, 3)
-        given = [worker_environment(worker) for worker in workers]
-        find_queue(sweeps.url, "sweep").helm.change_jobs(5)
-        assert process.stdout
-        while (said := process.stdout.readline()) and not said.startswith("warning: "):
-            pass
-        assert said.startswith("warning: hydra.sweeper.n_jobs=5: 2 GPUs can have 4 workers")
-        assert len(workers_of(process)) == 3
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    numbers = {worker["SWEEPER_DIGITS_WORKER"]: worker["CUDA_VISIBLE_DEVICES"] for worker in given}
-    assert numbers == {"0": "4", "1": "7", "2": "4"}
-
-
-def worker_environment(worker: psutil.Process) -> dict[str, str]:
-    """A worker's environment; right after its fork it still has its supervisor's."""
-    wait_for(lambda: "SWEEPER_DIGITS_WORKER" in worker.environ())
-    return worker.environ()

@@ -1,5 +1,6 @@
 """Device and precision are what was asked for, or an error."""
 
+import os
 import subprocess
 import sys
 
@@ -22,17 +23,80 @@ def test_a_gpu_that_is_not_there_is_an_error() -> None:
         device.choose_device("gpu")
 
 
+def python(code: str, **environment: str) -> None:
+    """Run code in a process whose backend has not started, as a run does."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_looking_for_a_gpu_does_not_start_tensorflows_devices() -> None:
     """Once they are started, the memory of a GPU cannot be told to grow any more."""
-    code = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
+    python("""
 from tensorflow.python.eager import context
 from sweeper_digits.training import device
 device.choose_device("auto")
 assert not context.context()._initialized
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+""")
+
+
+def test_tensorflow_takes_the_memory_of_each_gpu_as_it_needs_it() -> None:
+    """Training on the CPU too: TensorFlow starts all GPUs, and would take their whole memory."""
+    python("""
+import tensorflow as tf
+from tensorflow.python.eager import context
+from sweeper_digits.training import device
+tf.config.list_physical_devices()
+gpus = [context.PhysicalDevice(f"/physical_device:GPU:{number}", "GPU") for number in range(2)]
+context.context()._physical_devices += gpus  # as if they were there
+for asked, chosen in [("cpu", "cpu:0"), ("auto", "gpu:0"), ("gpu", "gpu:0")]:
+    context.context()._memory_growth_map |= dict.fromkeys(gpus)
+    for _ in range(2):  # a process trains often
+        assert device.choose_device(asked) == chosen
+    assert [tf.config.experimental.get_memory_growth(gpu) for gpu in gpus] == [True, True], asked
+""")
+
+
+def test_a_gpu_that_was_in_use_before_keeps_its_memory() -> None:
+    """In a notebook, TensorFlow may have started: then it refuses to change anything."""
+    python("""
+import tensorflow as tf
+from tensorflow.python.eager import context
+from sweeper_digits.training import device
+tf.constant(1)
+gpu = context.PhysicalDevice("/physical_device:GPU:0", "GPU")
+context.context()._physical_devices.append(gpu)
+context.context()._memory_growth_map[gpu] = None
+assert device.choose_device("auto") == "gpu:0"
+""")
+
+
+def test_jax_takes_the_memory_of_a_gpu_as_it_needs_it() -> None:
+    """Unless the user says how much of it JAX is to take."""
+    pytest.importorskip("jax", reason="jax is not installed")
+    python(
+        """
+import os
+from jax._src import xla_bridge
+from jaxlib import xla_client
+from sweeper_digits.training import device
+
+def preallocates(**said):
+    for name in device.JAX_MEMORY:
+        os.environ.pop(name, None)
+    os.environ.update(said)
+    assert not xla_bridge._backends, "JAX has started"
+    device.choose_device("cpu")
+    return xla_client.generate_pjrt_gpu_plugin_options().get("preallocate")
+
+assert preallocates(XLA_PYTHON_CLIENT_PREALLOCATE="true") is True
+assert preallocates(XLA_PYTHON_CLIENT_MEM_FRACTION=".4") is None  # JAX's default: of this share
+assert preallocates(XLA_CLIENT_MEM_FRACTION=".4") is None
+assert preallocates() is False
+""",
+        KERAS_BACKEND="jax",
+    )
 
 
 @pytest.mark.parametrize(

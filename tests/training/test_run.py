@@ -1,6 +1,5 @@
 """Whole runs on 300 digits: what they leave, that they learn, and what each option changes."""
 
-import contextlib
 import gc
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from hydra import compose, initialize_config_dir
 import sweeper_digits.training
 from sweeper_digits import schema
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.data.split import Parts, splits
+from sweeper_digits.data.split import splits
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import validation
 from sweeper_digits.training.fit import fit
@@ -193,35 +192,6 @@ def test_a_process_forgets_the_models_that_it_trained(train: Callable[..., RunFo
     for number in range(3):
         train("epochs=1", folder=f"later{number}")
     assert graphs() <= first
-
-
-@pytest.mark.parametrize(("option", "operation"), [("strong", "ImageProjectiveTransformV3"), ("elastic", "Floor")])
-def test_every_operation_of_a_step_runs_on_a_gpu(digits: Dataset, option: str, operation: str) -> None:
-    """By TensorFlow's list of its GPU kernels, which its package for CPUs has too.
-
-    One that has none is placed on the CPU without a word: of uint8 images, each step would have copied all of them.
-    """
-    import tensorflow as tf
-    from tensorflow.python.framework import kernels
-
-    def on_gpu(operation: tf.Operation) -> bool:
-        types = {}
-        for name in ("T", "dtype", "Tparams", "DstT", "SrcT", "type", "out_type"):
-            with contextlib.suppress(ValueError, AttributeError):
-                types[name] = operation.get_attr(name).as_datatype_enum
-        return any(
-            kernel.device_type in ("GPU", "DEFAULT")
-            and all(types.get(c.name) in (None, *c.allowed_values.list.type) for c in kernel.constraint)
-            for kernel in kernels.get_registered_kernels_for_op(operation.type).kernel
-        )
-
-    trainee = prepare(configured(f"augmentation={option}"), digits, Parts(np.arange(300), np.arange(0))).trainee
-    trainee.optimizer.build(trainee.trainable_variables)
-    batch = tf.TensorSpec((100,), tf.int32)
-    step = tf.function(lambda x, y: trainee.train_step((x, y))).get_concrete_function(batch, batch)
-    operations = step.graph.get_operations()
-    assert {"Conv2D", "Conv2DBackpropFilter", operation} <= {o.type for o in operations}
-    assert [o.name for o in operations if not on_gpu(o)] == []
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
