@@ -129,7 +129,7 @@ def test_folds_are_scored_on_images_that_they_did_not_train_on(train: Callable[.
 
 def test_a_run_is_used_after_its_option_has_left_conf(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     for config in Path(SWEEP).glob("*/.hydra/hydra.yaml"):
-        config.write_text(config.read_text().replace("augmentation: light", "augmentation: gone"))
+        config.write_text(config.read_text().replace("augmentation: medium", "augmentation: gone"))
     assert "60 images (test)" in tool("predict", SWEEP, "--tta", "1")
 
 

@@ -93,6 +93,6 @@ def test_a_run_below_a_path_of_signs_is_repeated_by_its_printed_command(tool: To
 
 def test_an_option_that_left_conf_costs_the_command_only(tool: Tool) -> None:
     for config in Path("multirun/first").glob("*/.hydra/hydra.yaml"):
-        config.write_text(config.read_text().replace("augmentation: light", "augmentation: gone"))
+        config.write_text(config.read_text().replace("augmentation: medium", "augmentation: gone"))
     out = tool("compare", "multirun/first", "--no-report")
     assert "not with today's conf/: " in out and "gone" in out and "best       val_loss" in out
