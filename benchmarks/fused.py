@@ -38,12 +38,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import fused_step
-from sweeper_digits import command_line, schema
-from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.data.split import Parts
-from sweeper_digits.runs import recipe
+from benchmarks.train import Digits, fit_epoch, prepared_of, random_digits
 from sweeper_digits.training.device import choose_device, computing_in, describe_device
-from sweeper_digits.training.prepare import Prepared, prepare
+from sweeper_digits.training.prepare import Prepared
 
 CONVOLUTIONS = ("xla", "patches")
 IMAGES = {"gpu": 35_700, "cpu": 1_600}
@@ -76,27 +73,18 @@ class Contender:
     memory: float | None = None
 
 
-def random_digits(count: int) -> Dataset:
-    """Return random images: speed does not depend on what is in them."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
-    return Dataset(images, rng.integers(0, 10, count).astype(np.int32), "random", tuple(map(str, range(10))))
-
-
-def prepared_of(dataset: Dataset, overrides: Sequence[str], convolution: str = "xla") -> Prepared:
-    """Prepare what `python train.py` with these overrides trains, on all images."""
-    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(list(overrides))))
-    everything = np.arange(len(dataset.images))
-    prepared = prepare(config, dataset, Parts(everything, everything[:0]))
+def convolved(digits: Digits, overrides: Sequence[str], convolution: str) -> Prepared:
+    """Prepare a training whose convolutions are XLA's own, or products over patches."""
+    prepared = prepared_of(digits, overrides)
     if convolution == "patches":
         fused_step.convolve_by_patches(prepared.trainee)
     return prepared
 
 
-def fit_epoch(prepared: Prepared) -> float:
-    """Train an epoch by Keras' `fit`, as `python train.py` does; return the seconds."""
-    feed, started = prepared.feed, time.perf_counter()
-    prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
+def timed_epoch(prepared: Prepared) -> float:
+    """Train an epoch by Keras' `fit`; return the seconds."""
+    started = time.perf_counter()
+    fit_epoch(prepared)
     return time.perf_counter() - started
 
 
@@ -114,8 +102,8 @@ def differences(network: Sequence[str], convolution: str) -> tuple[float, float]
     members = []
     for seed, rate, decay, strength in MEMBERS:
         overrides = [f"seed={seed}", f"optimizer.learning_rate={rate}", f"optimizer.weight_decay={decay}"]
-        dataset = random_digits(CHECKED_IMAGES)
-        members.append(prepared_of(dataset, [*network, *CHECKED, *overrides], convolution))
+        digits = random_digits(CHECKED_IMAGES)
+        members.append(convolved(digits, [*network, *CHECKED, *overrides], convolution))
         members[-1].augmentation.strength.assign(strength)
         fused_step.build(members[-1])
     begun = [fused_step.state_of(member) for member in members]
@@ -148,20 +136,20 @@ def check(network: Sequence[str], convolutions: Sequence[str]) -> None:
         print(f"fused equals single within rounding: {text}", flush=True)
 
 
-def by_fit(dataset: Dataset, overrides: Sequence[str], precision: str) -> Contender:
+def by_fit(digits: Digits, overrides: Sequence[str], precision: str) -> Contender:
     """Return Keras' `fit` in this process."""
     with computing_in(precision):
-        prepared = prepared_of(dataset, overrides)
-        return Contender(f"{keras.backend.backend()}, fit", 1, partial(fit_epoch, prepared), fit_epoch(prepared))
+        prepared = prepared_of(digits, overrides)
+        return Contender(f"{keras.backend.backend()}, fit", 1, partial(timed_epoch, prepared), timed_epoch(prepared))
 
 
-def by_tensorflow(dataset: Dataset, overrides: Sequence[str], precision: str) -> Contender:
+def by_tensorflow(digits: Digits, overrides: Sequence[str], precision: str) -> Contender:
     """Return Keras' `fit` on TensorFlow, in a process of its own that waits between its turns."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     before = os.environ["KERAS_BACKEND"]
     os.environ["KERAS_BACKEND"] = "tensorflow"  # which the process inherits
-    context.Process(target=_serve, args=(there, dataset, list(overrides), precision), daemon=True).start()
+    context.Process(target=_serve, args=(there, digits, list(overrides), precision), daemon=True).start()
     os.environ["KERAS_BACKEND"] = before
     there.close()
 
@@ -172,23 +160,23 @@ def by_tensorflow(dataset: Dataset, overrides: Sequence[str], precision: str) ->
     return Contender("tensorflow, fit", 1, epoch, here.recv())
 
 
-def _serve(connection: Any, dataset: Dataset, overrides: list[str], precision: str) -> None:
+def _serve(connection: Any, digits: Digits, overrides: list[str], precision: str) -> None:
     logging.disable(logging.WARNING)
     with keras.device(choose_device("auto")):
-        contender = by_fit(dataset, overrides, precision)
+        contender = by_fit(digits, overrides, precision)
         connection.send(contender.compiling)
         while connection.recv():
             connection.send(contender.epoch())
 
 
 def by_program(
-    dataset: Dataset, overrides: Sequence[str], precision: str, convolution: str, members: int, fused: bool
+    digits: Digits, overrides: Sequence[str], precision: str, convolution: str, members: int, fused: bool
 ) -> Contender:
     """Return an epoch as one program: of one training, or of members that are trained together."""
     states, batches = [], []
     with computing_in(precision):
         for seed in range(members):
-            prepared = prepared_of(dataset, [*overrides, f"seed={seed}"], convolution)
+            prepared = convolved(digits, [*overrides, f"seed={seed}"], convolution)
             fused_step.build(prepared)
             states.append(fused_step.state_of(prepared))
             batches.append(fused_step.batches_of(prepared, 0))
@@ -247,11 +235,11 @@ def main() -> None:
     print(f"{describe_device(device)}, keras {keras.__version__}, jax {jax.__version__}, model={arguments.model}")
     overrides = [f"model={arguments.model}", *arguments.overrides]
     check([one for one in overrides if one.startswith("model")], arguments.convolution)
-    dataset = random_digits(arguments.images or IMAGES[device[:3]])
-    trained = prepared_of(dataset, overrides)
+    digits = random_digits(arguments.images or IMAGES[device[:3]])
+    trained = prepared_of(digits, overrides)
     images, epochs = trained.feed.steps * trained.feed.batch_size, trained.config.epochs
     for precision in arguments.precision:
-        run = (dataset, overrides, precision)
+        run = (digits, overrides, precision)
         contenders = [by_tensorflow(*run), by_fit(*run)]
         for convolution in arguments.convolution:
             contenders.append(by_program(*run, convolution, 1, fused=False))

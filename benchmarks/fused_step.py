@@ -8,6 +8,7 @@ variable, the learning rate of each step and the weight decay, is given with eac
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -108,24 +109,25 @@ def epoch_of(prepared: Prepared, fused: bool) -> Any:
 
 
 def convolve_by_patches(model: keras.Model) -> None:
-    """Let each convolution of stride 1 and padding "same" be a matrix product over patches.
+    """Let each convolution of stride 1 be a matrix product over patches.
 
     Of K members it is a batched matrix product; vmap makes a grouped convolution of XLA's own, whose gradient is slow.
 
     Source: https://github.com/jax-ml/jax/issues/13800
     """
     for layer in model._flatten_layers():
-        if type(layer) is layers.Conv2D and layer.strides == (1, 1) and layer.padding == "same":
-            layer.convolution_op = _by_patches
+        if type(layer) is layers.Conv2D and layer.strides == (1, 1):
+            layer.convolution_op = partial(_by_patches, padding=layer.padding)
 
 
-def _by_patches(inputs: Any, kernel: Any) -> Any:
-    """Convolve (n, height, width, channels) with (rows, columns, channels, filters)."""
+def _by_patches(inputs: Any, kernel: Any, padding: str) -> Any:
+    """Convolve (n, height, width, channels) with (rows, columns, channels, filters); padding is `same` or `valid`."""
     rows, columns, channels, filters = kernel.shape
-    height, width = inputs.shape[1:3]
-    margins = [((side - 1) // 2, side // 2) for side in (rows, columns)]
-    padded = ops.pad(inputs, ((0, 0), *margins, (0, 0)))
-    shifted = [padded[:, y : y + height, x : x + width] for y in range(rows) for x in range(columns)]
+    if padding == "same":
+        margins = [((side - 1) // 2, side // 2) for side in (rows, columns)]
+        inputs = ops.pad(inputs, ((0, 0), *margins, (0, 0)))
+    height, width = inputs.shape[1] - rows + 1, inputs.shape[2] - columns + 1
+    shifted = [inputs[:, y : y + height, x : x + width] for y in range(rows) for x in range(columns)]
     patches = ops.concatenate(shifted, axis=-1)
     return ops.matmul(patches, ops.reshape(kernel, (rows * columns * channels, filters)))
 

@@ -14,7 +14,8 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,13 +32,35 @@ from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import Parts
 from sweeper_digits.runs import recipe
 from sweeper_digits.training.device import choose_device, describe_device
-from sweeper_digits.training.prepare import prepare
+from sweeper_digits.training.prepare import Prepared, prepare
 
 # Multiply-adds of a forward pass of the notebook's CNN, per image: convolutions, then dense layers.
 FORWARD = 28 * 28 * 25 * 32 * (1 + 32) + 14 * 14 * 9 * 64 * (32 + 64) + 7 * 7 * 64 * 256 + 256 * 10
 # Backward: once for the inputs' and once for the weights' gradients.
 FLOPS = 2 * 3 * FORWARD
 Epoch = Callable[[], None]
+Digits = tuple[np.ndarray, np.ndarray]  # uint8 (n, 28, 28, 1), labels int32 (n,)
+
+
+def random_digits(count: int) -> Digits:
+    """Return random images with labels: speed does not depend on what is in them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
+    return images, rng.integers(0, 10, count).astype(np.int32)
+
+
+def prepared_of(digits: Digits, overrides: Sequence[str]) -> Prepared:
+    """Prepare what `python train.py` with these overrides trains, on all images."""
+    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(list(overrides))))
+    dataset = Dataset(*digits, "random", tuple(map(str, range(10))))
+    everything = np.arange(len(dataset.images))
+    return prepare(config, dataset, Parts(everything, everything[:0]))
+
+
+def fit_epoch(prepared: Prepared) -> None:
+    """Train an epoch by Keras' `fit`, as `python train.py` does."""
+    feed = prepared.feed
+    prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
 
 
 def notebook(images: np.ndarray, labels: np.ndarray) -> Epoch:
@@ -62,12 +85,7 @@ def plain_keras(images: np.ndarray, labels: np.ndarray) -> Epoch:
 
 def ours(images: np.ndarray, labels: np.ndarray) -> Epoch:
     """What `python train.py experiment=notebook` trains."""
-    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["experiment=notebook"])))
-    everything = np.arange(len(images))
-    dataset = Dataset(images, labels, "random", tuple(map(str, range(10))))
-    prepared = prepare(config, dataset, Parts(everything, everything[:0]))
-    feed = prepared.feed
-    return lambda: prepared.trainee.fit(feed.epochs(0, 1), steps_per_epoch=feed.steps, shuffle=False, verbose=0)
+    return partial(fit_epoch, prepared_of((images, labels), ["experiment=notebook"]))
 
 
 def convolution_peak(precision: str, rounds: int) -> float:
@@ -95,9 +113,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (arguments.images, 28, 28, 1), dtype=np.uint8)
-    labels = rng.integers(0, 10, arguments.images).astype(np.int32)
+    images, labels = random_digits(arguments.images)
     count = arguments.images // BATCH * BATCH
     kinds = [
         ("the notebook's loop, float32", notebook, "float32"),

@@ -46,9 +46,9 @@ class Region:
 
     def update(self, content: "RenderableType") -> None:
         """Write the lines anew."""
-        self.forget_broken_lines()
         from rich.segment import SegmentLines
 
+        self.forget_broken_lines()
         lines = self.console.render_lines(content, pad=False)
         self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
         self._drawn = [sum(segment.cell_length for segment in line) for line in lines]

@@ -20,20 +20,23 @@ print(json.dumps(fused.differences({NETWORK}, "xla")))
 """
 # Prints by how much convolutions over patches, and their gradients, differ from XLA's, relative to the largest value.
 CONVOLUTIONS = """
+from functools import partial
 import jax
 import numpy as np
 from keras import ops
 from benchmarks.fused_step import _by_patches
 
 rng = np.random.default_rng(0)
-for side, channels in ((5, 1), (3, 4), (2, 3)):
+for side, channels, padding in ((5, 1, "same"), (3, 4, "same"), (2, 3, "same"), (3, 4, "valid"), (2, 3, "valid")):
     images, kernel = (rng.normal(size=s).astype("float32") for s in ((2, 9, 8, channels), (side, side, channels, 6)))
-    weights = rng.normal(size=(2, 9, 8, 6)).astype("float32")
-    for way in (lambda x, k: ops.conv(x, k, padding="same"), _by_patches):
+    before = ops.conv(images, kernel, padding=padding)
+    weights = rng.normal(size=before.shape).astype("float32")
+    for patches in (False, True):
+        way = partial(_by_patches if patches else ops.conv, padding=padding)
         value = way(images, kernel)
         gradients = jax.grad(lambda x, k: (way(x, k) * weights).sum(), (0, 1))(images, kernel)
         found = [value, *gradients]
-        if way is _by_patches:
+        if patches:
             pairs = zip(found, before)
             print(max(float(abs(one - other).max() / abs(other).max()) for one, other in pairs))
         before = found
@@ -63,7 +66,7 @@ def test_convolutions_over_patches_are_convolutions(tmp_path: Path) -> None:
     done = on_jax(CONVOLUTIONS, tmp_path)
     assert done.returncode == 0, done.stderr
     found = [float(line) for line in done.stdout.splitlines()]
-    assert len(found) == 3 and max(found) < 1e-5  # sums of up to 72 x 2 products, in another order
+    assert len(found) == 5 and max(found) < 1e-5  # sums of up to 72 x 2 products, in another order
 
 
 def test_another_backend_is_one_line(tmp_path: Path) -> None:

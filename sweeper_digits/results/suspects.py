@@ -48,7 +48,8 @@ def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
         found: The runs; the best of those with the data and the split of `best` are asked.
         best: The best run.
     """
-    same = [record for record in found if record.finished and data_settings(record) == data_settings(best)]
+    data = data_settings(best)
+    same = [record for record in found if record.finished and data_settings(record) == data]
     asked = best_first(same, best.objectives[0])[:MOST_RUNS]
     saved = [one for record in asked if (one := validation_of(record, best.classes))]
     if not saved:

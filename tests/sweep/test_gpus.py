@@ -109,9 +109,10 @@ def given_to(worker: psutil.Process) -> tuple[str, str | None]:
     return environment["SWEEPER_DIGITS_WORKER"], environment.get("CUDA_VISIBLE_DEVICES")
 
 
-def end(process: Program) -> None:
+def end(process: Program) -> str:
+    """Stop a sweep; return what it says to that."""
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    return process.communicate(timeout=60)[0]
 
 
 def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
@@ -135,8 +136,7 @@ def test_a_sweep_on_the_cpu_asks_for_no_gpu(smi: Smi, sweeps: Sweeps) -> None:
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.sweeper.workers_per_gpu=1")
     with sweeps.start(*STEADY, LEARNING_RATE, "device=cpu", *limits) as process:
         given = dict(map(given_to, workers_of(process, 2)))
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        said = end(process)
     assert given == {"0": None, "1": None} and "nvidia-smi" not in said
 
 
