@@ -150,7 +150,8 @@ def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps], m
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", noted)
-    sweeps = in_process(LEARNING_RATE, "hydra.sweeper.n_trials=5", "hydra.sweeper.keep_models=2")
+    limits = ("hydra.sweeper.n_trials=5", "hydra.sweeper.keep_models=2")
+    sweeps = in_process(LEARNING_RATE, "hydra/sweeper/pruner=none", *limits)
     best = sorted((trial for trial in sweeps.trials() if trial.state == COMPLETE), key=lambda trial: trial.value)
     kept = {int(path.parent.name) for path in sweeps.folder.glob("multirun/sweep/*/model.keras")}
     assert kept == {trial.number for trial in best[:2]}
