@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,8 +166,9 @@ def _serve(connection: Any, digits: Digits, overrides: list[str], precision: str
     with keras.device(choose_device("auto")):
         contender = by_fit(digits, overrides, precision)
         connection.send(contender.compiling)
-        while connection.recv():
-            connection.send(contender.epoch())
+        with suppress(EOFError):  # when the other process ends
+            while connection.recv():
+                connection.send(contender.epoch())
 
 
 def by_program(

@@ -62,12 +62,13 @@ def kaggle(digits: Dataset, tmp_path: Path) -> Path:
 def test_a_benchmark_runs(name: str, kaggle: Path, npz: Path, swept: Path, tmp_path: Path) -> None:
     arguments, printed = SMALLEST[name]
     command = arguments.replace("DATA", str(kaggle)).replace("NPZ", str(npz)).replace("SWEEP", str(swept)).split()
-    # Without the variable, load.py asks for it; the others keep to SQLite in folders of their own.
-    storage = {"OPTUNA_STORAGE": f"sqlite:///{tmp_path}/load.db"} if name == "load" else {}
+    # Without the first, load.py asks for it; the others keep to SQLite in folders of their own. This process has the
+    # second for TensorFlow.
+    needed = {"load": {"OPTUNA_STORAGE": f"sqlite:///{tmp_path}/load.db"}, "fused": {"KERAS_BACKEND": "jax"}}
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *command],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | storage,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | needed.get(name, {}),
         capture_output=True,
         text=True,
         timeout=300,
