@@ -31,7 +31,7 @@ def test_a_failing_trial_does_not_end_the_sweep(sweeps: Sweeps) -> None:
 
 def test_failures_in_a_row_end_it_with_the_first_cause(sweeps: Sweeps) -> None:
     sweeps.environment["SLEEPER_FAILS"] = "0"
-    done = sweeps.run("model.dropout=range(0,0.9,0.1)", "epochs=1", "hydra.sweeper.max_failures=2")
+    done = sweeps.run("model.dropout=range(0,0.9,0.002)", "epochs=1", "hydra.sweeper.max_failures=2")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert re.match(r"error: \d+ trials in a row failed, the first was #0: ValueError: seed=0 fails", done.stderr)
 
