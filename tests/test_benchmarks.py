@@ -32,7 +32,7 @@ SMALLEST = {
     "growth": ("--trials 3", "3 trials complete, one worker"),
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),
     "photographs": ("SWEEP --count 2", "two digits                   right   0  refused   2  of 2"),
-    "quality": ("--data DATA --seeds 0 --epochs 1", "experiment=notebook minus the notebook's loop"),
+    "quality": ("--data DATA --seeds 0 --epochs 1 --fidelity", "experiment=notebook minus the notebook's loop"),
     "search": (
         "--tasks analytic --methods random ours --repetitions 2 --budget 2 --workers 1 2 --jobs 1",
         "2 workers, ours ",
