@@ -179,15 +179,20 @@ def compare(paths: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]") 
     Raises:
         UserError: No such folder, or no run in any of them.
     """
-    with undisturbed(), _one_line(), quiet_import():
+    with undisturbed(), _one_line():
         registry.load()
+        return _table([paths] if isinstance(paths, str | os.PathLike) else paths)
+
+
+def _table(paths: "Sequence[str | os.PathLike[str]]") -> "pd.DataFrame":
+    with quiet_import():
         import pandas as pd
 
         with pd.option_context("mode.string_storage", "python"):  # which the import sets
             from sweeper_digits.results.compare import build_table
             from sweeper_digits.runs.record import find_runs
 
-            return build_table(find_runs(map(Path, [paths] if isinstance(paths, str | os.PathLike) else paths)))
+            return build_table(find_runs(map(Path, paths)))
 
 
 def _checked(overrides: Sequence[str]) -> list[str]:

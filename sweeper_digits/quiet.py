@@ -18,13 +18,17 @@ KERAS_SETTINGS_READER = str(Path("keras", "src", "backend", "config.py"))
 
 
 @contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
+def quiet_import(users: bool = False) -> Iterator[None]:
     """Hide what TensorFlow's libraries print to file descriptor 2 while they load.
 
     They print before any log level applies. If the import fails, their output is shown. Afterwards TensorFlow logs
     errors only: it would warn that each new model is a retracing.
 
     The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
+
+    Args:
+        users: Whether modules of the user's are imported. Only they find JAX beside another backend: TensorFlow would
+            load it for a converter that nothing here calls, an eighth of its own import.
 
     Raises:
         UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.
@@ -37,7 +41,8 @@ def quiet_import() -> Iterator[None]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     screen = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
+    alone = contextlib.nullcontext() if users or backend == "jax" else _without("jax")
+    with alone, tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
             yield
@@ -55,6 +60,19 @@ def quiet_import() -> Iterator[None]:
         finally:
             os.dup2(screen, 2)
             os.close(screen)
+
+
+@contextlib.contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Let imports of a package fail as if it were not installed, unless it is loaded already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _keras_settings() -> Path:

@@ -146,7 +146,7 @@ def load() -> None:
 def _import(module: str, origin: str) -> None:
     if module in _loaded:
         return
-    with quiet_import():  # most bring Keras
+    with quiet_import(users=True):  # most bring Keras
         try:
             importlib.import_module(module)
         except UserError as error:

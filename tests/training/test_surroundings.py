@@ -54,6 +54,33 @@ def test_settings_that_keras_cannot_use_are_one_line(
     assert found.endswith("); correct or delete the file")
 
 
+# Imports a module of the user's and Keras, and prints which packages the import of Keras has loaded.
+BESIDE_JAX = """
+import sys
+from sweeper_digits import registry
+from sweeper_digits.quiet import quiet_import
+
+registry.load()
+loaded = set(sys.modules)
+with quiet_import():
+    import keras
+print(*sorted({"jax", "tensorflow"} & (set(sys.modules) - loaded)))
+import jax
+"""
+
+
+@pytest.mark.parametrize(("line", "found"), [("", "tensorflow"), ("import jax.numpy", "tensorflow")])
+def test_tensorflow_does_not_load_jax_but_the_user_may(tmp_path: Path, line: str, found: str) -> None:
+    pytest.importorskip("jax", reason="jax is not installed")
+    (tmp_path / "mine.py").write_text(line)
+    known = os.environ | {"PYTHONPATH": str(ROOT), "SWEEPER_DIGITS_PLUGINS": "mine", "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE_JAX], cwd=tmp_path, env=known, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [found]
+
+
 def test_a_run_on_a_screen_of_ascii(tmp_path: Path, tiny: list[str], digits: Dataset) -> None:
     np.savez(tmp_path / "zähl.npz", images=digits.images, labels=digits.labels)
     arguments = [*tiny, "data.path='zähl.npz'", "hydra.run.dir='rün'", "epochs=1"]
