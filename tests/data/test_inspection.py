@@ -143,6 +143,6 @@ def test_dim_and_empty_pixels_are_said() -> None:
 
 def test_the_look_takes_milliseconds(few: Dataset) -> None:
     everything = load_mnist_5k()
-    started = time.perf_counter()
+    started = time.process_time()
     look(replace(everything))
-    assert time.perf_counter() - started < 1  # 0.07 s; of 42,000 images 0.2 s
+    assert time.process_time() - started < 1  # 0.07 s; of 42,000 images 0.2 s
