@@ -26,7 +26,8 @@ SMALLEST = {
         "locked loss     earlier default",
     ),
     "fused": (
-        "--precision float32 --convolution patches --images 64 --k 2 --repeats 1 batch_size=16 model.filters=2",
+        "--precision float32 --convolution patches --images 64 --k 2 --repeats 1 "
+        "batch_size=16 model=small model.filters=2",
         "jax, 2 fused, patches",
     ),
     "growth": ("--trials 3", "3 trials complete, one worker"),
