@@ -35,7 +35,8 @@ def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
         assert float(line.split()[1]) == pytest.approx(np.mean([t.value for t in runs]), rel=1e-4)
 
 
-def test_confirm_can_be_stopped_and_continued(tool: Tool) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_confirm_can_be_stopped_and_continued(tool: Tool, how: signal.Signals) -> None:
     arguments = ["confirm", "multirun/first", "--top", "2", "--seeds", "2"]
     command = [sys.executable, "-m", "sweeper_digits", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -44,7 +45,7 @@ def test_confirm_can_be_stopped_and_continued(tool: Tool) -> None:
         while not list(points.glob("*/train.log")) and time.monotonic() < deadline:
             time.sleep(0.1)
         family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 130 and "the same command continues" in out
     assert family and not [one for one in family if one.is_running()]
