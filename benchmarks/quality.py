@@ -60,12 +60,12 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
         )
 
 
-def losses(history: Path) -> list[float]:
-    """Return the val_losses that a history file has so far."""
+def column(history: Path, name: str = "val_loss") -> list[float]:
+    """Return what a history file has of a column so far."""
     if not history.exists():
         return []
     with history.open() as stream:
-        return [float(row["val_loss"]) for row in csv.DictReader(stream) if row.get("val_loss")]
+        return [float(row[name]) for row in csv.DictReader(stream) if row.get(name)]
 
 
 def watched(command: list[str], history: Path, target: float) -> tuple[float | None, float, float]:
@@ -74,9 +74,9 @@ def watched(command: list[str], history: Path, target: float) -> tuple[float | N
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             time.sleep(0.1)
-            if reached is None and any(loss <= target for loss in losses(history)):
+            if reached is None and any(loss <= target for loss in column(history)):
                 reached = time.perf_counter() - started
-    return reached, min(losses(history)), time.perf_counter() - started
+    return reached, min(column(history)), time.perf_counter() - started
 
 
 def steady_seconds(seconds: list[float], epoch: int) -> float:
@@ -103,9 +103,7 @@ def compare(seed: int, arguments: argparse.Namespace, folder: Path) -> tuple[flo
     history = folder / "notebook.csv"
     own = [sys.executable, __file__, "--notebook", str(seed), "--epochs", str(arguments.epochs), "--out", str(history)]
     _, target, ended = watched([*own, *(["--data", arguments.data] if arguments.data else [])], history, 0.0)
-    theirs = losses(history)
-    with history.open() as stream:
-        clock = [float(row["seconds"]) for row in csv.DictReader(stream)]
+    theirs, clock = column(history), column(history, "seconds")
     reached = [clock[theirs.index(target)], steady_seconds(clock, theirs.index(target))]
     data = ["data=kaggle", f"data.path={Path(arguments.data).resolve()}"] if arguments.data else []
     ours = [sys.executable, str(ROOT / "train.py"), f"seed={seed}", "figures=false", *data]
@@ -119,7 +117,7 @@ def compare(seed: int, arguments: argparse.Namespace, folder: Path) -> tuple[flo
         return times, steady, None
     same = [*ours, "experiment=notebook", f"epochs={arguments.epochs}", f"hydra.run.dir={folder}/same"]
     _, best, ended = watched(same, folder / "same" / "history.csv", 0.0)
-    curve = losses(folder / "same" / "history.csv")
+    curve = column(folder / "same" / "history.csv")
     print(f"       val_loss of experiment=notebook: {in_words(curve)}", flush=True)
     print(f"       experiment=notebook ended after {ended:.0f} s, best {best:.4f}", flush=True)
     return times, steady, statistics.mean(a - b for a, b in zip(curve, theirs, strict=False))
