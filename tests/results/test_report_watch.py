@@ -40,17 +40,21 @@ def test_it_is_rewritten_when_a_run_ends_and_finished_by_ctrl_c(tool: Tool, tmp_
     kept = metrics.read_bytes()
     metrics.unlink()  # it goes on
     command = [sys.executable, "-m", "sweeper_digits", "compare", "multirun/first", "--watch"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    printed = tmp_path / "printed"
+    with printed.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: states() == "live: 3 finished, 1 unfinished")
         metrics.write_bytes(kept)
-        wait_for(lambda: states() == "live: 4 finished")
+        # The line comes after the page: Ctrl-C between the two leaves it out.
+        wait_for(lambda: "  4 finished; " in printed.read_text())
+        assert states() == "live: 4 finished"
     finally:
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert states() == "done: 4 finished"
-    lines = [line[len("12:34:56  ") :] for line in out.splitlines()]
+    lines = [line[len("12:34:56  ") :] for line in printed.read_text().splitlines()]
     assert lines[0].startswith("3 finished, 1 unfinished; best val_loss ")
     assert lines[-1].startswith("4 finished; best val_loss ")
 
