@@ -1,6 +1,6 @@
 """Does val_loss of averaged weights say sooner how a training ends?
 
-    python benchmarks/averaged.py [--points 60] [--momentum 0.9] [--jobs 2]
+    python benchmarks/averaged.py [--points 60] [--momentum 0.9] [--jobs 2] [overrides]
 
 The first recorded points of benchmarks/curves.py are trained again, with the same seed and with optimizer.use_ema: the
 steps are the same, but each epoch is validated with the averaged weights, which is what a pruner then sees. For both,
@@ -37,12 +37,13 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("multirun/averaged"), help="of the sweep")
+    parser.add_argument("overrides", nargs="*", help="more overrides of the trainings")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     plain = [training for training in load() if training["seed"] == 0][: arguments.points]
     epochs = max(len(training["val_loss"]) for training in plain)
     options = ["optimizer.use_ema=true", f"optimizer.ema_momentum={arguments.momentum}"]
-    record(plain, epochs, arguments.jobs, folder, *options)
+    record(plain, epochs, arguments.jobs, folder, *options, *arguments.overrides)
     averaged = trained(folder)
     there = [training["point"] for training in averaged]
     pairs = {"plain weights": [one for one in plain if one["point"] in there], "averaged weights": averaged}

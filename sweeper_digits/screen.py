@@ -1,6 +1,8 @@
 """What a person sees: one-line errors, and how times, numbers and paths are written."""
 
+import atexit
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -26,6 +28,9 @@ SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 # Groups to which a user can add options.
 OPEN_GROUPS = {kind.group for kind in KINDS.values()}
 
+# Objects that are made between two searches for garbage; Python's own 700 search the imports of Keras for a second.
+OBJECTS_BETWEEN_COLLECTIONS = 50_000
+
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
 
@@ -33,6 +38,8 @@ HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to you
 def exit_in_one_line(do: Callable[[], object]) -> None:
     """Call `do`; on bad input print one line and exit with status 1, on Ctrl-C exit with status 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    atexit.register(gc.freeze)  # a process that ends would search all its modules for garbage, for another second
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show, for example ± in ASCII

@@ -1,6 +1,7 @@
 """Fixtures: a few real digits, and the real program run in this process or in its own."""
 
 import contextlib
+import gc
 import io
 import os
 import pty
@@ -21,7 +22,7 @@ from absl import logging as absl_logging
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
-from sweeper_digits import registry
+from sweeper_digits import registry, screen
 from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
 
@@ -35,6 +36,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # test that imports TensorFlow, it closed pytest's capture, and every later test failed.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 registry.load()
+gc.set_threshold(screen.OBJECTS_BETWEEN_COLLECTIONS)  # as the programs that run in this process do sooner or later
 
 
 def option(group: str, name: str, **values: object) -> Any:

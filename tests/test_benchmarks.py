@@ -19,7 +19,7 @@ PARTS |= {"syne", "tasks"}
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
 SMALLEST = {
-    "averaged": ("--points 2 --jobs 1 --folder averaged", "2 points; epoch"),
+    "averaged": ("--points 2 --jobs 1 --folder averaged data=npz data.path=NPZ", "2 points; epoch"),
     "curves": ("--points 1 --epochs 1 --jobs 1 --folder curves --to curves.json.gz", "2 trainings of 2"),
     "full": (
         "--seeds 0 --folder full epochs=1 data=npz data.path=NPZ hydra.sweeper.timeout=null hydra.sweeper.n_trials=1",
@@ -27,7 +27,7 @@ SMALLEST = {
     ),
     "fused": (
         "--precision float32 --convolution patches --images 64 --k 2 --repeats 1 "
-        "batch_size=16 model=small model.filters=2",
+        "batch_size=16 model=small model.filters=2 model.stages=1 model.dense_units=8",
         "jax, 2 fused, patches",
     ),
     "growth": ("--trials 3", "3 trials complete, one worker"),

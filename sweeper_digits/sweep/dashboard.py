@@ -11,7 +11,6 @@ import textwrap
 from pathlib import Path
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
@@ -58,6 +57,9 @@ def show(queue: Queue, trial: optuna.Trial, sweep: Sweep) -> None:
 def _upload(trial: optuna.Trial, folder: RunFolder, store: Path) -> None:
     pictures = sorted(folder.folder.glob("figures/*.png")) + sorted(folder.folder.glob("fold_*/figures/*.png"))
     for picture in pictures:
+        # Only here: with it come the clients of clouds that are installed, 0.1 s.
+        from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+
         store.mkdir(exist_ok=True)
         name = " ".join((*picture.relative_to(folder.folder).parts[:-2], picture.name))  # fold_0 mistakes.png
         with tempfile.TemporaryDirectory() as temporary:  # Optuna shows the name that the file has
