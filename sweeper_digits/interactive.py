@@ -82,7 +82,7 @@ class Run:
         file = self.path / "model.keras" if fold is None else self.path / f"fold_{fold}" / "model.keras"
         if not file.is_file():
             raise UserError(f"{screen.relative(file)}: no model there")
-        with undisturbed(), quiet_import():
+        with undisturbed(), quiet_import(users=True):
             import keras
 
             return keras.saving.load_model(file)
@@ -130,6 +130,8 @@ def train(overrides: Sequence[str] = ()) -> Run:
 
     def task(cfg: DictConfig) -> object:
         folders.append(Path(HydraConfig.get().runtime.output_dir))
+        with quiet_import(users=True):  # first, so that the caller has all of Keras
+            import keras  # noqa: F401
         return command_line.train(cfg)
 
     given = _checked(overrides)

@@ -7,12 +7,15 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sweeper_digits.errors import UserError
 
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+# TensorFlow imports JAX for a converter, and Keras imports Matplotlib for galleries of images, if they are installed.
+# Nothing here calls either, and they take 0.8 and 0.3 s of processor time.
+UNNEEDED = {"jax", "matplotlib"}
 # The module of Keras that reads ~/.keras/keras.json when it is imported.
 KERAS_SETTINGS_READER = str(Path("keras", "src", "backend", "config.py"))
 
@@ -27,8 +30,8 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
 
     Args:
-        users: Whether modules of the user's are imported. Only they find JAX beside another backend: TensorFlow would
-            load it for a converter that nothing here calls, an eighth of its own import.
+        users: Whether modules of the user's are imported, or the process is the user's. Otherwise the packages of
+            UNNEEDED are not found meanwhile.
 
     Raises:
         UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.
@@ -41,8 +44,7 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     screen = os.dup(2)
-    alone = contextlib.nullcontext() if users or backend == "jax" else _without("jax")
-    with alone, tempfile.TemporaryFile() as captured:
+    with _without(() if users else UNNEEDED - {backend}), tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
             yield
@@ -63,16 +65,15 @@ def quiet_import(users: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without(package: str) -> Iterator[None]:
-    """Let imports of a package fail as if it were not installed, unless it is loaded already."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
+def _without(packages: Iterable[str]) -> Iterator[None]:
+    """Let imports of packages fail as if they were not installed, unless they are loaded already."""
+    hidden = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        del sys.modules[package]
+        for package in hidden:
+            del sys.modules[package]
 
 
 def _keras_settings() -> Path:

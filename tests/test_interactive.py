@@ -206,6 +206,16 @@ def test_other_calls_refuse_bad_input_in_one_line() -> None:
         Run("nowhere").model()
 
 
+def test_keras_is_whole_after_a_training(tiny: list[str], tmp_path: Path) -> None:
+    script = (
+        f"from sweeper_digits import train; train({[*tiny, 'epochs=1']!r})\n"
+        "import keras, numpy; gallery = keras.visualization.plot_image_gallery\n"
+        "gallery(numpy.zeros((1, 8, 8, 1)), value_range=(0, 1), path='gallery.png')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and (tmp_path / "gallery.png").exists(), done.stderr
+
+
 def test_a_loss_that_diverges_keeps_its_kind(tiny: list[str]) -> None:
     with pytest.raises(Diverged) as caught:
         train([*tiny, "optimizer=sgd", "optimizer.learning_rate=1e37", "schedule=constant"])
