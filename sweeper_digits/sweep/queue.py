@@ -113,19 +113,19 @@ class Queue:
         Counting and asking are two steps, so that several workers can ask for the last place at
         once: each counts again and gives back what is too much.
         """
-        budget = self.helm.budget()
-        if budget.used_up(self.study, trials_of(self.study)):
+        budget, trials = self.helm.budget(), trials_of(self.study)
+        if budget.used_up(self.study, trials):
             return None
         if sweep.is_enumerated:
-            return self._begin_queued()
+            return self._begin_queued(trials)
         places = math.inf if budget.n_trials is None else budget.n_trials
-        if self._taken() >= places:
+        if _taken(trials) >= places:
             return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
             # Not Optuna's order, by number: one that was given back would take the place of one that is tried again.
-            trial = self._begin_queued() or self.study.ask()
-        if self._taken(before=trial.number) >= places:
+            trial = self._begin_queued(trials) or self.study.ask()
+        if _taken(trials_of(self.study), before=trial.number) >= places:
             self.set_state(trial.number, TrialState.WAITING)
             return None
         scouts = scouts_of(sweep)
@@ -280,8 +280,8 @@ class Queue:
         """Return the storage's id of a trial; from the cache, once the trial was read or begun here."""
         return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
 
-    def _begin_queued(self) -> optuna.Trial | None:
-        for waiting in with_point(trials_of(self.study)):
+    def _begin_queued(self, trials: list[FrozenTrial]) -> optuna.Trial | None:
+        for waiting in with_point(trials):
             try:
                 if self.set_state(waiting.number, TrialState.RUNNING):
                     return self.attach(waiting.number)
@@ -289,9 +289,7 @@ class Queue:
                 continue
         return None
 
-    def _taken(self, before: float = math.inf) -> int:
-        """Return how many trials are done, or are running with a smaller number."""
-        return sum(
-            trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number < before)
-            for trial in trials_of(self.study)
-        )
+
+def _taken(trials: list[FrozenTrial], before: float = math.inf) -> int:
+    """Return how many trials are done, or are running with a smaller number."""
+    return sum(trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number < before) for trial in trials)
