@@ -1,12 +1,12 @@
 """Wall time until `python train.py` is as good as the notebook's own loop gets.
 
-    python benchmarks/quality.py [--data digit-recognizer.zip] [--seeds 0 1 2] [--epochs 30] [--fidelity]
+    python benchmarks/quality.py [overrides] [--data digit-recognizer.zip] [--seeds 0 1 2] [--epochs 30] [--fidelity]
 
-For each seed the notebook (its CNN, augmentation, optimizer and early stopping, in Keras as it
-wrote them) runs to its end; then the plain default, timed until its val_loss is as low as the
-notebook's best. With --fidelity, `experiment=notebook` follows: our training of the notebook's own
-network, whose val_loss is compared with the notebook's epoch by epoch. Each is a process of its own,
-timed from its start, imports and data included.
+For each seed the notebook (its CNN, augmentation, optimizer and early stopping, in Keras as it wrote them) runs to its
+end; then the plain default, or what overrides such as `epochs=3` make of it, timed until its val_loss is as low as the
+notebook's best. With --fidelity, `experiment=notebook` follows: our training of the notebook's own network, whose
+val_loss is compared with the notebook's epoch by epoch. Each is a process of its own, timed from its start, imports and
+data included.
 """
 
 import argparse
@@ -107,7 +107,8 @@ def compare(seed: int, arguments: argparse.Namespace, folder: Path) -> tuple[flo
     reached = [clock[theirs.index(target)], steady_seconds(clock, theirs.index(target))]
     data = ["data=kaggle", f"data.path={Path(arguments.data).resolve()}"] if arguments.data else []
     ours = [sys.executable, str(ROOT / "train.py"), f"seed={seed}", "figures=false", *data]
-    seconds, best, _ = watched([*ours, f"hydra.run.dir={folder}/ours"], folder / "ours" / "history.csv", target)
+    command = [*ours, *arguments.overrides, f"hydra.run.dir={folder}/ours"]
+    seconds, best, _ = watched(command, folder / "ours" / "history.csv", target)
     times, steady = (value / seconds if seconds else 0.0 for value in reached)
     after = f"{seconds:.0f} s" if seconds else "never"
     line = f"{seed:4d}   {target:23.4f}   {reached[0]:11.0f} s   {reached[1]:6.0f} s   {ended:9.0f} s"
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=30, help="of the notebook's loop and of experiment=notebook")
     parser.add_argument("--fidelity", action="store_true", help="train experiment=notebook too and compare the curves")
+    parser.add_argument("overrides", nargs="*", help="of our training")
     parser.add_argument("--notebook", type=int, metavar="SEED", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
