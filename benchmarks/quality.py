@@ -80,12 +80,12 @@ def watched(command: list[str], history: Path, target: float) -> tuple[float | N
 
 
 def steady_seconds(seconds: list[float], epoch: int) -> float:
-    """Return when an epoch would have ended if each after the first had taken as long as the median one.
+    """Return when an epoch would have ended if each after the first had taken as long as the quickest one.
 
     Keras' input pipeline lets the notebook's loop wait in some epochs, for half a minute, with both cores idle.
     """
     lengths = [after - before for before, after in itertools.pairwise(seconds)]
-    return seconds[0] + epoch * statistics.median(lengths or [0.0])
+    return seconds[0] + epoch * min(lengths, default=0.0)
 
 
 def in_words(values: list[float]) -> str:
