@@ -117,7 +117,7 @@ def _search_on(found: list[Record], storage: str) -> Step | None:
     limits = {key: value for key, value in budget.items() if value is not None}
     more = {key: 2 * (max(limit, done) if key == "n_trials" else limit) for key, limit in limits.items()}
     shown = " or ".join(f"{screen.brief(value)} {UNITS[key]}" for key, value in more.items())
-    words = [*typed, *(f"hydra.sweeper.{key}={value}" for key, value in more.items())]
+    words = [*typed, *(f"hydra.sweeper.{key}={value:.15g}" for key, value in more.items())]
     if storage != os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE):
         if hidden(storage) != storage:  # a password, which no page shows
             return None

@@ -161,7 +161,7 @@ def _describe_size(best: Record, gap: Gap, needed: int, name: str) -> list[str]:
     """Say how many validation images would tell the first two apart."""
     text = (
         f"{gap.images:,} validation images are too few to tell the first two apart: {name} differs by "
-        f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {needed:,} would do"
+        f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {float(f'{needed:.2g}'):,.0f} would do"
     )
     counts = [best.metrics.get(f"{part}_images") for part in ("train", "validation")]
     every = sum(count for count in counts if isinstance(count, int | float))

@@ -74,12 +74,14 @@ def test_a_run_of_another_conf_can_be_predicted_with_but_not_trained_again(tool:
 
 def test_a_search_goes_on_as_it_began(tool: Tool, tiny: list[str]) -> None:
     space = ["optimizer.learning_rate=tag(log,interval(1e-3,1e-2))", "model.dropout=0.1,0.2"]
-    own = ["hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=1", "hydra.sweep.dir=my sweeps/one"]
+    budget = ["hydra.sweeper.n_trials=1", "hydra.sweeper.timeout=3000"]
+    own = ["hydra/sweeper/pruner=none", *budget, "hydra.sweep.dir=my sweeps/one"]
     begin = [sys.executable, "-m", "sweeper_digits", "train", "-m", *tiny, "epochs=1", "study=one", *space, *own]
     subprocess.run(begin, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, timeout=200)
     tool("compare", "my sweeps/one")
     (search,) = [one for one in commands(Path("my sweeps/one/report.html")) if "n_trials" in one]
-    assert {"hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=2"} < set(words(search))
+    more = {"hydra.sweeper.n_trials=2", "hydra.sweeper.timeout=6000"}
+    assert {"hydra/sweeper/pruner=none", *more} < set(words(search))
     in_shell(search, f'{sys.executable} "$@"')
     assert {path.name for path in Path("my sweeps/one").iterdir() if path.name.isdecimal()} == {"0", "1"}
 
