@@ -77,7 +77,8 @@ def record(missing: list[Training], epochs: int, jobs: int, folder: Path, *more:
     folder.mkdir(parents=True, exist_ok=True)
     listed.write_text(yaml.safe_dump([one["point"] | {"seed": one["seed"]} for one in missing], sort_keys=False))
     options = ["study=curves", f"search.points={listed}", f"epochs={epochs}", "patience=null", "figures=false"]
-    options += ["hydra/sweeper/pruner=none", "split.validation_size=0.4"]
+    # The recorded curves are of networks that pad, the default until 2026-11-28.
+    options += ["hydra/sweeper/pruner=none", "split.validation_size=0.4", "model.padding=same"]
     options += [f"hydra.sweeper.n_jobs={jobs}", "hydra.sweeper.keep_models=1", *more]
     subprocess.run([sys.executable, str(ROOT / "train.py"), "-m", *options], cwd=folder, check=True)
 

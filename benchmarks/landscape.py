@@ -25,7 +25,7 @@ from benchmarks.curves import SPACE, WITHOUT_MOMENTUM, Training, load
 from benchmarks.tasks import Point, Task, draw
 from sweeper_digits.replay.workers import Curve
 
-# The default recipe of conf/, in this space.
+# The default recipe of conf/ until 2026-11-28, in this space.
 RECIPE: dict[str, Any] = {
     "optimizer": "adamw",
     "optimizer.learning_rate": 0.003,

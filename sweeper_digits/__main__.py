@@ -45,7 +45,7 @@ def main() -> None:
 
 def _do(arguments: argparse.Namespace) -> None:
     registry.load()
-    with quiet_import():
+    with quiet_import(users=registry.has_users()):
         room = "sweeper_digits.editors" if arguments.verb == "schema" else f"sweeper_digits.results.{arguments.verb}"
         verb = importlib.import_module(room)
     verb.main(arguments)

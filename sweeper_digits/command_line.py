@@ -66,7 +66,7 @@ def train(cfg: DictConfig) -> object:
     """
     with screen.job_errors():
         config = schema.parse(cfg)
-        with quiet_import():
+        with quiet_import(users=registry.has_users()):
             from sweeper_digits.sweep import job
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()

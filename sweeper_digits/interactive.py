@@ -187,7 +187,7 @@ def compare(paths: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]") 
 
 
 def _table(paths: "Sequence[str | os.PathLike[str]]") -> "pd.DataFrame":
-    with quiet_import():
+    with quiet_import(users=True):
         import pandas as pd
 
         with pd.option_context("mode.string_storage", "python"):  # which the import sets

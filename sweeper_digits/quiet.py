@@ -30,8 +30,8 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
 
     Args:
-        users: Whether modules of the user's are imported, or the process is the user's. Otherwise the packages of
-            UNNEEDED are not found meanwhile.
+        users: Whether the user's modules are imported, or will use Keras, or the process is the user's. Otherwise the
+            packages of UNNEEDED are not found meanwhile.
 
     Raises:
         UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.

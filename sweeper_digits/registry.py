@@ -168,6 +168,11 @@ def _last_frame(error: Exception, module: str) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if len(frames) > 1 else module
 
 
+def has_users() -> bool:
+    """Return whether a part is not this package's own; its functions may use all of Keras."""
+    return not all(part.own for part in parts())
+
+
 def parts(kind: str | None = None) -> list[Part]:
     """Return the registered parts of a kind, or all; load them before, if `load` has not."""
     if OWN not in _loaded:

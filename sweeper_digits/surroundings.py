@@ -76,6 +76,7 @@ def _logging() -> Iterator[None]:
                 handler.close()
         root.handlers[:] = handlers
         known[:] = [*listed, *(reference for reference in known if reference not in listed)]
+        named.clear()  # of those made meanwhile, garbage may still be there
         named.update(names)
         for logger, level in loggers.items():
             logger.setLevel(level)
@@ -90,8 +91,9 @@ def _loggers() -> dict[logging.Logger, int]:
 
 @contextlib.contextmanager
 def _garbage() -> Iterator[None]:
-    """Let what others made be collected again: a training has all that exists skipped, which is faster."""
+    """Have collections skip what exists, which is faster, and let it be collected again afterwards."""
     frozen = gc.get_freeze_count()
+    gc.freeze()
     try:
         yield
     finally:

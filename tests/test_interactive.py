@@ -26,6 +26,7 @@ import sweeper_digits
 from sweeper_digits import Run, compare, compose, program, register, search, train
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.surroundings import undisturbed
 from tests.conftest import ROOT
 
 TIMES = ["seconds", "images_per_second"]
@@ -204,6 +205,14 @@ def test_other_calls_refuse_bad_input_in_one_line() -> None:
         search(["resume=a"])
     with pytest.raises(UserError, match=r"nowhere/model\.keras: no model there"):
         Run("nowhere").model()
+
+
+def test_each_call_has_collections_skip_what_exists() -> None:
+    gc.unfreeze()
+    for _ in range(2):
+        with undisturbed():
+            assert gc.get_freeze_count()
+        assert not gc.get_freeze_count()
 
 
 def test_keras_is_whole_after_a_training(tiny: list[str], tmp_path: Path) -> None:

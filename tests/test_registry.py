@@ -53,6 +53,16 @@ def everything(
     """
 
 
+def test_a_part_of_the_users_is_known_as_such(clean_registry: None) -> None:
+    assert not registry.has_users()
+
+    @register("augmentation")
+    def mine() -> None:
+        """Nothing."""
+
+    assert registry.has_users()
+
+
 def test_parameters_become_keys_and_the_docstring_their_meanings(clean_registry: None) -> None:
     register("model")(everything)
     part = registry.options_of("model")["everything"]

@@ -117,14 +117,15 @@ def _let_memory_grow() -> None:
         import tensorflow as tf
 
         for gpu in _gpus_of_tensorflow():
-            with contextlib.suppress(RuntimeError):  # a notebook has used the GPU before: it is too late
+            # A notebook has used the GPU before, so it is too late, or has limited its memory itself.
+            with contextlib.suppress(RuntimeError, ValueError):
                 tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _gpus_of_tensorflow() -> list[Any]:
     import tensorflow as tf
 
-    with quiet_import():  # CUDA's libraries complain where there is no GPU
+    with quiet_import(users=True):  # CUDA's libraries complain where there is no GPU
         return list(tf.config.list_physical_devices("GPU"))
 
 

@@ -119,7 +119,7 @@ def _quiet() -> Any:
     from sweeper_digits.quiet import quiet_import
 
     with (
-        quiet_import(),
+        quiet_import(users=True),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),

@@ -84,7 +84,8 @@ def test_all_gpus_are_dealt_out_if_none_is_named(smi: Smi) -> None:
 def test_an_nvidia_smi_that_is_broken_costs_a_line(
     smi: Smi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str, said: str
 ) -> None:
-    monkeypatch.setattr(gpus, "PATIENCE", 0.3)
+    if "sleep" in script:  # the others need not answer so soon on a busy machine
+        monkeypatch.setattr(gpus, "PATIENCE", 0.3)
     smi(script)
     with caplog.at_level("INFO"):
         assert gpus.visible_gpus() == []
