@@ -71,7 +71,9 @@ def run_many(storage: str, workers: int, trials: int, epochs: int, mean: float) 
     print(f"{workers} workers, {trials} trials of {epochs} epochs and {mean:g} s: {wall:.0f} s")
     print(f"  states {dict(states)}; complete ones that miss an epoch: {short}; lines of errors: {errors}")
     print(f"  too many: {states['COMPLETE'] + states['PRUNED'] - trials}")
-    print(f"  idle in steady state: {1 - busy / (workers * (right - left)):.1%} of {right - left:.0f} s", flush=True)
+    steady = right - left  # 0 where the last worker began with the last trial
+    idle = f"{1 - busy / (workers * steady):.1%} of {steady:.0f} s" if steady else "not known, for there was none"
+    print(f"  idle in steady state: {idle}", flush=True)
     optuna.delete_study(study_name=name, storage=storage)
 
 
