@@ -49,11 +49,12 @@ def test_a_sampler_leaves_random_search_after_its_startup(
 RATES = [0.02, 0.021, 0.022, 0.023, 0.024, 0.025, 0.026, 0.027, 0.0001, 0.00011, 0.01]
 
 
-def pruned(run: Callable[..., Sweeps], pruner: str) -> set[float]:
+def pruned(sweeps: Sweeps, pruner: str) -> set[float]:
     """The learning rates of RATES that a pruner stops."""
     points = ",".join(f"{{optimizer.learning_rate:{rate}}}" for rate in RATES)
     options = (f"hydra/sweeper/pruner={pruner}", f"hydra.sweeper.n_trials={len(RATES)}", "epochs=9")
-    trials = run(LEARNING_RATE, f"search.points=[{points}]", *options).trials()
+    sweeps.ok(LEARNING_RATE, f"search.points=[{points}]", *options)
+    trials = sweeps.trials()
     assert [trial.params["optimizer.learning_rate"] for trial in trials] == RATES
     assert {trial.state for trial in trials} <= {COMPLETE, PRUNED}
     assert all((len(trial.intermediate_values) < 9) == (trial.state == PRUNED) for trial in trials)
@@ -61,10 +62,10 @@ def pruned(run: Callable[..., Sweeps], pruner: str) -> set[float]:
 
 
 @pytest.mark.parametrize("pruner", ["peers", "median", "percentile", "hyperband", "successive_halving", "patient"])
-def test_a_pruner_stops_bad_trials_and_spares_the_best(in_process: Callable[..., Sweeps], pruner: str) -> None:
-    stopped = pruned(in_process, pruner)
+def test_a_pruner_stops_bad_trials_and_spares_the_best(sweeps: Sweeps, pruner: str) -> None:
+    stopped = pruned(sweeps, pruner)
     assert {0.0001, 0.00011} <= stopped and 0.01 not in stopped
 
 
-def test_without_a_pruner_bad_trials_run_to_their_end(in_process: Callable[..., Sweeps]) -> None:
-    assert pruned(in_process, "none") == set()
+def test_without_a_pruner_bad_trials_run_to_their_end(sweeps: Sweeps) -> None:
+    assert pruned(sweeps, "none") == set()
