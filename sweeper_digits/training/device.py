@@ -14,8 +14,8 @@ import keras
 from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
 
-# Instructions that multiply bfloat16 natively; without them it is emulated and slower than float32.
-BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
+# Instructions that multiply bfloat16 faster than float32, and whose processors do; without them it is emulated.
+AMX, AVX512, AVX512_MAKER = "amx_bf16", "avx512_bf16", "AuthenticAMD"
 # NVIDIA compute capability from which bfloat16 is native (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
 # With one of these, a user says how much of a GPU's memory JAX takes at its start.
@@ -48,15 +48,15 @@ def choose_device(device: str) -> str:
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """Return `float32`, `bfloat16` or `float16`; `auto` is bfloat16 where it is native.
+    """Return `float32`, `bfloat16` or `float16`; `auto` is bfloat16 where it is faster than float32.
 
-    Source: bfloat16 trains 3.1 x as many images per second as float32 on a CPU with AMX, 1.6 x with
-    AVX512-BF16 alone (benchmarks/README.md).
+    Source: bfloat16 trains 3.1 x as many images per second as float32 on an Intel CPU with AMX, 1.8 x on an AMD CPU
+    with AVX512-BF16, but 0.63 x on an Intel CPU with AVX512-BF16 alone (benchmarks/README.md).
     """
     if precision != "auto":
         return precision
-    native = _gpu_has_bfloat16() if device.startswith("gpu") else _cpu_has_bfloat16()
-    return "bfloat16" if native else "float32"
+    faster = _gpu_has_bfloat16() if device.startswith("gpu") else _cpu_gains_by_bfloat16()
+    return "bfloat16" if faster else "float32"
 
 
 @contextlib.contextmanager
@@ -162,8 +162,9 @@ def _gpu_has_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported())
 
 
-def _cpu_has_bfloat16() -> bool:
-    return bool(BFLOAT16_FLAGS & set(_cpu_info("flags").split()))
+def _cpu_gains_by_bfloat16() -> bool:
+    flags = _cpu_info("flags").split()
+    return AMX in flags or (AVX512 in flags and _cpu_info("vendor_id") == AVX512_MAKER)
 
 
 def _cpu_info(key: str) -> str:

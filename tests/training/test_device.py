@@ -100,11 +100,17 @@ assert preallocates() is False
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"), [("fma avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16"), ("fma avx512f", "float32")]
+    ("maker", "flags", "precision"),
+    [
+        ("AuthenticAMD", "fma avx512_bf16", "bfloat16"),
+        ("GenuineIntel", "avx512_bf16 amx_bf16", "bfloat16"),
+        ("GenuineIntel", "fma avx512_bf16", "float32"),  # it multiplies it, at half the speed of float32
+        ("AuthenticAMD", "fma avx512f", "float32"),
+    ],
 )
-def test_auto_is_bfloat16_only_where_the_cpu_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, flags: str, precision: str
+def test_auto_is_bfloat16_only_where_the_cpu_gains_by_it(
+    monkeypatch: pytest.MonkeyPatch, maker: str, flags: str, precision: str
 ) -> None:
-    monkeypatch.setattr(device, "_cpu_info", lambda key: flags)
+    monkeypatch.setattr(device, "_cpu_info", {"vendor_id": maker, "flags": flags}.get)
     assert device.choose_precision("auto", "cpu:0") == precision
     assert device.choose_precision("float16", "cpu:0") == "float16"
