@@ -118,6 +118,9 @@ class Crew:
             environment |= {name: threads for name in names if name not in os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
+        elif self.sweep.config.device == "cpu" and not self.elsewhere:
+            # Keras' backends start every GPU that they see, and take some of its memory. Without one, JAX needs a word.
+            environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
         # The URL may hold a password, which the list of processes would show.
         environment["OPTUNA_STORAGE"] = self.sweep.options.storage
         given = [argument for argument in sys.orig_argv[1:] if not argument.startswith((STORAGE, f"{SEARCH_PATH}="))]

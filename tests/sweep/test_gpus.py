@@ -130,15 +130,16 @@ def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
     assert given == {"0": "0", "1": MIG[0], "2": MIG[1], "3": "2", "4": "0"}
 
 
-def test_a_sweep_on_the_cpu_asks_for_no_gpu(smi: Smi, sweeps: Sweeps) -> None:
+def test_a_sweep_on_the_cpu_asks_for_no_gpu_and_its_workers_see_none(smi: Smi, sweeps: Sweeps) -> None:
     smi("exit 9")
     sweeps.environment = os.environ | {"PYTHONPATH": sweeps.environment["PYTHONPATH"]}
     sweeps.trials_last(100)
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.sweeper.workers_per_gpu=1")
     with sweeps.start(*STEADY, LEARNING_RATE, "device=cpu", *limits) as process:
         given = dict(map(given_to, workers_of(process, 2)))
+        assert all(worker.environ()["JAX_PLATFORMS"] == "cpu" for worker in workers_of(process, 2))
         said = end(process)
-    assert given == {"0": None, "1": None} and "nvidia-smi" not in said
+    assert given == {"0": "-1", "1": "-1"} and "nvidia-smi" not in said
 
 
 def test_a_sweep_that_runs_gets_no_more_workers_than_its_gpus_can_have(sweeps: Sweeps) -> None:
