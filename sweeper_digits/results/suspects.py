@@ -42,7 +42,7 @@ def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
     An image is suspect if the models that were validated on it see another class, on average as surely as they see
     that class in the images that bear its label, and by 0.9 at least: confident learning (Northcutt, Jiang and Chuang
     2021, https://arxiv.org/abs/1911.00068). Only images among the worst mistakes of a run have a picture; others are
-    left out.
+    left out. So are images whose label was changed between the runs.
 
     Args:
         found: The runs; the best of those with the data and the split of `best` are asked.
@@ -55,8 +55,10 @@ def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
     if not saved:
         return []
     images, place = np.unique(np.concatenate([one.images for one in saved]), return_inverse=True)
+    every = np.concatenate([one.labels for one in saved])
     labels = np.empty(len(images), int)
-    labels[place] = np.concatenate([one.labels for one in saved])
+    labels[place[::-1]] = every[::-1]  # of the best run that has the image
+    corrected = images[place[every != labels[place]]]  # between these runs: somebody has judged
     models = np.bincount(place)
     probabilities = np.zeros((len(images), len(best.classes)))
     np.add.at(probabilities, place, np.concatenate([one.probabilities for one in saved]))
@@ -69,7 +71,7 @@ def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
     suspects = [
         Suspect(int(images[i]), int(labels[i]), int(seen), float(probabilities[i, seen]), int(models[i]), picture)
         for i, seen in _contradicted(probabilities, labels)
-        if (picture := pictures.get(int(images[i]))) is not None
+        if images[i] not in corrected and (picture := pictures.get(int(images[i]))) is not None
     ]
     return sorted(suspects, key=lambda suspect: -suspect.probability)
 

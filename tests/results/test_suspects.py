@@ -50,6 +50,17 @@ def test_runs_of_other_images_are_not_asked(tmp_path: Path) -> None:
     assert [one.image for one in find_suspects([other], other)] == [3]
 
 
+def test_a_label_that_was_corrected_between_the_runs_is_no_suspect(tmp_path: Path) -> None:
+    """Whichever run is the better one: the one before the correction or the one after it."""
+    before, after = record(tmp_path / "0", 0.1), record(tmp_path / "1", 0.2)
+    predicted(before, [0, 1, 2, 3], [0, 1, 2, 0], [0, 1, 2, 1], [0.9, 0.9, 0.9, 0.99])
+    predicted(after, [0, 1, 2, 3], [0, 1, 2, 1], [0, 1, 2, 1], [0.9, 0.9, 0.9, 0.99])
+    for best, other in [(before, after), (after, record(before.run.folder, 0.3))]:
+        assert find_suspects([best, other], best) == []
+    (found,) = find_suspects([before], before)
+    assert found.image == 3
+
+
 def test_runs_without_readable_predictions_have_no_suspects(tmp_path: Path) -> None:
     nothing, damaged = record(tmp_path / "0", 0.1), record(tmp_path / "1", 0.2)
     damaged.run.folder.mkdir()
