@@ -66,10 +66,13 @@ def test_it_starts_the_program_without_root_where_runs_are_kept() -> None:
     (program,) = json.loads(*lines("ENTRYPOINT"))
     assert program in PROJECT["project"]["scripts"]
     instructions = [name for name, _ in LINES]
-    assert lines("USER") == ["digits"] and any("useradd --create-home digits" in line for line in lines("RUN"))
+    (user,) = lines("USER")
+    assert user.isdigit() and any(f"useradd --uid {user} --create-home digits" in line for line in lines("RUN"))
     assert instructions.index("USER") > max(place for place, name in enumerate(instructions) if name == "RUN")
     (job,) = [yaml.safe_load(block) for block in re.findall(r"```\n(.*?)```", SCALE, re.DOTALL) if "kind: Job" in block]
-    (container,) = job["spec"]["template"]["spec"]["containers"]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": int(user), "fsGroup": int(user)}
+    (container,) = pod["containers"]
     folder = lines("WORKDIR")[-1]
     assert container["volumeMounts"][0]["mountPath"] == f"{folder}/multirun"
     commands = re.findall(r"^docker .*$", SCALE.replace("\\\n", " "), re.MULTILINE)
