@@ -72,6 +72,23 @@ assert device.choose_device("auto") == "gpu:0"
 """)
 
 
+def test_a_gpu_whose_memory_was_limited_before_keeps_its_limit() -> None:
+    """In a notebook: TensorFlow refuses to let the memory of such a GPU grow."""
+    python("""
+import tensorflow as tf
+from tensorflow.python.eager import context
+from sweeper_digits.training import device
+tf.config.list_physical_devices()
+gpu = context.PhysicalDevice("/physical_device:GPU:0", "GPU")
+context.context()._physical_devices.append(gpu)
+context.context()._memory_growth_map[gpu] = None
+limit = tf.config.LogicalDeviceConfiguration(memory_limit=100)
+tf.config.set_logical_device_configuration(gpu, [limit])
+assert device.choose_device("auto") == "gpu:0"
+assert tf.config.get_logical_device_configuration(gpu) == [limit]
+""")
+
+
 def test_jax_takes_the_memory_of_a_gpu_as_it_needs_it() -> None:
     """Unless the user says how much of it JAX is to take."""
     pytest.importorskip("jax", reason="jax is not installed")
