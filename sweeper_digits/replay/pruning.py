@@ -24,12 +24,16 @@ class PrunedSearch:
 
     Attributes:
         begun: How many of the curves were begun.
+        epochs: How many epochs each of these was trained so far, in their order.
+        ended: The places of those that have ended.
         pruned: The places of those that were stopped.
     """
 
     def __init__(self, curves: Sequence[Curve], pruner: BasePruner, name: str) -> None:
         self.curves, self.pruner = curves, pruner
         self.begun = 0
+        self.epochs: list[int] = []
+        self.ended: set[int] = set()
         self.pruned: set[int] = set()
         self.storage = optuna.storages.InMemoryStorage()
         self.study_id = self.storage.create_new_study([StudyDirection.MINIMIZE], name)
@@ -41,11 +45,13 @@ class PrunedSearch:
             return None
         curve = self.curves[self.begun]
         self.begun += 1
+        self.epochs.append(0)
         return Job(curve, 0, len(curve.values), self.storage.create_new_trial(self.study_id))
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Return whether the trial is to stop: it diverged, or the pruner says so before its last epoch."""
         trial_id = job.trial
+        self.epochs[trial_id] = epoch + 1
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
         stops = self.pruner.prune(self.study, self.storage.get_trial(trial_id))
         if np.isfinite(value) and (epoch + 1 == job.last or not stops):
@@ -56,6 +62,7 @@ class PrunedSearch:
     def end(self, job: Job) -> None:
         """Tell the study how the trial ended."""
         trial_id = job.trial
+        self.ended.add(trial_id)
         if trial_id in self.pruned:
             self.storage.set_trial_state_values(trial_id, TrialState.PRUNED)
         else:

@@ -29,8 +29,9 @@ class Replayed:
         reached: float64 (halves, parts), mean value reached after each part of the budget.
         place: float64 (halves,), mean share of the half's trials that are better than what the whole budget reached. It
             does not depend on how far apart the best few happen to be, so it tells pruners apart with fewer trials.
-        survived: float64 (halves,), share of the replays in which the best of the trials begun was not pruned.
-        saved: float64 (halves,), share of the epochs of the trials begun that were not trained.
+        survived: float64 (halves,), share of the replays in which the best of the trials that ended was not pruned.
+        saved: float64 (halves,), share of the epochs of the trials that ended that were not trained. A trial that runs
+            when the budget is used up counts in neither.
     """
 
     reached: np.ndarray
@@ -95,13 +96,15 @@ def _half(
         name = hashlib.sha256(repr((seed, len(reached))).encode()).hexdigest()
         search = PrunedSearch(drawn, make(), name)
         trace = replay(search, budget, cost, workers)
-        begun = drawn[: search.begun]
-        best = min(range(len(begun)), key=lambda place: _least(begun[place]))
         reached.append([trace.at(part * budget) for part in PARTS])
-        survived.append(best not in search.pruned)
-        saved.append(1 - len(trace.spent) / sum(len(curve.values) for curve in begun))
+        if search.ended:
+            best = min(search.ended, key=lambda place: _least(drawn[place]))
+            survived.append(best not in search.pruned)
+            trained = sum(search.epochs[place] for place in search.ended)
+            saved.append(1 - trained / sum(len(drawn[place].values) for place in search.ended))
     places = np.searchsorted(ends, np.array(reached)[:, -1]) / len(ends)
-    return np.nanmean(reached, axis=0), float(places.mean()), float(np.mean(survived)), float(np.mean(saved))
+    shares = (float(np.mean(found)) if found else float("nan") for found in (survived, saved))
+    return np.nanmean(reached, axis=0), float(places.mean()), *shares
 
 
 def _least(curve: Curve) -> float:

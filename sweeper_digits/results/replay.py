@@ -181,9 +181,19 @@ def _table(kind: str, table: dict[str, Replayed], recorded: Recorded) -> list[st
     for name, one in sorted(table.items(), key=lambda item: float(item[1].place.mean())):
         values = "".join(f"{recorded.sign * value:9.4f}" for value in one.reached.mean(axis=0))
         error = f" ± {interval(one.reached[:, -1]):.4f}"
-        shares = f"{one.place.mean():13.1%}{one.survived.mean():12.0%}{one.saved.mean():15.0%}"
+        shares = f"{one.place.mean():13.1%}{_shown(one.survived):>12s}{_shown(one.saved):>15s}"
         lines.append(f"{values}{error}{shares}   {_short(name)}")
     return lines
+
+
+def _mean(shares: np.ndarray) -> float:
+    """Return the mean over the halves; NaN where no trial ended in any: each worker had its first one still."""
+    known = shares[np.isfinite(shares)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _shown(shares: np.ndarray) -> str:
+    return "?" if np.isnan(mean := _mean(shares)) else f"{mean:.0%}"
 
 
 def _short(overrides: str) -> str:
@@ -230,8 +240,8 @@ def document_of(recorded: Recorded, found: dict[str, dict[str, Replayed]]) -> di
                 ),
                 "reached_interval": interval(one.reached[:, -1]),
                 "better_ones": one.place.mean(),
-                "best_kept": one.survived.mean(),
-                "epochs_saved": one.saved.mean(),
+                "best_kept": _mean(one.survived),
+                "epochs_saved": _mean(one.saved),
             }
             for kind, table in found.items()
             for name, one in table.items()
