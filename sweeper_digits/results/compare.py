@@ -15,11 +15,12 @@ import pandas as pd
 
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.results import statistics
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.repeat import command_of, promote
+from sweeper_digits.results.repetitions import Configuration, describe_mean, group_repetitions, with_error
 from sweeper_digits.results.rows import verdict_of
+from sweeper_digits.results.statistics import Winner, judge_winner
 from sweeper_digits.results.watch import watch
 from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
 from sweeper_digits.runs.record import Record, best_first, differing_settings, direction_of, find_runs, objectives_of
@@ -39,7 +40,7 @@ def main(arguments: argparse.Namespace) -> None:
         watch(arguments.paths, path, lambda live: _rewrite(arguments, path, live))
     found = _find(arguments)
     objective = objectives_of(found)[0]
-    groups = statistics.group_repetitions(found, objective)
+    groups = group_repetitions(found, objective)
     if arguments.verdict and arguments.json:
         commands = command_of(groups[0].runs[0]).splitlines() if groups else []
         print(as_json(verdict_of(found, groups, objective) | {"commands": commands}), end="")
@@ -51,8 +52,8 @@ def main(arguments: argparse.Namespace) -> None:
         print("\nno run has finished")
         return
     best = groups[0].runs[0]
-    winner = statistics.judge_winner(groups, objective)
-    print("\n".join(["", *winner.lines, f"best       {_best_value(groups[0], objective)}"]))
+    winner = judge_winner(groups, objective)
+    print("\n".join(["", *winner.lines, f"best       {objective} {describe_mean(groups[0], objective)}"]))
     print("\nthe best again, and with another seed:\n" + textwrap.indent(command_of(best), "  "))
     if arguments.promote:
         file, flags = promote(best, arguments.promote, arguments.force)
@@ -86,10 +87,10 @@ def _rewrite(arguments: argparse.Namespace, path: Path, live: bool) -> str:
     found = _find(arguments)
     objective = objectives_of(found)[0]
     states = ", ".join(states_of(found))
-    if not (groups := statistics.group_repetitions(found, objective)):
+    if not (groups := group_repetitions(found, objective)):
         return f"{states}; no run has finished"
-    _report(arguments, path, found, groups, statistics.judge_winner(groups, objective), live)
-    return f"{states}; best {_best_value(groups[0], objective)}"
+    _report(arguments, path, found, groups, judge_winner(groups, objective), live)
+    return f"{states}; best {objective} {describe_mean(groups[0], objective)}"
 
 
 def _print_table(arguments: argparse.Namespace, found: list[Record]) -> bool:
@@ -161,7 +162,7 @@ def join_errors(frame: pd.DataFrame) -> pd.DataFrame:
     joined = frame.drop(columns=errors)
     for name in errors:
         pairs = zip(frame[name.removesuffix("_se")], frame[name], strict=True)
-        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else statistics.with_error(v, e) for v, e in pairs]
+        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else with_error(v, e) for v, e in pairs]
     return joined
 
 
@@ -250,12 +251,6 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _best_value(first: statistics.Configuration, objective: str) -> str:
-    if first.covers:
-        return f"{objective} {first.mean:.5g} ± {first.interval:.2g} (95 %, {first.covers})"
-    return f"{objective} {statistics.format_value(first.runs[0], objective)}"
-
-
 def states_of(found: list[Record]) -> list[str]:
     """Return how many runs are in each state, the most first."""
     return [f"{count} {state}" for state, count in Counter(record.state for record in found).most_common()]
@@ -279,8 +274,8 @@ def _report(
     arguments: argparse.Namespace,
     path: Path,
     found: list[Record],
-    groups: list[statistics.Configuration],
-    winner: statistics.Winner,
+    groups: list[Configuration],
+    winner: Winner,
     live: bool = False,
 ) -> None:
     from sweeper_digits.results.report import write_report  # with Optuna and Plotly, which take seconds

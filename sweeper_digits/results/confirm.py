@@ -2,11 +2,13 @@
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from omegaconf import OmegaConf
 from sweeper_digits import command_line, program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.document import as_json
+from sweeper_digits.results.repetitions import Configuration, format_value, group_repetitions
 from sweeper_digits.results.rows import configuration_row, difference_row, run_row
-from sweeper_digits.results.statistics import Configuration, format_value, group_repetitions, judge_difference
+from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.origin import PLAIN, Origin, check_harmless, origin_of
@@ -73,8 +76,14 @@ def origin_for(finalists: list[Configuration]) -> Origin:
 def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | None) -> list[dict[str, object]]:
     """Return the settings of the runs to train: each finalist on new seeds, or once on all folds.
 
-    The seed of the search is left out: the finalist was chosen for its value there.
+    The seed of the search is left out: the finalist was chosen for its value there. Where the search had each fold as a
+    run, every seed is trained on every fold that it had of this data: each finalist's best run is on its easiest fold,
+    and finalists on different folds do not compare.
     """
+    searched: dict[str, set[int]] = {}
+    for group in finalists:
+        chosen = {record.settings.get("split.fold") for record in group.runs}
+        searched.setdefault(group.data, set()).update(fold for fold in chosen if isinstance(fold, int))
     points: list[dict[str, object]] = []
     for group in finalists:
         run = os.path.relpath(group.runs[0].run.folder)
@@ -82,8 +91,10 @@ def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | 
             points.append({"from_run": run, "split": "kfold", "split.folds": folds})
             continue
         used = {record.settings.get("seed") for record in group.runs}
-        fresh = (seed for seed in range(1, 10_000) if seed not in used)
-        points += [{"from_run": run, "seed": next(fresh)} for _ in range(seeds or 0)]
+        fresh = islice((seed for seed in count(1) if seed not in used), seeds or 0)
+        by_fold = group.runs[0].settings.get("split.fold") is not None
+        places = [{"split.fold": fold} for fold in sorted(searched[group.data])] if by_fold else [{}]
+        points += [{"from_run": run, "seed": seed} | place for seed in fresh for place in places]
     return points
 
 
@@ -159,7 +170,7 @@ def document_of(groups: list[Configuration], finalists: list[Configuration], obj
     """
     rows = []
     for rank, group in enumerate(groups, 1):
-        difference = judge_difference(groups[0], group, objective) if rank > 1 else None
+        difference = judge_difference(groups[0], group, objective, len(groups) - 1) if rank > 1 else None
         row = {"rank": rank} | configuration_row(group, objective) | difference_row(difference)
         rows.append(row | {"search": run_row(_origin(group, finalists).runs[0], objective)})
     direction = direction_of([record for group in groups for record in group.runs], objective)
@@ -177,17 +188,18 @@ def rank_finalists(groups: list[Configuration], finalists: list[Configuration], 
     lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search, ± over images  run"]
     for rank, group in enumerate(groups, 1):
         origin = _origin(group, finalists)
-        first = "" if rank == 1 else _verdict(groups[0], group, objective)
-        interval = f"± {group.interval:.2g}" if group.covers else ""
+        first = "" if rank == 1 else _verdict(groups[0], group, objective, len(groups) - 1)
+        interval = "" if math.isnan(group.interval) else f"± {group.interval:.2g}"
         mean = f"{group.mean:.5g}" if group.covers else format_value(group.runs[0], objective)
         lines.append(
             f"{rank:4d}  {mean:20s} {interval:15s} {len(group.samples):<3d} "
             f"{format_value(origin.runs[0], objective):28s} {origin.runs[0].run.folder}  {first}"
         )
     covers = sorted({group.covers or "one run each, ± one standard error over images" for group in groups})
-    return [*lines, *(f"95 % intervals: {text}" for text in covers)]
+    together = [f"worse than the first: 95 % for all {len(groups) - 1} comparisons together"] if len(groups) > 2 else []
+    return [*lines, *(f"95 % intervals: {text}" for text in covers), *together]
 
 
-def _verdict(first: Configuration, other: Configuration, objective: str) -> str:
-    differ = judge_difference(first, other, objective).differ
-    return {True: "worse", False: "not told apart from the first", None: ""}[differ]
+def _verdict(first: Configuration, other: Configuration, objective: str, comparisons: int) -> str:
+    found = judge_difference(first, other, objective, comparisons)
+    return {True: "worse", False: "not told apart from the first", None: found.text}[found.differ]

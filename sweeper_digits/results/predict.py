@@ -19,10 +19,10 @@ from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
+from sweeper_digits.results.repetitions import format_value
 from sweeper_digits.results.rows import data_row, model_rows, scores_row
 from sweeper_digits.results.scores import format_scores, note_looks
 from sweeper_digits.results.single import check_labelled, label_pictures, sort_paths
-from sweeper_digits.results.statistics import format_value
 from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.origin import PLAIN, origin_of

@@ -151,7 +151,7 @@ def advise(found: dict[str, Replayed]) -> Advice:
     plain = next(name for name in found if name.endswith(f"={NONE}"))
     gain = float(np.mean(found[plain].reached[:, -1] - found[best].reached[:, -1]))
     behind = {name: one.place - found[best].place for name, one in found.items() if name != best}
-    equals = [name for name, more in behind.items() if more.mean() <= interval(more)]
+    equals = [name for name, more in behind.items() if more.mean() <= interval(more, comparisons=len(behind))]
     half = interval(found[plain].place - found[best].place, comparisons=len(found) - 1)
     return Advice(best, gain, float(found[best].place.mean()), float(found[plain].place.mean()), half, equals)
 

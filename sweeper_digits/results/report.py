@@ -20,7 +20,8 @@ from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, jo
 from sweeper_digits.results.importance import LEAST_RUNS, importances
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.plots import as_study, draw_plots
-from sweeper_digits.results.statistics import Winner, format_value, group_repetitions
+from sweeper_digits.results.repetitions import format_value, group_repetitions
+from sweeper_digits.results.statistics import Winner
 from sweeper_digits.results.steps import Step
 from sweeper_digits.results.suspects import Suspect, find_suspects, validation_of
 from sweeper_digits.results.watch import LIVE

@@ -7,7 +7,8 @@ import numpy as np
 
 from sweeper_digits.results.images import Looked
 from sweeper_digits.results.mixture import describe_mixture
-from sweeper_digits.results.statistics import Configuration, Difference, judge_winner
+from sweeper_digits.results.repetitions import Configuration
+from sweeper_digits.results.statistics import Difference, judge_winner
 from sweeper_digits.runs.noise import standard_error
 from sweeper_digits.runs.predictions import accuracy, by_class, error_of_mean, log_loss, right_and_losses
 from sweeper_digits.runs.record import Record, direction_of
@@ -22,14 +23,13 @@ def run_row(record: Record, objective: str) -> dict[str, Any]:
 def configuration_row(group: Configuration, objective: str) -> dict[str, Any]:
     """Return what is known of a configuration: its best run, and the mean over its seeds and folds.
 
-    `interval` is half the width of a 95 % interval of the mean; null of one run.
+    `interval` is half the width of a 95 % interval of the mean; null of one run, and of equal ones.
     """
     values = [{"seed": seed, "fold": fold, "value": value} for (seed, fold), value in group.samples.items()]
-    several = bool(group.covers)
     return {
         **run_row(group.runs[0], objective),
         "mean": group.mean,
-        "interval": group.interval if several else None,
+        "interval": group.interval,
         "covers": group.covers or None,
         "values": values,
     }

@@ -1,24 +1,19 @@
-"""Repetitions of one configuration: their mean, its interval, and whether two configurations differ."""
+"""Whether two configurations differ, and how many the best one cannot be told from."""
 
 import functools
-import math
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from sweeper_digits.results.mixture import data_settings
-from sweeper_digits.runs.noise import WIDTH, gap_between, judge_noise, standard_error
-from sweeper_digits.runs.record import Record, best_first, direction_of
+from sweeper_digits.results.repetitions import NO_SPREAD, Configuration, describe_order, interval_of
+from sweeper_digits.runs.noise import Gap, gap_between, judge_noise, width_of
+from sweeper_digits.runs.record import direction_of
 from sweeper_digits.screen import counted
 
-CONFIDENCE = 0.95
 # Values of two configurations, the second's first.
 Sample = tuple[list[float], list[float]]
-OVERLAP = "their training sets overlap, so it is a little narrow (Nadeau and Bengio 2003)"
 
 
 class Difference(NamedTuple):
@@ -64,114 +59,24 @@ class Winner(NamedTuple):
         return None if self.second.differ is None or self.unknown else False
 
 
-@dataclass
-class Configuration:
-    """The finished runs of one configuration: its seeds and folds.
-
-    Attributes:
-        runs: At least one.
-        samples: The metric of each repetition, by seed and fold; of runs with equal seed and fold, their mean.
-    """
-
-    runs: list[Record]
-    samples: dict[tuple[Any, Any], float]
-
-    @property
-    def folds(self) -> dict[Any, dict[Any, float]]:
-        """Return the metric by fold and seed."""
-        found: dict[Any, dict[Any, float]] = {}
-        for (seed, fold), value in self.samples.items():
-            found.setdefault(fold, {})[seed] = value
-        return found
-
-    @property
-    def units(self) -> list[float]:
-        """Return values that vary independently: the mean of each fold's seeds, or of a single fold each seed's value.
-
-        The seeds of one fold share its validation images. Counted one by one, 5 folds with 3 seeds each would give a
-        95 % interval that covers 68 %.
-        """
-        folds = list(self.folds.values())
-        return [float(np.mean(list(seeds.values()))) for seeds in folds] if len(folds) > 1 else list(folds[0].values())
-
-    @property
-    def by_seed(self) -> dict[Any, float]:
-        """Return the mean over folds of each seed that all folds have; nothing of a single fold, or of one such seed.
-
-        A seed draws the same weights for all folds, so a lucky one may be lucky in each of them.
-        """
-        folds = list(self.folds.values())
-        shared = set.intersection(*map(set, folds)) if len(folds) > 1 else set()
-        return {s: float(np.mean([fold[s] for fold in folds])) for s in shared} if len(shared) > 1 else {}
-
-    @property
-    def mean(self) -> float:
-        """Return the mean over the units."""
-        return float(np.mean(self.units))
-
-    @property
-    def std(self) -> float:
-        """Return the standard deviation over the units (n - 1); NaN of one."""
-        return float(np.std(self.units, ddof=1)) if len(self.units) > 1 else float("nan")
-
-    @property
-    def interval(self) -> float:
-        """Return the half width of the 95 % t interval of the mean; NaN of one unit.
-
-        Where seeds and folds are crossed, the wider of two intervals: over folds, and over seeds.
-        """
-        ways = [self.units, list(self.by_seed.values())] if self.by_seed else [self.units]
-        return max(_interval(stats.ttest_1samp, units, 0)[1] for units in ways)
-
-    @property
-    def covers(self) -> str:
-        """Return what the interval covers, in words; nothing for one unit.
-
-        Source of the remark on folds: Nadeau and Bengio, Inference for the generalization error, Machine Learning 2003.
-        """
-        if len(self.units) < 2:
-            return ""
-        if len(self.folds) == 1:
-            images = self.runs[0].metrics.get("validation_images")
-            shown = counted(images, "image") if isinstance(images, int) else "images"
-            return f"over {len(self.units)} seeds, on the same {shown}"
-        seeds = len(self.by_seed)
-        crossed = f" or over {seeds} seeds, the wider of both" if seeds else ""
-        return f"over {len(self.folds)} folds{crossed}; {OVERLAP}"
-
-
-def group_repetitions(found: list[Record], objective: str) -> list[Configuration]:
-    """Group finished runs that differ in seed and fold only; best mean first."""
-    runs: dict[str, list[Record]] = {}
-    for record in best_first(found, objective):
-        runs.setdefault(record.configuration, []).append(record)
-    groups = []
-    for alike in runs.values():
-        values: dict[tuple[Any, Any], list[float]] = {}
-        for record in alike:
-            for key, value in record.samples(objective).items():
-                values.setdefault(key, []).append(value)
-        if values:
-            groups.append(Configuration(alike, {key: float(np.mean(equal)) for key, equal in values.items()}))
-    sign = -1 if direction_of(found, objective) == "maximize" else 1
-    return sorted(groups, key=lambda group: sign * group.mean)
-
-
-def judge_difference(first: Configuration, second: Configuration, objective: str) -> Difference:
-    """Say whether the second is really worse than the first.
+def judge_difference(first: Configuration, second: Configuration, objective: str, comparisons: int = 1) -> Difference:
+    """Say whether the second is really worse than the first, as one of several comparisons with the first.
 
     In this order, the first that is possible: Student's paired t over the folds that both have; the same over the seeds
     that both have on one validation part; Welch's t; of one run each, the difference over the validation images, which
     says nothing of other seeds.
 
+    Of several comparisons, each interval is wide enough for all of them together (Bonferroni): the best of many is the
+    luckiest.
+
     Where both have the same seeds on several folds, the wider of two intervals counts, over folds and over seeds: a
     seed's luck may be the same in all folds, and folds alone do not show it. With one seed nothing shows it: if its
     folds share half of the variance between seeds, five folds tell equals apart in 25 % of cases, not in 5 %.
     """
-    alike = data_settings(first.runs[0]) == data_settings(second.runs[0])
+    alike = first.data == second.data
     a, b = first.units, second.units
     if alike and (ways := _pairings(first, second)):
-        gap, half, how = _widest(stats.ttest_rel, ways)
+        gap, half, how = _widest(stats.ttest_rel, ways, comparisons)
         how = f"paired {how}" + (": another seed may reverse it" if "seeds" not in ways else "")
     elif min(len(a), len(b)) > 1:
         by_fold = min(len(first.folds), len(second.folds)) > 1
@@ -182,21 +87,24 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
         ways = {"folds" if by_fold else "seeds": (b, a)}
         if first.by_seed and second.by_seed:
             ways["seeds"] = list(second.by_seed.values()), list(first.by_seed.values())
-        gap, half, how = _widest(functools.partial(stats.ttest_ind, equal_var=False), ways)
+        gap, half, how = _widest(functools.partial(stats.ttest_ind, equal_var=False), ways, comparisons)
     elif max(len(a), len(b)) > 1:
         return Difference(None, "only one of the two was repeated; repeat both with `confirm`")
-    elif found := gap_between(first.runs[0], second.runs[0], objective):
-        gap, half = found.mean, WIDTH * found.error
+    elif found := _over_images(first, second, objective):
+        gap, half = found.mean, width_of(comparisons) * found.error
         images = (
             f"over {counted(found.images, 'validation image')}" if found.images else "unpaired: over different images"
         )
         how = f"{images}, one run each: another seed may reverse it"
     else:
-        return Difference(None, "one run each: their difference may be luck; repeat them with `confirm`")
+        return Difference(None, "one seed each: their difference may be luck; repeat them with `confirm`")
     worse = -gap if direction_of(first.runs, objective) == "maximize" else gap
-    # Accuracies come in steps of one image: a few equal differences say nothing of their spread.
-    differ = worse > half and not (objective == "val_accuracy" and half < 1e-9)
+    # Accuracies and counts come in steps: a few equal differences say nothing of their spread.
+    known = objective == "params" or half > NO_SPREAD
+    differ = known and worse > half
     verdict = "are apart" if differ else "cannot be told apart"
+    if known and -worse > half:  # the first has folds or seeds that the second lacks
+        verdict = "are apart, the second is better where both were measured"
     text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
     return Difference(bool(differ), text, worse, half)
 
@@ -211,23 +119,19 @@ def judge_winner(groups: list[Configuration], objective: str) -> Winner:
         if noise is None:
             return Winner(second, None, None, None, [second.text])
         return Winner(second, noise.within, noise.unknown, noise.needed, [second.text, *noise.lines])
-    verdicts = [second.differ, *(judge_difference(groups[0], group, objective).differ for group in groups[2:])]
+    others = groups[1:]
+    verdicts = [judge_difference(groups[0], group, objective, len(others)).differ for group in others]
     unknown = f"; {verdicts.count(None)} cannot be judged" if None in verdicts else ""
-    alike = f"{verdicts.count(False)} of {len(verdicts)} other configurations"
-    lines = [f"{alike} lie within noise of the best (95 %{unknown})"] if len(verdicts) > 1 else []
+    alike = f"{verdicts.count(False)} of {len(others)} other configurations"
+    lines = [f"{alike} lie within noise of the best (95 % for all together{unknown})"] if len(others) > 1 else []
+    lines += describe_order(groups)
     return Winner(second, verdicts.count(False), verdicts.count(None), None, [second.text, *lines])
 
 
-def format_value(record: Record, name: str, digits: int = 5) -> str:
-    """Return a metric with its standard error over the validation images, for example `0.0170 ± 0.0031`."""
-    value = record.value(name)
-    return "" if value is None else with_error(value, standard_error(record, name), digits)
-
-
-def with_error(value: float, error: float | None, digits: int = 5) -> str:
-    """Return `value ± error`, or the value alone if there is no error."""
-    shown = f"{value:.{digits}g}"
-    return shown if error is None or math.isnan(error) else f"{shown} ± {error:.2g}"
+def _over_images(first: Configuration, second: Configuration, objective: str) -> Gap | None:
+    """Return the difference over the validation images of two single runs; None if they are not, or it is not known."""
+    single = first.is_single(objective) and second.is_single(objective)
+    return gap_between(first.runs[0], second.runs[0], objective) if single else None
 
 
 def _pairings(first: Configuration, second: Configuration) -> dict[str, Sample]:
@@ -251,20 +155,12 @@ def _pairings(first: Configuration, second: Configuration) -> dict[str, Sample]:
     return {what: (theirs[what], ours[what]) for what in ours if len(ours[what]) > 1}
 
 
-def _widest(test: Callable[..., Any], ways: dict[str, Sample]) -> tuple[float, float, str]:
+def _widest(test: Callable[..., Any], ways: dict[str, Sample], comparisons: int) -> tuple[float, float, str]:
     """Return the difference by the first way, half the width of the widest interval of all ways, and what they are."""
-    intervals = [_interval(test, *samples) for samples in ways.values()]
+    intervals = [interval_of(test, *samples, comparisons=comparisons) for samples in ways.values()]
     paired = test is stats.ttest_rel
     counts = [
         f"over {len(b)} {what}" if paired else f"over {len(a)} and {len(b)} {what}" for what, (b, a) in ways.items()
     ]
     how = " or ".join(counts) + (", the wider of both" if len(ways) > 1 else "")
     return intervals[0][0], max(half for _, half in intervals), how
-
-
-def _interval(test: Callable[..., Any], *samples: Any) -> tuple[float, float]:
-    """Return the middle and half the width of a t test's interval; NaN of a single value."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, of one value and of values that are all equal
-        interval = test(*samples).confidence_interval(CONFIDENCE)
-    return float(interval.high + interval.low) / 2, float(interval.high - interval.low) / 2

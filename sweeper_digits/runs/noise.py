@@ -16,9 +16,8 @@ import numpy as np
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import error_of_mean
 from sweeper_digits.runs.record import Record, best_first
-from sweeper_digits.screen import counted
 
-# Half the width of a 95 % interval, in standard errors. Validation parts are large enough for the normal distribution.
+# A 95 % interval reaches this many standard errors. Validation parts are large enough for the normal distribution.
 WIDTH = NormalDist().inv_cdf(0.975)
 # An experiment planned for a difference of this many standard errors finds the difference four times in five.
 PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
@@ -42,10 +41,18 @@ class Gap:
     error: float
     images: int
 
-    @property
-    def is_noise(self) -> bool:
-        """Return whether a 95 % interval of the difference includes 0."""
-        return abs(self.mean) <= WIDTH * self.error
+    def is_noise(self, comparisons: int = 1) -> bool:
+        """Return whether a 95 % interval of the difference includes 0, one of several that hold together."""
+        return abs(self.mean) <= width_of(comparisons) * self.error
+
+
+def width_of(comparisons: int) -> float:
+    """Return half the width, in standard errors, of a 95 % interval that is one of several comparisons with the best.
+
+    The best of many runs is the luckiest of them: of 100 equal runs, 39 differ from it by more than a single interval.
+    With these (Bonferroni), the run that is truly the best lies within noise of it in at least 95 % of cases.
+    """
+    return NormalDist().inv_cdf(1 - 0.025 / comparisons)
 
 
 def standard_error(record: Record, name: str) -> float | None:
@@ -90,7 +97,7 @@ class Noise:
     """How many runs the best one cannot be told from.
 
     Attributes:
-        within: Runs within noise of the best.
+        within: Runs within noise of the best, all of them together at 95 %.
         unknown: Runs of which it is not known.
         needed: About how many validation images would tell the first two apart; None: they are told apart, or it is
             not known.
@@ -123,36 +130,38 @@ def judge_noise(found: list[Record], name: str) -> Noise | None:
         return None
     best, *others = ranked
     read_best = functools.cache(lambda: _by_image(best, name))  # once for all others, and only if one is near
-    unclear = [other for other in others if not _is_clear(best, other, name)]
+    unclear = [other for other in others if not _is_clear(best, other, name, width_of(len(others)))]
     gaps = [gap for other in unclear if (gap := _gap(best, read_best, other, name))]
-    noise = [gap for gap in gaps if gap.is_noise]
+    noise = [gap for gap in gaps if gap.is_noise(len(others))]
     images = max((gap.images for gap in gaps), default=0)
     how = [f"paired over the same {images:,} validation images"] if images else []
     unpaired = sum(not gap.images for gap in noise)
     how += [f"{unpaired} of them unpaired, validated on other images"] if unpaired else []
+    unknown = len(unclear) - len(gaps)
+    how += [f"{unknown} cannot be judged"] if unknown else []
     ways = "; ".join([*how, "another seed may add to it"])
-    lie = f"{counted(len(others), 'other')} {'lies' if len(others) == 1 else 'lie'}"
-    lines = [f"{len(noise)} of {lie} within noise of the best (95 %; {ways})"]
+    lie, together = ("other lies", "") if len(others) == 1 else ("others lie", " for all together")
+    lines = [f"{len(noise)} of {len(others):,} {lie} within noise of the best (95 %{together}; {ways})"]
     first = _gap(best, read_best, others[0], name)
     needed = _images_needed(first)
     size = _describe_size(best, first, needed, name) if first and needed else []
-    return Noise(len(noise), len(unclear) - len(gaps), needed, lines + size)
+    return Noise(len(noise), unknown, needed, lines + size)
 
 
-def _is_clear(best: Record, other: Record, name: str) -> bool:
+def _is_clear(best: Record, other: Record, name: str, width: float) -> bool:
     """Return whether the saved errors show that no pairing could make the difference noise; no file is read.
 
-    The standard error of a difference is at most the sum of both errors.
+    The standard error of a difference is at most the sum of both errors; noise is a width of it.
     """
     values = [record.value(name) for record in (best, other)]
     errors = [record.metrics.get(f"{name}_se") for record in (best, other)]
     known = [number for number in values + errors if isinstance(number, int | float) and math.isfinite(number)]
-    return len(known) == 4 and abs(known[0] - known[1]) > WIDTH * (known[2] + known[3])
+    return len(known) == 4 and abs(known[0] - known[1]) > width * (known[2] + known[3])
 
 
 def _images_needed(gap: Gap | None) -> int | None:
     """Return how many validation images would tell two runs apart; None: these do, or nothing is paired."""
-    if gap is None or not gap.images or not gap.is_noise or not gap.mean:
+    if gap is None or not gap.images or not gap.is_noise() or not gap.mean:
         return None
     return math.ceil(gap.images * (PLANNED * gap.error / gap.mean) ** 2)
 

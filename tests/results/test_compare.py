@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper_digits.results.statistics import with_error
+from sweeper_digits.results.repetitions import with_error
 from sweeper_digits.runs.folder import RunFolder
 
 Tool = Callable[..., str]

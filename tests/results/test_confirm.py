@@ -13,7 +13,10 @@ import optuna
 import psutil
 import pytest
 
-from sweeper_digits.runs.record import find_runs
+from sweeper_digits.results.confirm import plan_points
+from sweeper_digits.results.repetitions import group_repetitions
+from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.record import Record, find_runs
 
 Tool = Callable[..., str]
 
@@ -64,3 +67,25 @@ def test_confirm_on_folds_keeps_the_test_part_locked_and_apart_from_seeds(tool: 
     assert folds.settings["split.test_size"] == 0.2
     assert sum(fold["validation_images"] for fold in folds.metrics["folds"]) == 240
     assert float(line.split()[1]) == pytest.approx(folds.value("val_loss"), rel=1e-4) and " 2 " in line
+
+
+def test_new_seeds_are_trained_on_each_fold_that_was_searched() -> None:
+    """Each finalist's best run is on its own easiest fold; there, they would not compare."""
+    values = {(1, 0): 0.010, (1, 1): 0.030, (1, 2): 0.031, (2, 0): 0.024, (2, 1): 0.020}  # fold 2 was pruned
+    found = [
+        Record(
+            RunFolder(f"{units}-{fold}"),
+            "finished",
+            {"seed": 1, "split": "kfold", "split.fold": fold, "model.units": units},
+            metrics={"val_loss": value},
+        )
+        for (units, fold), value in values.items()
+    ]
+    points = plan_points(group_repetitions(found, "val_loss"), seeds=2, folds=None)
+    expected = [
+        {"from_run": run, "seed": seed, "split.fold": fold}
+        for run in ("2-1", "1-0")
+        for seed in (2, 3)
+        for fold in (0, 1, 2)
+    ]
+    assert points == expected or points == expected[6:] + expected[:6]

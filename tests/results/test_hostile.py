@@ -17,8 +17,9 @@ from sweeper_digits import __main__
 from sweeper_digits.results.compare import build_table
 from sweeper_digits.results.confirm import find_finalists
 from sweeper_digits.results.ensemble import choose_members
+from sweeper_digits.results.repetitions import group_repetitions
 from sweeper_digits.results.report import write_report
-from sweeper_digits.results.statistics import group_repetitions, judge_winner
+from sweeper_digits.results.statistics import judge_winner
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import describe_noise

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from sweeper_digits.results.document import as_json
-from sweeper_digits.results.statistics import group_repetitions, judge_difference
+from sweeper_digits.results.repetitions import group_repetitions
+from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import best_first, find_runs, read_run

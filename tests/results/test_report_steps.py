@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper_digits.results.statistics import Configuration, Difference, Winner, judge_winner
+from sweeper_digits.results.repetitions import Configuration
+from sweeper_digits.results.statistics import Difference, Winner, judge_winner
 from sweeper_digits.results.steps import next_steps
 from sweeper_digits.runs.record import find_runs
 from tests.conftest import ROOT
@@ -52,7 +53,7 @@ def test_a_filter_chooses_what_the_commands_are_about(tool: Tool) -> None:
     assert re.fullmatch("predict multirun/first/[0-3] --top 1", " ".join(words(predict)[2:]))
 
 
-@pytest.mark.parametrize(("gaps", "wanted"), [([0.01], True), ([0.01, 0.03], True), ([0.01, 0.01], False)])
+@pytest.mark.parametrize(("gaps", "wanted"), [([0.01], True), ([0.01, 0.03], True), ([0.01, 0.0101], False)])
 def test_the_best_is_confirmed_until_it_is_told_apart(gaps: list[float], wanted: bool, tool: Tool) -> None:
     runs = find_runs(["multirun/first"])
     groups = [

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.results.statistics import Configuration, group_repetitions, judge_difference
+from sweeper_digits.results.repetitions import Configuration, describe_mean, describe_order, group_repetitions
+from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, find_runs
 
@@ -31,9 +32,8 @@ def configuration(*values: float, seeds: range | None = None, split_seed: int = 
 
 
 def test_differences_are_judged_by_intervals() -> None:
-    # Paired: a constant gap under much noise counts; unpaired, the same numbers do not.
-    noisy = (0.010, 0.030, 0.020)
-    shifted = tuple(value + 0.001 for value in noisy)
+    # Paired: a nearly constant gap under much noise counts; unpaired, the same numbers do not.
+    noisy, shifted = (0.010, 0.030, 0.020), (0.0110, 0.0311, 0.0211)
     differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted), "val_loss")
     assert differ and "paired over 3" in text
     differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, seeds=range(10, 13)), "val_loss")
@@ -42,7 +42,7 @@ def test_differences_are_judged_by_intervals() -> None:
     assert judge_difference(configuration(0.1), configuration(0.2, 0.3), "val_loss")[0] is None
     # Made twice with one seed, a configuration is not repeated.
     twice = Configuration(configuration(0.1, 0.1).runs, {(0, 0): 0.1})
-    assert "one run each" in judge_difference(twice, configuration(0.2), "params")[1]
+    assert "one seed each" in judge_difference(twice, configuration(0.2), "params")[1]
     # The same seeds on other images are no pairs, and their spread does not include that of the images.
     differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
     assert differ is None and "validated on different images" in text
@@ -50,8 +50,9 @@ def test_differences_are_judged_by_intervals() -> None:
     second = configuration(*(value - 0.001 for value in noisy), 0.9)
     assert judge_difference(configuration(*noisy), second, "val_loss")[0] is False
     # Twice one image of 1,000 apart: no spread, no certainty.
-    accuracies = (configuration(0.991, 0.993), configuration(0.990, 0.992))
-    assert judge_difference(*accuracies, "val_accuracy")[0] is False
+    steps = (configuration(0.991, 0.993), configuration(0.990, 0.992))
+    assert judge_difference(*steps, "val_accuracy")[0] is judge_difference(*steps, "images_right")[0] is False
+    assert judge_difference(steps[1], steps[0], "params")[0]  # nothing draws them at random
     # Student's t for two values: half width = 12.706 * s / sqrt(2).
     assert configuration(1.0, 2.0).interval == pytest.approx(12.706 * 0.70711 / 2**0.5, rel=1e-3)
 
@@ -146,6 +147,65 @@ def test_the_mean_of_equal_seeds_counts_not_the_best() -> None:
 
     (group,) = group_repetitions([run(0.030), run(0.020), run(0.025), run(0.035, seed=1)], "val_loss")
     assert list(group.samples.values()) == pytest.approx([0.025, 0.035]) and group.mean == pytest.approx(0.03)
+
+
+def test_copies_of_a_run_that_differ_are_not_judged_by_the_better_one() -> None:
+    """The same seed trained on a CPU and on a GPU: no repetition, and no single run either."""
+
+    def run(value: float, units: int) -> Record:
+        metrics = {"val_loss": value, "val_loss_se": 0.001}
+        return Record(RunFolder("nowhere"), "finished", {"seed": 0, "model.units": units}, metrics=metrics)
+
+    first, second = group_repetitions([run(0.22, 1), run(0.26, 1), run(0.25, 2)], "val_loss")
+    assert first.mean == pytest.approx(0.24) and describe_mean(first, "val_loss") == "0.24"
+    assert judge_difference(first, second, "val_loss")[0] is None
+    first, second = group_repetitions([run(0.22, 1), run(0.22, 1), run(0.25, 2)], "val_loss")
+    assert judge_difference(first, second, "val_loss")[0] and describe_mean(first, "val_loss") == "0.22 ± 0.001"
+
+
+def on_folds(units: int, *values: float | None) -> list[Record]:
+    """Runs of one configuration, one for each fold that has a value."""
+    settings = {"seed": 0, "split": "kfold", "model.units": units}
+    return [
+        Record(RunFolder(f"{units}/{fold}"), "finished", settings | {"split.fold": fold}, metrics={"val_loss": value})
+        for fold, value in enumerate(values)
+        if value is not None
+    ]
+
+
+def test_a_configuration_without_the_hard_fold_is_not_the_best_for_that() -> None:
+    complete, lacking = on_folds(1, 0.010, 0.012, 0.040), on_folds(2, 0.014, 0.0161, None)
+    first, second = group_repetitions(lacking + complete, "val_loss")
+    assert second.mean < first.mean and first.runs == complete
+    assert describe_order([first, second]) == [
+        "1 of 2 configurations lacks folds; the order leaves out how hard each fold is"
+    ]
+    text = judge_difference(second, first, "val_loss").text
+    assert "are apart, the second is better where both were measured: val_loss differs by 0.004 ±" in text
+    # Nothing tells how hard folds are that no configuration shares with another one.
+    alone = group_repetitions(on_folds(1, 0.010, None) + on_folds(2, None, 0.009), "val_loss")
+    assert [group.mean for group in alone] == [0.009, 0.010]
+    whole = group_repetitions(on_folds(1, 0.010, 0.012) + on_folds(2, 0.011, 0.010), "val_loss")
+    assert describe_order(whole) == [] and [group.mean for group in whole] == sorted(group.mean for group in whole)
+
+
+def test_equal_values_have_no_interval() -> None:
+    equal = configuration(0.99, 0.99)
+    assert np.isnan(equal.interval)
+    assert describe_mean(equal, "val_accuracy") == "0.99 (over 2 seeds, on the same images; all equal)"
+
+
+def test_several_comparisons_with_the_best_hold_together() -> None:
+    """Otherwise the truly best of ten nearly equal ones is called worse than the luckiest in one case in ten."""
+    rng = np.random.default_rng(0)
+    alone = together = 0
+    for _ in range(300):
+        truly_best, *others = (configuration(*rng.normal(0, 1, 5)) for _ in range(10))
+        luckiest = min(others, key=lambda group: group.mean)
+        if luckiest.mean < truly_best.mean:
+            alone += bool(judge_difference(luckiest, truly_best, "val_loss")[0])
+            together += bool(judge_difference(luckiest, truly_best, "val_loss", len(others))[0])
+    assert together / 300 < 0.05 < 0.1 < alone / 300
 
 
 def test_an_interval_says_what_it_covers() -> None:
