@@ -64,7 +64,7 @@ def standard_error(record: Record, name: str) -> float | None:
         return None
     saved = record.metrics.get(f"{name}_se")
     if saved is None and (found := _by_image(record, name)):
-        saved = error_of_mean(found[1])
+        saved = error_of_mean(found[1].astype(bool) if name == "val_accuracy" else found[1])
     return float(saved) if isinstance(saved, int | float) and math.isfinite(saved) else None
 
 

@@ -36,7 +36,7 @@ def test_an_old_run_has_its_error_in_its_predictions(tmp_path: Path) -> None:
     old, new = (record(tmp_path / str(saves), draw(0), saves_error=saves) for saves in (False, True))
     assert standard_error(old, "val_loss") == pytest.approx(draw(0).std(ddof=1) / math.sqrt(IMAGES), rel=1e-3)
     assert standard_error(old, "val_loss") == pytest.approx(standard_error(new, "val_loss"), rel=1e-3)
-    assert standard_error(old, "val_accuracy") == 0 and standard_error(old, "seconds") is None
+    assert 0 < (standard_error(old, "val_accuracy") or 0) < 1.5 / IMAGES and standard_error(old, "seconds") is None
     old.run.validation.write_bytes(b"cut")
     assert standard_error(old, "val_loss") is None
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.runs.predictions import Predictions, log_loss, pooled_standard_error
+from sweeper_digits.runs.predictions import Predictions, error_of_mean, log_loss, pooled_standard_error
 from sweeper_digits.runs.record import find_runs
 
 Tool = Callable[..., str]
@@ -50,8 +50,9 @@ def predicted(truth: np.ndarray) -> Predictions:
 
 def test_standard_errors_are_those_of_means_over_images() -> None:
     """By drawing many validation parts from one population: their means spread as each one's standard error says."""
-    population = np.random.default_rng(0).beta(8, 0.5, 20_000)
+    population = np.random.default_rng(0).beta(0.8, 0.4, 20_000)
     parts = [predicted(part) for part in population.reshape(200, 100)]
+    assert np.mean([(part.probabilities.argmax(axis=1) == part.labels).mean() for part in parts]) < 0.98
     for name, means in (
         ("val_loss_se", [part.losses.mean() for part in parts]),
         ("val_accuracy_se", [(part.probabilities.argmax(axis=1) == part.labels).mean() for part in parts]),
@@ -59,6 +60,13 @@ def test_standard_errors_are_those_of_means_over_images() -> None:
         said = np.mean([part.standard_errors()[name] for part in parts])
         assert said == pytest.approx(np.std(means), rel=0.15)
     assert predicted(population[:1]).standard_errors() == {}
+
+
+def test_images_without_a_mistake_do_not_show_that_there_is_none() -> None:
+    """Where none of n is wrong, up to 3 of n may be, in 95 % of cases."""
+    for right in (np.ones(40, bool), np.zeros(40, bool)):
+        assert 1.96 * error_of_mean(right) == pytest.approx(3 / 40, rel=0.2)  # the rule of three
+    assert error_of_mean(np.array([True] * 39 + [False])) == pytest.approx(np.sqrt(39 / 40 / 40 / 39))
 
 
 def test_folds_pool_as_one_sample_of_all_their_images() -> None:
