@@ -1,21 +1,24 @@
 """Which parameters mattered, and which values the best runs have."""
 
-import warnings
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.metrics import r2_score
 
 from sweeper_digits.screen import printable
-from sweeper_digits.sweep.trials import best_first, trials_of
+from sweeper_digits.sweep.trials import trials_of
 
 # Of fewer finished runs nothing is said.
 LEAST_RUNS = 10
-# Of more, as many are taken, spread evenly: fANOVA's time grows faster than their number.
-MOST_RUNS = 400
-TREES = 64  # fANOVA's own default
+TREES = 64
+# The values of a parameter are shuffled so often that at least as many rows are predicted: few runs make a rough mean.
+LEAST_ROWS = 2000
 SHOWN = 6
 
 
@@ -27,34 +30,81 @@ class Importance(NamedTuple):
     best: str
 
 
-def importances(study: optuna.Study) -> list[Importance]:
-    """Return the parameters that mattered most, the first objective counts; nothing of too few runs, or of equal ones.
+class Importances(NamedTuple):
+    """The share of the variation that the parameters explain together, and the parameters, the largest share first.
+
+    `explained` is None where nothing can be judged. Where it is not above 0, no parameter is named.
+    """
+
+    explained: float | None
+    parameters: list[Importance]
+
+
+def importances(study: optuna.Study) -> Importances:
+    """Return how much of the first objective the parameters explain that all complete runs have.
 
     Args:
         study: The runs, as `as_study` gives them.
     """
     complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
-    if len(complete) < LEAST_RUNS or len({trial.values[0] for trial in complete}) < 2:
-        return []
-    step = -(-len(complete) // MOST_RUNS)
-    single = optuna.create_study(direction=study.directions[0])
-    single.add_trials([_with_one_value(trial) for trial in complete[::step]])
-    # Not Optuna's default, PED-ANOVA, which looks at the best tenth: of 12 finished trials, at one or two.
-    fanova = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES // 4 if step > 1 else TREES, seed=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Optuna's, of importances that stand on few trials
-        try:
-            shares = optuna.importance.get_param_importances(single, evaluator=fanova)
-        except RuntimeError:  # "zero total variance in all trees"
-            return []
-    single.add_trials([_with_one_value(trial) for place, trial in enumerate(complete) if place % step])
-    ranked = best_first(single)
-    found = [Importance(name, share, _best_values(ranked, name)) for name, share in shares.items()]
-    return sorted(found, key=lambda one: -one.share)[:SHOWN]
+    values = np.array([trial.values[0] for trial in complete])
+    shared = set.intersection(*({*trial.params} for trial in complete)) if complete else set()
+    names = [name for name in sorted(shared) if len({str(trial.params[name]) for trial in complete}) > 1]
+    if len(complete) < LEAST_RUNS or np.ptp(values) == 0 or not names:
+        return Importances(None, [])
+    explained, shares = _explain([_encode(complete, name) for name in names], values)
+    if not shares:
+        return Importances(explained, [])
+    sign = -1 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
+    ranked = sorted(complete, key=lambda trial: sign * trial.values[0])
+    found = [Importance(name, share, _best_values(ranked, name)) for name, share in zip(names, shares, strict=True)]
+    return Importances(explained, sorted(found, key=lambda one: -one.share)[:SHOWN])
 
 
-def _with_one_value(trial: FrozenTrial) -> FrozenTrial:
-    return optuna.create_trial(params=trial.params, distributions=trial.distributions, value=trial.values[0])
+def _encode(complete: list[FrozenTrial], name: str) -> np.ndarray:
+    """Return a parameter as float (runs, columns): a number in one column, a choice in one for each of its values."""
+    values = [trial.params[name] for trial in complete]
+    if not any(isinstance(trial.distributions[name], CategoricalDistribution) for trial in complete):
+        return np.array(values, float)[:, np.newaxis]
+    texts = np.array([str(value) for value in values])
+    return (texts[:, np.newaxis] == np.unique(texts)).astype(float)
+
+
+def _explain(columns: Sequence[np.ndarray], values: np.ndarray) -> tuple[float, list[float]]:
+    """Return the out-of-bag R² of a random forest, and if it is above 0, what a shuffled parameter takes from it.
+
+    A forest that is asked about the runs that it was fitted to, as fANOVA asks it, finds parameters in noise too. What
+    is lost is covariance of values and predictions. Parameters that act together both lose what they explain together.
+
+    Args:
+        columns: Of each parameter, float (runs, columns).
+        values: float (runs,), not all equal.
+    """
+    number = len(values)
+    # A leaf of one run is that run's luck.
+    forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=0).fit(np.hstack(columns), values)
+    unseen = np.stack([~np.isin(np.arange(number), drawn) for drawn in forest.estimators_samples_])
+
+    def predict(rows: Sequence[np.ndarray]) -> np.ndarray:
+        table = np.hstack(rows)
+        asked = np.tile(unseen, len(table) // number)
+        predicted = np.stack([tree.predict(table) for tree in forest.estimators_])
+        return np.asarray((predicted * asked).sum(axis=0) / asked.sum(axis=0))
+
+    plain = predict(columns)
+    explained = float(r2_score(values, plain))
+    if not explained > 0:
+        return explained, []
+    repeats = -(-LEAST_ROWS // number)
+    deviations = values - values.mean()
+    draw = np.random.default_rng(0)
+    shares = []
+    for place, own in enumerate(columns):
+        rows = [np.tile(column, (repeats, 1)) for column in columns]
+        rows[place] = own[np.concatenate([draw.permutation(number) for _ in range(repeats)])]
+        kept = np.tile(deviations, repeats) @ predict(rows) / repeats
+        shares.append(explained * float(np.clip(1 - kept / (deviations @ plain), 0, 1)))
+    return explained, shares
 
 
 def _best_values(ranked: list[FrozenTrial], name: str) -> str:

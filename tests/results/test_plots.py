@@ -1,5 +1,7 @@
 """Plots say what the runs say."""
 
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pytest
@@ -8,6 +10,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from sweeper_digits.results import plots
 from sweeper_digits.results.importance import importances
 from sweeper_digits.results.plots import draw_plots
+from sweeper_digits.results.report import write_report
+from sweeper_digits.results.statistics import group_repetitions, judge_winner
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record
@@ -24,8 +28,55 @@ def test_importances_of_few_trials_name_what_matters() -> None:
             value=0.025 - 0.008 * depth + draw.normal(0, 0.0005),
         )
         study.add_trial(trial)
-    shares = {name: share for name, share, _ in importances(study)}
-    assert shares["depth"] > 0.8 > 0.2 > shares["decay"]
+    explained, parameters = importances(study)
+    shares = {one.name: one.share for one in parameters}
+    assert explained and shares["depth"] > 0.8 > 0.2 > shares["decay"] and shares["depth"] <= explained
+
+
+def drawn_at_random(runs: int, signal: float) -> optuna.Study:
+    """Runs of three parameters; of the variance of their values, `rate` makes signal², and chance the rest."""
+    study, draw = optuna.create_study(direction="maximize"), np.random.default_rng(1)
+    known = {"rate": FloatDistribution(0, 1), "decay": FloatDistribution(0, 1), "kind": CategoricalDistribution("abc")}
+    for _ in range(runs):
+        rate, decay, kind = draw.uniform(), draw.uniform(), "abc"[draw.integers(3)]
+        value = signal * (rate - 0.5) * np.sqrt(12) + np.sqrt(1 - signal**2) * draw.normal()
+        study.add_trial(
+            optuna.create_trial(params={"rate": rate, "decay": decay, "kind": kind}, distributions=known, value=value)
+        )
+    return study
+
+
+@pytest.mark.parametrize("runs", [12, 100])
+def test_chance_explains_nothing(runs: int) -> None:
+    explained, parameters = importances(drawn_at_random(runs, signal=0))
+    assert explained is not None and explained <= 0 and parameters == []
+
+
+def test_a_share_is_of_all_the_variation_not_of_what_is_explained() -> None:
+    study = drawn_at_random(300, signal=0.7)
+    explained, (first, *others) = importances(study)
+    assert first.name == "rate" and 0.3 < first.share < 0.6 and max(one.share for one in others) < 0.06
+    assert (explained, [first, *others]) == importances(study), "the same runs, the same shares"
+
+
+@pytest.mark.parametrize(("signal", "words"), [(1, "<b>batch_size</b> explains 9"), (0, "show no parameter that did")])
+def test_the_page_names_a_parameter_only_where_runs_show_one(tmp_path: Path, signal: int, words: str) -> None:
+    draw, found = np.random.default_rng(1), []
+    for number in range(30):
+        size = int(draw.integers(16, 256))
+        found.append(
+            Record(
+                RunFolder(f"sweep/{number}"),
+                "finished",
+                settings={"batch_size": size},
+                overrides={"batch_size"},
+                metrics={"val_loss": size / 256 if signal else draw.uniform()},
+            )
+        )
+    groups = group_repetitions(found, "val_loss")
+    write_report(tmp_path / "report.html", found, judge_winner(groups, "val_loss"), [], {})
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert words in text and ("A random forest predicts" in text) == bool(signal)
 
 
 @pytest.mark.parametrize("names", [["lr"], ["lr", "kind"]])
