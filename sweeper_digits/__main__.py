@@ -80,7 +80,9 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add("--filter", metavar="EXPRESSION", help="for example \"optimizer == 'adamw' and model.dropout < 0.2\"")
     table = parser.add_mutually_exclusive_group()
     table.add_argument(
-        "--group-by", metavar="SETTING", help="mean, standard deviation, best and count for each of its values"
+        "--group-by",
+        metavar="SETTING",
+        help="mean, standard deviation, best and count of finished runs and mean rank of all, for each of its values",
     )
     table.add_argument(
         "--verdict", action="store_true", help="no table: whether the best is told apart from the others"

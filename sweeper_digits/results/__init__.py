@@ -2,6 +2,7 @@
 
 Reading order:
     compare     the table of runs: filter, sort and group
+    grouping    the values of one setting, with the runs that did not finish
     repeat      the commands that repeat a run, and its recipe as an experiment
     watch       the report again, whenever runs go on
     statistics  means, intervals and differences over seeds and folds

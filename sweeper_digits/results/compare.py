@@ -16,6 +16,7 @@ import pandas as pd
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.document import as_json
+from sweeper_digits.results.grouping import describe_endings, group_by_setting
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.repeat import command_of, promote
 from sweeper_digits.results.repetitions import Configuration, describe_mean, group_repetitions, with_error
@@ -23,7 +24,7 @@ from sweeper_digits.results.rows import verdict_of
 from sweeper_digits.results.statistics import Winner, judge_winner
 from sweeper_digits.results.watch import watch
 from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
-from sweeper_digits.runs.record import Record, best_first, differing_settings, direction_of, find_runs, objectives_of
+from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
 pd.set_option("mode.string_storage", "python")
@@ -113,6 +114,7 @@ def _print_table(arguments: argparse.Namespace, found: list[Record]) -> bool:
     if "±" in table:
         print(f"\n± is {ONE_ERROR}")
     if arguments.group_by:
+        print("".join(f"\n{line}\n" for line in describe_endings(frame)), end="")
         _warn(found)
     return not arguments.group_by
 
@@ -203,24 +205,6 @@ def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top:
         except TypeError:  # numbers beside words
             frame = frame.sort_values(sort, ascending=not descending, kind="stable", key=lambda column: column.map(str))
     return frame.head(top) if top else frame
-
-
-def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
-    """Return mean, standard deviation, best and count of the objective for each value of a setting.
-
-    Raises:
-        UserError: No run has the setting.
-    """
-    known = {key for record in found for key in record.settings}
-    if name not in known:
-        raise UserError(f"--group-by {name}: no run has this setting{closest(name, known)}")
-    objective = objectives_of(found)[0]
-    values = [(str(r.settings.get(name)), r.value(objective)) for r in found if r.finished]
-    frame = pd.DataFrame(values, columns=[name, objective]).dropna()
-    maximize = direction_of(found, objective) == "maximize"
-    groups = frame.groupby(name)[objective].agg(["mean", "std", "max" if maximize else "min", "count"])
-    groups.columns = ["mean", "std", "best", "count"]
-    return groups.sort_values("mean", ascending=not maximize).reset_index()
 
 
 def as_text(frame: pd.DataFrame) -> str:

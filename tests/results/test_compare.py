@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper_digits.results import compare
 from sweeper_digits.results.repetitions import with_error
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.record import Record
 
 Tool = Callable[..., str]
 SWEEP = Path("multirun/first")
@@ -48,12 +50,33 @@ def test_filter_sort_top_group_and_csv(tool: Tool) -> None:
     assert {row["folder"] for row in chosen} == sgd
     assert len(rows(tool, "multirun", "--top", "3")) == 3
     groups = tool("compare", "multirun", "--group-by", "optimizer").splitlines()
-    assert groups[0].split() == ["optimizer", "mean", "std", "best", "count"] and len(groups) == 3
+    assert groups[0].split() == ["optimizer", "mean", "std", "best", "count", "mean_rank"] and len(groups) == 3
     losses = {row["folder"]: row["val_loss"] for row in rows(tool, "multirun") if row["optimizer"] == "adam"}
     (adam,) = [line.split() for line in groups if line.split()[0] == "adam"]
     assert float(adam[1]) == pytest.approx(np.mean(list(losses.values())), rel=1e-3) and adam[4] == "2"
+    assert "finished runs only" not in "".join(groups)
     table = tool("compare", "multirun", "--csv").splitlines()
     assert table[0].startswith("rank,val_loss,val_loss_se,optimizer,") and len(table) == 5
+
+
+def test_a_setting_whose_bad_runs_were_pruned_does_not_rank_first(monkeypatch: pytest.MonkeyPatch, tool: Tool) -> None:
+    ended = [("adam", "finished", 0.1), *[("adam", "pruned", 0.5)] * 9, ("adam", "unfinished", None)]
+    ended += [("sgd", "finished", 0.110 + 0.002 * n) for n in range(10)]
+    ended += [("muon", "diverged", None), ("muon", "failed", None)]
+    found = [
+        Record(RunFolder(f"sweep/{number}"), state, {"optimizer": name}, metrics={"val_loss": value})
+        for number, (name, state, value) in enumerate(ended)
+    ] + [Record(RunFolder("sweep/99"), "unreadable")]
+    monkeypatch.setattr(compare, "find_runs", lambda _: found)
+    groups = {row["optimizer"]: row for row in rows(tool, "multirun", "--group-by", "optimizer")}
+    assert list(groups) == ["sgd", "adam", "muon"]
+    assert groups["adam"] == {
+        **{"optimizer": "adam", "mean": 0.1, "std": None, "best": 0.1, "count": 1, "mean_rank": 15.4},
+        **{"pruned": 9, "diverged": 0, "failed": 0, "unfinished": 1},
+    }
+    assert groups["muon"]["count"] == 0 and groups["muon"]["mean"] is None and groups["sgd"]["mean_rank"] == 6.5
+    said = "finished runs only; mean_rank is over all, pruned, diverged, failed last; unfinished runs do not count"
+    assert said in tool("compare", "multirun", "--group-by", "optimizer")
 
 
 def test_values_stand_beside_their_errors(tool: Tool) -> None:

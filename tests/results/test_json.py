@@ -45,12 +45,12 @@ def test_what_is_no_finite_number_is_null_and_a_path_is_text() -> None:
 
 def test_groups_are_the_rows_of_their_table(tool: Tool) -> None:
     groups = document(tool, "compare", SWEEP, "--group-by", "optimizer")
-    assert [set(row) for row in groups] == [{"optimizer", "mean", "std", "best", "count"}] * 2
+    assert [set(row) for row in groups] == [{"optimizer", "mean", "std", "best", "count", "mean_rank"}] * 2
     shutil.rmtree(Path(SWEEP, "1"))
     groups = document(tool, "compare", SWEEP, "--group-by", "optimizer")
     assert sorted(row["count"] for row in groups) == [1, 2] and None in [row["std"] for row in groups]
     lines = tool("compare", SWEEP, "--group-by", "optimizer", "--csv").splitlines()
-    assert lines[0] == "optimizer,mean,std,best,count" and len(lines) == 3
+    assert lines[0] == "optimizer,mean,std,best,count,mean_rank" and len(lines) == 3
 
 
 def test_a_verdict_has_fields(tool: Tool) -> None:

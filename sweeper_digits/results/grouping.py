@@ -1,0 +1,49 @@
+"""`compare --group-by`: what the values of one setting came to, over the runs that finished and those that did not."""
+
+import pandas as pd
+
+from sweeper_digits.errors import UserError, closest
+from sweeper_digits.runs.record import Record, direction_of, objectives_of
+
+# States that count as worse than any value. An unfinished run may still become the best.
+WORST = ["pruned", "diverged", "failed"]
+
+
+def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
+    """Return a row for each value of a setting, ordered by the mean rank of all its runs.
+
+    Mean, standard deviation, best and count of the objective are of finished runs. Where one value's bad runs were
+    pruned, and another's were not, only ranks compare the two. A column follows for each other state that occurs.
+
+    Raises:
+        UserError: No run has the setting.
+    """
+    known = {key for record in found for key in record.settings}
+    if name not in known:
+        raise UserError(f"--group-by {name}: no run has this setting{closest(name, known)}")
+    objective = objectives_of(found)[0]
+    maximize = direction_of(found, objective) == "maximize"
+    values = pd.Series([record.value(objective) if record.finished else None for record in found], dtype=float)
+    states = pd.Series([record.state for record in found])
+    settings = pd.Series([str(record.settings.get(name)) for record in found], name=name)
+    # A run that cannot be read has no settings. A finished run without a value had no validation part.
+    kept = pd.Series([bool(record.settings) for record in found]) & (values.notna() | (states != "finished"))
+    settings = settings[kept]
+    groups = values.groupby(settings).agg(["mean", "std", "max" if maximize else "min", "count"])
+    groups.columns = ["mean", "std", "best", "count"]
+    worst = float("-inf" if maximize else "inf")
+    groups["mean_rank"] = values.mask(states.isin(WORST), worst).rank(ascending=not maximize).groupby(settings).mean()
+    for state in [*WORST, "unfinished"]:
+        if ((states == state) & kept).any():
+            groups[state] = (states == state).groupby(settings).sum()
+    return groups.sort_values("mean_rank", kind="stable").reset_index()
+
+
+def describe_endings(groups: pd.DataFrame) -> list[str]:
+    """Return a line that says which runs the columns are of, if some runs did not finish."""
+    worst = [state for state in WORST if state in groups]
+    if not worst and "unfinished" not in groups:
+        return []
+    last = f"; mean_rank is over all, {', '.join(worst)} last" if worst else ""
+    running = "; unfinished runs do not count" if "unfinished" in groups else ""
+    return [f"mean, std and best are over finished runs only{last}{running}"]
