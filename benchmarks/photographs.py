@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the pictures here")
     arguments = parser.parse_args()
-    chosen = choose_members([arguments.run], 1)
+    chosen, _ = choose_members([arguments.run], 1)
     members = models_of(chosen, np.ones(1))
     digits = load(saved_option(chosen[0], "data"))
     unseen = chosen[0].run.read_validation().images

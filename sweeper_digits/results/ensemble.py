@@ -31,14 +31,17 @@ class Member:
     weight: float
 
 
-def choose_members(paths: Sequence[str | Path], top: int) -> list[Record]:
-    """Return the best finished runs below the paths that have weights, best first.
+def choose_members(paths: Sequence[str | Path], top: int) -> tuple[list[Record], int]:
+    """Return the best finished runs below the paths that have weights, best first, and from how many they are chosen.
+
+    Those without weights count too: a sweep keeps the weights of its best runs only.
 
     Raises:
         UserError: None, or runs of different data.
     """
     found = find_runs(paths)
     ranked = best_first(found, objectives_of(found)[0])
+    candidates = len(ranked)
     ranked += [record for record in found if record.finished and record not in ranked]  # without val_loss: split=all
     chosen = [record for record in ranked if record.run.models()][:top]
     if not chosen:
@@ -53,7 +56,7 @@ def choose_members(paths: Sequence[str | Path], top: int) -> list[Record]:
                 f"{record.run.folder}: knows {len(record.classes)} classes, but {chosen[0].run.folder} "
                 f"{len(chosen[0].classes)} others; choose one"
             )
-    return chosen
+    return chosen, candidates
 
 
 def weigh_members(chosen: list[Record], how: str) -> np.ndarray:

@@ -45,17 +45,21 @@ class Looked:
         models = f"{least}" if least == most else f"{least} to {most}"
         return f"{text}, each predicted by the {models} of {len(self.used)} models that did not train on it"
 
-    def caveat(self, greedy: bool) -> str:
+    def caveat(self, greedy: bool, chosen: int, candidates: int) -> str:
         """Return what the line of a score must say beside it, with a semicolon in front; mostly nothing.
 
         Args:
             greedy: Whether the weights were chosen on the validation images.
+            chosen: How many runs predict.
+            candidates: From how many they were chosen, by their values on the validation images.
         """
         if not self.known:
             return "; not known how many of them were trained on"
         text = (
             f"; not a score of new images: {self.trained.sum():,} of them were trained on" if self.trained.any() else ""
         )
+        if chosen < candidates and self.validated.any():
+            text += f"; optimistic: chosen from {candidates:,} runs by their scores on {self.validated.sum():,} of them"
         if greedy and self.validated.any():
             text += f"; in sample: the weights were chosen on {self.validated.sum():,} of them"
         return text

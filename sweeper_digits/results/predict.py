@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]) -> dict[str, Any]:
     """Predict, print what comes out, and return the same as `--json` prints it."""
-    chosen = choose_members(runs, arguments.top)
+    chosen, candidates = choose_members(runs, arguments.top)
     weights = weigh_members(chosen, arguments.weights)
     for record, weight in zip(chosen, weights, strict=True):
         loss = format_value(record, "val_loss")
@@ -86,7 +86,7 @@ def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]
     seconds = time.perf_counter() - started
     print(f"predicted  in {seconds:.1f} s, {len(dataset.images) / seconds:,.0f} images/s\n")
     note_looks(chosen, looked, probabilities)  # first: no look without its note
-    caveat = looked.caveat(greedy=arguments.weights == "greedy" and len(chosen) > 1)
+    caveat = looked.caveat(arguments.weights == "greedy" and len(chosen) > 1, len(chosen), candidates)
     if dataset.labels is not None:
         print(format_scores(probabilities, dataset.labels, classes, caveat))
     out = arguments.out or (Path("submission.csv") if dataset.labels is None else None)

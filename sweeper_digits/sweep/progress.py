@@ -134,7 +134,8 @@ class Progress:
         found = [read_metrics_alone(self.sweep.folder / str(trial.number)) for trial in best]
         found[0].settings = read_run(found[0].run.folder).settings  # they say how the validation part was chosen
         error = standard_error(found[0], name)
-        shown = f" ± {error:.2g} (one standard error over its validation images)" if error is not None else ""
+        bias = f"; optimistic: best of {len(best)}" if len(best) > 1 else ""  # the luck that made it first
+        shown = f" ± {error:.2g} (one standard error over images{bias})" if error is not None else ""
         log.info("best       #%d: %s %.5g%s", best[0].number, name, best[0].value, shown)
         for line in describe_noise(found, name):
             log.info("           %s", line)

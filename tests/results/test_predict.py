@@ -53,6 +53,12 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Datase
     out = tool("predict", SWEEP, "--top", "2", "--weights", "greedy", "--part", "validation")
     assert "in sample: the weights were chosen on 36 of them" in line_of(out, "accuracy")
     assert "in sample" not in tool("predict", SWEEP, "--top", "2", "--weights", "greedy")
+    # Runs that were chosen by their scores on these images, of four, of which three have weights.
+    optimistic = "optimistic: chosen from 4 runs by their scores on 36 of them"
+    for top, part, said in (("1", "validation", True), ("3", "all", True), ("2", "test", False)):
+        out = tool("predict", SWEEP, "--top", top, "--part", part)
+        assert all((optimistic in line_of(out, name)) == said for name in ("accuracy", "log loss"))
+    assert "optimistic" not in tool("predict", str(best.run.folder), "--part", "validation"), "nothing was chosen"
     # Without the run's own data nobody knows.
     np.savez("some.npz", images=digits.images[:20], labels=digits.labels[:20] + np.arange(20) % 2)
     for config in Path(SWEEP).glob("*/.hydra/config.yaml"):

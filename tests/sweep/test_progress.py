@@ -30,5 +30,7 @@ def test_the_winner_is_shown_with_its_error(tmp_path: Path, caplog: pytest.LogCa
     sweep.config = OmegaConf.create({"hydra": {"runtime": {"config_sources": []}, "job": {"config_name": "config"}}})
     with caplog.at_level(logging.INFO):
         Progress(Queue(study, storage), sweep).end()
-    assert "best       #0: val_loss 0.017 ± 0.0031 (one standard error over its validation images)" in caplog.text
+    assert (
+        "best       #0: val_loss 0.017 ± 0.0031 (one standard error over images; optimistic: best of 3)" in caplog.text
+    )
     assert "1 of 1 other lies within noise of the best" in caplog.text
