@@ -89,6 +89,14 @@ def test_no_module_and_no_function_is_too_long(path: Path) -> None:
     assert not long
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if "Reading order:" in path.read_text()], ids=name_of)
+def test_a_reading_order_names_each_module_of_its_room(path: Path) -> None:
+    named = re.findall(r"^    (\w+)  ", path.read_text(), re.MULTILINE)
+    modules = [module.stem for module in path.parent.glob("*.py") if module != path]
+    packages = [package.parent.name for package in path.parent.glob("*/__init__.py")]
+    assert sorted(named) == sorted(modules + packages)
+
+
 def test_tests_mirror_the_rooms() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     mirrored = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}

@@ -8,5 +8,7 @@ Reading order:
     damage       what its files may hold, and what makes a run unreadable
     record       a run that exists: read whole, or marked unreadable
     noise        standard errors over validation images, and the runs that they tell apart
+    origin       what a run was composed from beside conf/
+    upgrade      options of runs of earlier versions, as today's runs have them
     recipe       the overrides that repeat a run
 """

@@ -17,7 +17,8 @@ Reading order:
     folds       pruning where a trial trains all folds
     prior       draws near the best point so far, the recipe at first
     scouts      first trials that stop early, the best of which begins anew
-    queue       the budget: which trial runs next, and which is tried again
+    budget      how much a sweep may use: trials, seconds, epochs
+    queue       which trial runs next, and which is tried again
     trials      what the trials of a study say
     supervisor  starts workers, watches them and ends the sweep
     crew        worker processes and their cores
@@ -31,5 +32,6 @@ Reading order:
     claim       to which study a sweep's folder belongs
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged
     worker      the loop of one worker process
+    private     what is used of other packages beside their public interface
     job         a trial that a launcher runs on another machine, and its heartbeats
 """

@@ -6,13 +6,15 @@ Reading order:
     fit           the epochs; returns what was measured
     keep          weights, scores and predictions into the run folder, then pictures
     feed          how images reach a training step
-    models        the network
+    network       what surrounds a model's function: pixels before it, probabilities behind it
     augmentation  random changes of images
     optimizers    optimizers and learning rate schedules
+    validation    what is measured after each epoch on the validation images
     callbacks     history, best weights, checkpoint and clean epochs
     reporting     the trial that a training reports to
     context       what a callback may know of its run
     trackers      callbacks that record a run elsewhere
+    plan          what a run prints before and after its epochs
     device        device, precision and threads
     figures       the pictures
     export        the model in other formats
