@@ -1,15 +1,15 @@
 """Hydra + Optuna sweeps for Keras classifiers of small images.
 
 Reading order, each line after what it imports:
-    errors, program, options, signature, registry, screen, live, schema
-                                                           what a user can say, and what a user sees
+    errors, program, passwords, quiet, options             what all others need
+    signature, registry, screen, live, schema, json_schema what a user can say, and what a user sees
     data                                                   from a file to arrays
     runs                                                   what a run leaves in its folder
     training                                               one run
     parts                                                  what a config can name
-    sweep                                                  many runs
-    results                                                decisions from runs that exist
-    command_line, json_schema, editors, __main__           `python train.py`, `sweeper-digits`
+    sweep, arguments, help_text, command_line              many runs, and `python train.py`
+    replay                                                 searches without their trainings
+    editors, results, __main__                             decisions from runs that exist: `sweeper-digits`
     surroundings, interactive                              `from sweeper_digits import train`
 """
 

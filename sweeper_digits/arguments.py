@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.passwords import has_password
 
 STORAGE = "hydra.sweeper.storage"
 # Keys whose values are names, also where they look like numbers.
@@ -21,10 +22,12 @@ def check_text(arguments: list[str], conf: Path) -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+    sweeps = bool({"-m", "--multirun"} & set(arguments))  # a sweep never saves the password of its own database
     for text in arguments:
         key, _, value = text.partition("=")
-        if re.search(r"://[^/\s:@]*:[^/\s@]+@", value) and key != STORAGE:  # whose password is never saved
-            raise UserError(f"{key}: its URL holds a password, which would be saved with the run; see docs/own.md")
+        if has_password(value) and not (sweeps and key == STORAGE):
+            hint = "put the URL into OPTUNA_STORAGE" if key == STORAGE else "see docs/own.md"
+            raise UserError(f"{key}: its URL holds a password, which would be saved with the run; {hint}")
 
 
 def as_typed(argument: str) -> str:

@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each may import what stands before it; what stands in one row may also import its neighbours.
 ORDER = [
     {"errors"},
-    {"quiet", "options", "program"},
+    {"quiet", "options", "program", "passwords"},
     {"signature"},
     {"registry"},
     {"__init__", "screen", "live", "schema", "json_schema"},

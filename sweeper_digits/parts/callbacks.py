@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.passwords import has_password
 from sweeper_digits.registry import register
 
 if TYPE_CHECKING:
@@ -83,14 +84,13 @@ def wandb(
 def check_tracking_uri(uri: str) -> None:
     """Raise a UserError if a URI holds a password: the config is saved with the run."""
     try:
-        parts = urlsplit(uri)
+        urlsplit(uri)
     except ValueError as error:
         # Not what Python says: it may repeat the URI.
         raise UserError(
             "callbacks.mlflow.tracking_uri: not a URI; type one like http://127.0.0.1:5000 or sqlite:///mlflow.db"
         ) from error
-    of_user = "@" in parts.netloc and (parts.password or parts.scheme.startswith("http"))
-    if of_user or "password=" in parts.query:
+    if has_password(uri):
         raise UserError(
             "callbacks.mlflow.tracking_uri: it holds a password, which would be saved with the run; leave it out, and "
             "put the URI into the environment: export MLFLOW_TRACKING_URI=..."

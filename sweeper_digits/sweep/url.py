@@ -1,6 +1,5 @@
 """The URL of a study's database: checked before it is used, and never shown with its password."""
 
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -9,6 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.passwords import without_passwords
 from sweeper_digits.schema import DEFAULT_STORAGE
 
 # Databases that Optuna's tables and this package's locks are for.
@@ -51,7 +51,7 @@ def hidden(url: str) -> str:
     """Return a URL with stars for its password."""
     parsed = _parsed(url)
     if parsed is None:
-        return re.sub(r"//.*@", "//***@", url)
+        return without_passwords(url)
     secret = {name: "hidden" for name in parsed.query if "pass" in name.lower()}
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 

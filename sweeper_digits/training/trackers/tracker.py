@@ -1,7 +1,6 @@
 """What trackers share: which settings and numbers they record, when, and what a failure costs."""
 
 import logging
-import re
 from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.passwords import without_passwords
 from sweeper_digits.runs.folder import FOLD, RunFolder
 from sweeper_digits.schema import INCIDENTAL
 from sweeper_digits.training.context import RunContext
@@ -46,9 +46,9 @@ def best_numbers(folder: RunFolder) -> dict[str, float]:
 
 
 def without_secrets(error: BaseException) -> str:
-    """Return the first line of an error; what stands before the @ of a URL is hidden."""
+    """Return the first line of an error, without the passwords of URLs."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {re.sub(r'//[^/@ ]*@', '//***@', lines[0])}"
+    return f"{type(error).__name__}: {without_passwords(lines[0])}"
 
 
 class Tracker(keras.callbacks.Callback):
