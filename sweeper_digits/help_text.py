@@ -47,7 +47,7 @@ def groups(*, _root_: DictConfig) -> str:
     return "\n".join(_line(group, " ".join(options)) for group, options in found if options)
 
 
-def keys(*, _root_: DictConfig) -> str:
+def keys() -> str:
     """Return a line for each config group, with the keys that its options have."""
     lines = []
     for group in GROUPS:

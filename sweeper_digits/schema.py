@@ -36,7 +36,7 @@ MEASURED = {
 # Objectives that metrics.json stores under another name.
 METRIC_OF = {"params": "parameters"}
 
-# Objectives that are known at the end of a training only: a study with one of them cannot prune.
+# Objectives whose value of an epoch does not tell how good the epoch is: alone, none of them prunes.
 AT_THE_END = ("params", "seconds", "milliseconds_per_image")
 
 # Top-level keys that do not change what is trained. Runs and trials that differ in these alone are comparable.

@@ -53,8 +53,10 @@ TAKEN = (
     *("loss", "accuracy", "val_loss", "val_accuracy", "params", "parameters", "seconds", "milliseconds_per_image"),
     *("epoch", "epochs", "best_epoch", "learning_rate", "images_per_second", "run_seconds", "state", "folds", "seed"),
     *("objective", "objectives", "directions", "classes", "image_shape", "data", "device", "precision", "pixels"),
-    *("train_images", "validation_images", "confusion_matrix", "error", "versions", "git_commit"),
+    *("train_images", "validation_images", "confusion_matrix", "class_accuracy", "error", "versions", "git_commit"),
 )
+# What it has beside a value: its standard error over images, its standard deviation over folds.
+DERIVED = ("_se", "_std")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def describe(kind: str, name: str, make: Callable[..., Any], direction: str | No
         raise problem("a name has letters, digits and '_', and begins with a letter; give another by name=...")
     if (kind == "objective") != (direction is not None) or direction not in (None, *DIRECTIONS):
         raise problem('an objective, and nothing else, needs direction="minimize" or direction="maximize"')
-    if kind == "objective" and name in TAKEN:
+    if kind == "objective" and (name in TAKEN or name.endswith(DERIVED)):
         raise problem("every run has a value of this name; give another by name=...")
     given = KINDS[kind]
     parameters = _parameters(make, problem)

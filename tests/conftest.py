@@ -114,7 +114,9 @@ def tiny(npz: Path) -> list[str]:
 
 @pytest.fixture
 def train(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: list[str], request: pytest.FixtureRequest
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: list[str],
 ) -> Callable[..., RunFolder]:
     """Call `python train.py` on the 300 digits, in this process, with further overrides."""
 

@@ -108,7 +108,7 @@ def test_what_conf_says_of_a_key_is_its_description(schemas: Schemas) -> None:
 
 
 def test_the_verb_writes_them_and_says_how_an_editor_finds_them(
-    tool: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    tool: Callable[..., str],
 ) -> None:
     out = tool("schema", "my schemas")
     written = {path.name for path in Path("my schemas").iterdir()}

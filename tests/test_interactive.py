@@ -271,7 +271,7 @@ def test_a_part_of_the_notebook_itself_cannot_be_searched(
     assert started[0][1:6] == ["-m", "sweeper_digits", "train", "-m", "model=small"]
 
 
-def test_an_interrupt_stops_a_search(tiny: list[str], tmp_path: Path) -> None:
+def test_an_interrupt_stops_a_search(tiny: list[str]) -> None:
     script = (
         "from sweeper_digits import search\n"
         f"try:\n    search({[*tiny, 'epochs=1', 'seed=range(0,99)', 'study=long']!r})\n"

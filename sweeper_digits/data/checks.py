@@ -32,17 +32,19 @@ def as_pixels(images: np.ndarray, source: str, size: int | None = None) -> tuple
     notes += scaled
     if size is not None and pixels.shape[1:3] != (size, size):
         notes.append(f"images of {pixels.shape[1]}x{pixels.shape[2]} pixels were brought to {size}x{size}")
-        pixels = np.stack([_resized(image, size) for image in pixels])
+        pixels = np.stack([resized(image, size, size) for image in pixels])
     if not all(SIDES[0] <= side <= SIDES[1] for side in pixels.shape[1:3]):
         text = f"images of {pixels.shape[1]}x{pixels.shape[2]} pixels; sides of {SIDES[0]} to {SIDES[1]} are expected"
         raise UserError(f"{source}: {text}; data=file brings them there with data.size=64")
     return np.ascontiguousarray(pixels), notes
 
 
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
-    method = Image.Resampling.BOX if size < min(image.shape[:2]) else Image.Resampling.BICUBIC
-    return np.asarray(picture.resize((size, size), method)).reshape(size, size, -1)
+def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return a picture of another size, uint8 (height, width, channels) in and out, whatever its proportions."""
+    smaller = height < pixels.shape[0] and width < pixels.shape[1]
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    how = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+    return np.asarray(picture.resize((width, height), how)).reshape(height, width, -1)
 
 
 def _as_four_axes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:

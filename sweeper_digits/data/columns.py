@@ -75,7 +75,7 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
     if names is None:
         return _without_names(columns, rows, wished, where)
     plain = {c: names[c].strip().lower() for c in columns}
-    label = _label_by_name(plain, wished, where)
+    label = label_by_name(plain, wished, where)
     if wished is not None:  # other columns of labels are left out
         columns = [c for c in columns if c == label or plain[c] not in LABELS]
     ids = [c for c in columns if c != label and (plain[c] in IDS or not plain[c] or plain[c].startswith("unnamed:"))]
@@ -92,7 +92,18 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
     return Roles(_in_order(plain, pixels), label, ids[0] if ids else None, notes=notes)
 
 
-def _label_by_name(plain: dict[int, str], wished: str | None, where: str) -> int | None:
+def label_by_name(plain: dict[int, str], wished: str | None, where: str, labels: Sequence[str] = LABELS) -> int | None:
+    """Return the place of the column with the labels; None if no name tells.
+
+    Args:
+        plain: Place -> name, stripped and in lower case.
+        wished: data.label.
+        where: What errors begin with.
+        labels: Names that columns of labels have.
+
+    Raises:
+        UserError: There is no such column, or several may be meant.
+    """
     if wished in ("first", "last"):
         return min(plain) if wished == "first" else max(plain)
     if wished is not None:
@@ -103,7 +114,7 @@ def _label_by_name(plain: dict[int, str], wished: str | None, where: str) -> int
                 f"{where}: data.label={wished}: no such column{closest(wished, plain.values())}; it has {shown}, ..."
             )
         return found[0]
-    found = [c for c, name in plain.items() if name in LABELS]
+    found = [c for c, name in plain.items() if name in labels]
     if len(found) > 1:
         every = [plain[c] for c in found]
         raise UserError(f"{where}: the label can be column {' or '.join(every)}; choose: data.label={every[0]}")

@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps
 
-from sweeper_digits.data.checks import SIDES
+from sweeper_digits.data.checks import SIDES, resized
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.limits import check_size
-from sweeper_digits.data.pictures import known_formats, pixels_of, resized
+from sweeper_digits.data.pictures import known_formats, pixels_of
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, words_of
 from sweeper_digits.errors import UserError
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sweeper_digits.data.columns import LABELS
+from sweeper_digits.data.columns import LABELS, label_by_name
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.folders import read_sized
 from sweeper_digits.data.limits import check_size
 from sweeper_digits.data.pieces import Found, Piece, Wish, name_and_part
-from sweeper_digits.errors import UserError, closest
+from sweeper_digits.errors import UserError
 
 MISSING = "Parquet needs one more package: pip install 'sweeper_digits[parquet]', or pip install pyarrow"
 SHARD = re.compile(r"[-_]?\d{5}-of-\d{5}.*|\.parquet$")
@@ -74,14 +74,9 @@ def _is_pictures(kind: Any, pyarrow: Any) -> bool:
 
 
 def _label(columns: Sequence[str], wished: str | None, where: str) -> str | None:
-    if wished is not None:
-        if wished not in columns:
-            raise UserError(f"{where}: data.label={wished}: no such column{closest(wished, columns)}")
-        return wished
-    found = [name for name in columns if name.lower() in (*LABELS, "fine_label")]
-    if len(found) > 1:
-        raise UserError(f"{where}: the label can be column {' or '.join(found)}; choose: data.label={found[0]}")
-    return found[0] if found else None
+    plain = {place: name.strip().lower() for place, name in enumerate(columns)}
+    found = label_by_name(plain, wished, where, labels=(*LABELS, "fine_label"))
+    return None if found is None else columns[found]
 
 
 def _names(metadata: dict[bytes, bytes], label: str | None) -> list[str] | None:

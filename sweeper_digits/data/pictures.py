@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sweeper_digits.data.checks import resized
 from sweeper_digits.data.mnist import IMAGE_SHAPE
 from sweeper_digits.data.photographs import LEAST_RANGE, as_mnist, on_dark
 from sweeper_digits.errors import UserError
@@ -65,7 +66,7 @@ def read_picture(path: Path, channels: int) -> np.ndarray:
         channels: 1 for grey, 3 for RGB.
 
     Raises:
-        UserError: No picture, a damaged one, one of more than 179 million pixels, or one of several pages.
+        UserError: No picture, a damaged one, one of more than 89 million pixels, or one of several pages.
     """
     if not path.is_file():
         raise UserError("not a file" if path.exists() else "no such file")
@@ -165,10 +166,3 @@ def _in_form(pixels: np.ndarray, image_shape: tuple[int, int, int], digits: bool
     if pixels.shape == image_shape:
         return pixels
     return resized(pixels, image_shape[1], image_shape[0])
-
-
-def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return a picture of another size, uint8 (height, width, channels) in and out, whatever its proportions."""
-    how = Image.Resampling.BOX if pixels.shape[1] > width else Image.Resampling.BICUBIC
-    flat = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return np.asarray(flat.resize((width, height), how)).reshape(height, width, -1)

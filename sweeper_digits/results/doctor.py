@@ -32,7 +32,8 @@ from sweeper_digits.sweep.url import sqlite_file
 
 # What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
 TEMPORARY = re.compile(
-    r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials)-(.+)-([0-9]{1,9})\.(?:npz|json|keras|yaml|csv)"
+    r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials|composed_from|points|report)"
+    r"-(.+)-([0-9]{1,9})\.(?:npz|json|keras|yaml|csv|html)"
 )
 
 

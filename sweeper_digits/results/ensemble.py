@@ -59,6 +59,11 @@ def choose_members(paths: Sequence[str | Path], top: int) -> tuple[list[Record],
     return chosen, candidates
 
 
+def predict_together(first: Record, second: Record) -> bool:
+    """Return whether the models of two runs can be averaged: they know the same data, and the same classes."""
+    return _data_of(first) == _data_of(second) and first.classes == second.classes
+
+
 def weigh_members(chosen: list[Record], how: str) -> np.ndarray:
     """Return each run's weight in the average, float64 (runs,), sum 1.
 
@@ -110,7 +115,7 @@ def greedy_weights(candidates: np.ndarray, labels: np.ndarray, rounds: int = 50)
     Source: Caruana et al., Ensemble selection from libraries of models, ICML 2004.
 
     Args:
-        candidates: float (models, n, 10), probabilities.
+        candidates: float (models, n, classes), probabilities.
         labels: int (n,).
         rounds: Models added; the ensemble of the best round is taken.
 

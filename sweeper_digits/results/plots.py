@@ -94,6 +94,7 @@ def draw_plots(
         saved: Validation predictions of the best run, if there are any.
         classes: The names of the classes.
     """
+    study = _without_tags(study)
     complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
     varied = any(trial.params for trial in complete) and len({tuple(trial.values) for trial in complete}) > 1
     target: dict[str, Any] = {"target_name": objectives[0]}
@@ -116,6 +117,36 @@ def draw_plots(
         except Exception as error:  # whatever Optuna and plotly do with values that nobody tried
             print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return plots
+
+
+def _without_tags(study: optuna.Study) -> optuna.Study:
+    """Return a study whose parameters and texts have no tags: plotly renders some, a link for example."""
+
+    def shown(value: Any) -> Any:
+        return html.escape(value, quote=False) if isinstance(value, str) else value
+
+    trials = trials_of(study)
+    texts = {text for trial in trials for item in trial.params.items() for text in item if isinstance(text, str)}
+    if all(shown(text) == text for text in texts):
+        return study
+    escaped = optuna.create_study(directions=study.directions)
+    for trial in trials:
+        distributions = {
+            shown(name): CategoricalDistribution([shown(choice) for choice in one.choices])
+            if isinstance(one, CategoricalDistribution)
+            else one
+            for name, one in trial.distributions.items()
+        }
+        escaped.add_trial(
+            optuna.create_trial(
+                state=trial.state,
+                values=trial.values,
+                params={shown(name): shown(value) for name, value in trial.params.items()},
+                distributions=distributions,
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+    return escaped
 
 
 def _pareto_front(study: optuna.Study, objectives: list[str]) -> Plot:
@@ -144,7 +175,7 @@ def _slices(study: optuna.Study, target: dict[str, Any]) -> Plot:
             decade = max(trace["x"]) >= 9 * min(trace["x"])
             axis |= {"dtick": 1 if decade else "D2", "exponentformat": "e"}
         elif names := axis.get("categoryarray"):  # Optuna's, in Python's quotes
-            axis |= {"tickvals": names, "ticktext": [html.escape(name.strip("'")) for name in names]}
+            axis |= {"tickvals": names, "ticktext": [name.strip("'") for name in names]}
     return Plot("Slices", "each parameter against the objective", figure)
 
 
@@ -161,7 +192,7 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
         trace |= {
             "mode": "lines" if len(trace["x"]) > 1 else "markers",
             "x": [epoch + 1 for epoch in trace["x"]],
-            "name": found[number].name,
+            "name": html.escape(found[number].name, quote=False),
             "opacity": 0.75 if complete else 0.3,
             "showlegend": False,
             "line": {"width": 3 if number in best else 1},

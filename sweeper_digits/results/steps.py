@@ -5,13 +5,14 @@ import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optuna
 from hydra.errors import HydraException
 
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.results.ensemble import predict_together
 from sweeper_digits.results.repeat import repeated
 from sweeper_digits.results.repetitions import Configuration
 from sweeper_digits.results.statistics import Winner
@@ -78,17 +79,12 @@ def _predict(paths: Sequence[str], filtered: bool, found: list[Record]) -> Step 
     plain = list(islice((record for record in ranked if record.run.models()), MODELS))
     if not plain:
         return None
-    alike = [record for record in plain if _data_of(record) == _data_of(plain[0])]
+    alike = [record for record in plain if predict_together(plain[0], record)]
     which = paths if not filtered and len(alike) == len(plain) else [str(record.run.folder) for record in alike]
     locked = bool(plain[0].settings.get("split.test_size"))
     part = "the locked test part; each look is noted" if locked else "the validation part"
     models = f"the best {len(alike)} together" if len(alike) > 1 else "the best"
     return Step(f"Score {models} on {part}", program.command("predict", *which, "--top", str(len(alike))))
-
-
-def _data_of(record: Record) -> tuple[dict[str, Any], tuple[str, ...]]:
-    data = {name: value for name, value in record.settings.items() if name.split(".")[0] == "data"}
-    return data, record.classes
 
 
 def _search_on(found: list[Record], storage: str) -> Step | None:

@@ -49,7 +49,7 @@ def write_predictions(
         ids: What names each image, or None.
 
     Raises:
-        UserError: Another suffix, or other images than the sample asks for; nothing is written then.
+        UserError: The sample asks for other images; nothing is written then.
     """
     labels = probabilities.argmax(axis=1)
     if path.suffix == ".npz":
@@ -58,8 +58,6 @@ def write_predictions(
         with replacing(path) as temporary:
             np.savez_compressed(temporary, **arrays)
         return
-    if path.suffix != ".csv":
-        raise UserError(f"--out {path}: the suffix must be .csv (labels) or .npz (probabilities)")
     header, asked = ("ImageId", "Label"), [str(number) for number in range(1, len(labels) + 1)]
     order: Sequence[int] = range(len(labels))
     if sample is not None:

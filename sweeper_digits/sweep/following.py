@@ -39,5 +39,5 @@ class Follower:
 
 
 def progress_of(trial: "FrozenTrial") -> dict[str, Any]:
-    """Return what a trial has told of itself last; empty before its first epoch has ended."""
+    """Return what a trial has told of itself last; empty before it has begun, no `epoch` before its first."""
     return dict(trial.system_attrs.get(PROGRESS, {}))

@@ -16,7 +16,7 @@ from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep import dashboard
-from sweeper_digits.sweep.pruners import scouts_of
+from sweeper_digits.sweep.pruners import scouts_of, why_unpruned
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.table import row, show
@@ -64,8 +64,8 @@ class Progress:
         log.info("search     %s, %s, %s", how, pruner, screen.counted(sweep.options.n_jobs, "worker"))
         if scouts := scouts_of(sweep):
             log.info("           the first %d trials stop early; then the best of them begins anew", scouts)
-        if not (sweep.prunes or sweep.has_front):
-            log.info("           no pruning: an objective is known at the end of a training alone")
+        if reason := why_unpruned(sweep):
+            log.info("           no pruning: %s", reason)
         log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
             log.info("continued  %s finished already", screen.counted(self.known, "trial"))

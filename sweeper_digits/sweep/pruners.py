@@ -35,6 +35,19 @@ def pruner_options(sweep: Sweep) -> dict[str, Any]:
     return for_trainings(options, int(sweep.config.epochs), folds)
 
 
+def why_unpruned(sweep: Sweep) -> str | None:
+    """Return why a sweep does not prune though its pruner would; None: it prunes, or nobody wants it to."""
+    chosen = OmegaConf.create(sweep.options.pruner)
+    wanted = chosen._target_ != NO_PRUNER and (chosen.get("grids", True) or not sweep.is_enumerated)
+    if not wanted or pruner_options(sweep)["_target_"] != NO_PRUNER:
+        return None
+    if not (sweep.prunes or sweep.has_front):
+        return "an objective is known at the end of a training alone"
+    if chosen._target_ == PEER_PRUNER:
+        return "with several objectives, a trial that trains all folds is not pruned"
+    return f"{chosen._target_.rpartition('.')[2]} compares one objective; hydra/sweeper/pruner=peers compares several"
+
+
 def for_trainings(options: Any, epochs: int, folds: int = 1) -> dict[str, Any]:
     """Return what makes a pruner for trials of so many epochs and folds.
 

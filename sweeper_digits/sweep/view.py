@@ -25,7 +25,7 @@ class Running:
 
     Attributes:
         number: Of the trial.
-        worker: `host/number` of a worker process, `host` of a job, or empty before the first epoch has ended.
+        worker: `host/number` of a worker process, `host` of a job, or empty before the trial has begun.
         epoch: Epochs that have ended.
         epochs: Planned epochs, over all folds; None before the first has ended.
         measured: What the last epoch measured: `loss`, `val_loss`, `images_per_second`.

@@ -141,7 +141,7 @@ def test_dim_and_empty_pixels_are_said() -> None:
     assert look(blank).copies == 19 and background_of(blank.images) == "mixed"
 
 
-def test_the_look_takes_milliseconds(few: Dataset) -> None:
+def test_the_look_takes_milliseconds() -> None:
     everything = load_mnist_5k()
     started = time.process_time()
     look(replace(everything))

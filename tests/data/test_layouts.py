@@ -25,7 +25,6 @@ KAGGLE = {"train.csv": table(), "test.csv": table(labels=None), "sample_submissi
 KERAS: dict[str, np.ndarray] = {"x_train": GREY, "y_train": LABELS, "x_test": GREY[TEST], "y_test": LABELS[TEST]}
 PARTS = made.pictures("train/") | made.pictures("test/", chosen=TEST)
 MIXED = made.pictures("", COLOUR) | {"A/00.png": made.png(np.zeros((50, 40), np.uint8))}
-HALF = np.stack([GREY[:, ::2, ::2]] * 4).astype(float).mean(axis=0)
 ONLY_TEST = {"images": GREY[TEST], "names": DIGITS[TEST]}
 IN_ORDER = {"images": GREY[made.ORDER], "names": sorted(LETTERS), "ids": [f"{place:02}.png" for place in made.ORDER]}
 TURNED = {"names": LETTERS, "note": "they were turned"}

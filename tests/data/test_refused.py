@@ -131,7 +131,9 @@ CASES = [
 
 @pytest.mark.parametrize(("write", "message"), CASES, ids=[message[:40] for _, message in CASES])
 def test_what_is_not_read_is_called_what_it_is(
-    write: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Path], None],
+    message: str,
+    tmp_path: Path,
 ) -> None:
     write(tmp_path)
     (path,) = tmp_path.iterdir()

@@ -91,7 +91,7 @@ FAULTY = {
 
 
 @pytest.fixture
-def run(tmp_path: Path, npz: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `python train.py` in an empty folder with the plug-in `my_digits` of this folder."""
 
     def call(

@@ -201,7 +201,8 @@ def test_every_verb_goes_on(runs: Path, tmp_path: Path) -> None:
 
 
 def test_compare_prints_what_a_terminal_can_show(
-    runs: Path, tool: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    runs: Path,
+    tool: Callable[..., str],
 ) -> None:
     out = tool("compare", str(runs), "--no-report")
     assert out.count("unreadable") == len(UNREADABLE) and "\x1b" not in out
@@ -210,7 +211,7 @@ def test_compare_prints_what_a_terminal_can_show(
     assert tool("compare", str(runs), "--sort", "model.filters", "--csv")
 
 
-def test_a_run_with_a_damaged_model_is_one_line(runs: Path, tool: Callable[..., str]) -> None:
+def test_a_run_with_a_damaged_model_is_one_line(tool: Callable[..., str]) -> None:
     for folder in Path("multirun/first").glob("[0-9]"):
         ODD["a prediction not a number"](folder)
     with pytest.raises(SystemExit, match=r"error: .*validation\.npz: no readable validation predictions"):

@@ -1,5 +1,6 @@
 """Plots say what the runs say."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,25 @@ def test_slices_have_few_labels_and_plain_names(names: list[str], capsys: pytest
     assert axes["lr"]["dtick"] == 1 and set(axes) == set(names)
     assert "kind" not in axes or axes["kind"]["ticktext"] == ["a", "&lt;b&gt;"]
     assert capsys.readouterr().out == ""
+
+
+def test_no_figure_has_a_tag_from_a_run() -> None:
+    """plotly renders some tags: a folder's name or a setting would become a link."""
+    link = '<a href="https://example.org">best</a>'
+    known = {link: FloatDistribution(0, 1), "kind": CategoricalDistribution(["<i>a", "b&c"])}
+    study, found = optuna.create_study(), []
+    for number in range(6):
+        params = {link: number / 10, "kind": ["<i>a", "b&c"][number % 2]}
+        study.add_trial(
+            optuna.create_trial(params=params, distributions=known, value=number + 1.0, intermediate_values={0: 1.0})
+        )
+        found.append(Record(RunFolder(f"sweep/<i>{number}"), "finished"))
+    drawn = draw_plots(study, found, ["x"], None, ())
+    assert len(drawn) == 4
+    for plot in drawn:
+        text = json.dumps(plot.figure)
+        assert "<i>" not in text and "<a" not in text and "amp;lt" not in text, plot.title
+    assert "&lt;i&gt;0" in json.dumps(drawn[1].figure) and "&lt;i&gt;a" in json.dumps(drawn[3].figure)
 
 
 def test_of_many_runs_the_curves_of_the_best_are_drawn_the_best_above_all() -> None:

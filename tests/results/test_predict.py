@@ -133,7 +133,7 @@ def test_folds_are_scored_on_images_that_they_did_not_train_on(train: Callable[.
     assert "300 of them were trained on" in line_of(tool("predict", "folds", "--part", "all"), "accuracy")
 
 
-def test_a_run_is_used_after_its_option_has_left_conf(tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_used_after_its_option_has_left_conf(tool: Tool) -> None:
     for config in Path(SWEEP).glob("*/.hydra/hydra.yaml"):
         config.write_text(config.read_text().replace("augmentation: medium", "augmentation: gone"))
     assert "60 images (test)" in tool("predict", SWEEP, "--tta", "1")

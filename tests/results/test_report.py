@@ -111,7 +111,8 @@ def test_hostile_settings_and_names_do_nothing_in_the_browser(tool: Tool, browse
 
 
 def test_a_figure_that_fails_costs_that_figure_only(
-    tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tool: Tool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("Encountered zero total variance in all trees.")

@@ -9,6 +9,8 @@ from optuna.trial import TrialState
 
 from sweeper_digits.sweep.front import CURVE, FrontPruner, FrontReports
 from sweeper_digits.sweep.job import running_trial
+from sweeper_digits.sweep.pruners import why_unpruned
+from tests.sweep.conftest import MakeSweep
 
 
 def study_of(*curves: list[list[float]], state: TrialState = TrialState.PRUNED) -> optuna.Study:
@@ -68,3 +70,25 @@ def test_a_trial_is_not_stopped_after_its_last_epoch() -> None:
     assert not running.epoch_of_several(worse, last=False)
     assert running.epoch_of_several(worse, last=False)
     assert not running.epoch_of_several(worse, last=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["objective=[val_loss,seconds]"], None),
+        (["objective=[val_loss,seconds]", "hydra/sweeper/pruner=none"], None),
+        (["hydra/sweeper/pruner=median"], None),
+        (
+            ["objective=[val_loss,seconds]", "hydra/sweeper/pruner=median"],
+            "MedianPruner compares one objective; hydra/sweeper/pruner=peers compares several",
+        ),
+        (
+            ["objective=[val_loss,seconds]", "split=kfold"],
+            "with several objectives, a trial that trains all folds is not pruned",
+        ),
+        (["objective=seconds"], "an objective is known at the end of a training alone"),
+    ],
+)
+def test_a_sweep_that_cannot_prune_says_why(arguments: list[str], reason: str | None, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("optimizer.learning_rate=interval(0.001,0.1)", "hydra.sweeper.n_trials=4", *arguments)
+    assert why_unpruned(sweep) == reason

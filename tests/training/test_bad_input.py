@@ -81,7 +81,7 @@ def test_bad_input_is_one_line(
     assert re.search(message, text) and "\n" not in text and text.startswith("error: ")
 
 
-def test_bad_input_as_a_user_sees_it(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_bad_input_as_a_user_sees_it(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = command("data=kaggle", "data.path=nowhere.zip")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: data.path=nowhere.zip: no such file or folder\n"

@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> tuple[RunFolde
     return RunFolder(folder / "run"), done
 
 
-def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object], digits: Dataset) -> None:
+def test_a_run_learns_and_its_numbers_agree(whole: tuple[RunFolder, object]) -> None:
     run, _ = whole
     metrics, history = run.read_metrics(), run.read_history()
     assert [row["epoch"] for row in history] == list(range(1, 13))
