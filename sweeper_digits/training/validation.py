@@ -9,6 +9,7 @@ import numpy as np
 
 from sweeper_digits import registry
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs.predictions import LEAST
 from sweeper_digits.schema import Config
 from sweeper_digits.signature import Part
 
@@ -44,7 +45,8 @@ class Validation(keras.callbacks.Callback):
         """Add the values to the logs."""
         found = self.log_probabilities()
         if logs is not None:
-            truth = found[np.arange(len(found)), self.labels]
+            # Cut off as in the saved predictions, whose losses give the standard error and the comparisons.
+            truth = np.maximum(found[np.arange(len(found)), self.labels], LEAST)
             logs["val_loss"] = -float(truth.mean(dtype=np.float64))
             logs["val_accuracy"] = float((found.argmax(axis=1) == self.labels).mean())
             for part in self.objectives:

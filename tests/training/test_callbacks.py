@@ -5,11 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint
 from sweeper_digits.training.fit import clean_epochs
+from sweeper_digits.training.validation import Validation
 
 LOSSES = [0.50, 0.30, 0.31, 0.40, 0.29, 0.28]
 ACCURACIES = [0.80, 0.90, 0.95, 0.95, 0.94, 0.95]
@@ -66,3 +69,14 @@ def test_the_time_of_a_run_that_is_resumed_twice_is_that_of_all_its_parts(tmp_pa
         assert part.earlier_seconds == pytest.approx(earlier, abs=5)
         RunFolder(tmp_path).append_history({"epoch": epoch})
         part.on_epoch_begin(epoch)
+
+
+def test_the_val_loss_is_the_mean_of_the_losses_that_its_standard_error_is_of() -> None:
+    logits, labels = np.array([[100, 0], [0, 100], [1, 2], [5, 0]], np.float32), np.array([1, 1, 1, 0])
+    predictor = SimpleNamespace(predict=lambda *given, **options: logits)
+    validation, logs = Validation(predictor, None, 4, labels, objectives=[]), dict[str, float]()
+    validation.on_epoch_end(0, logs)
+    probabilities = np.exp(validation.log_probabilities())
+    saved = Predictions.of(np.arange(4), labels, probabilities, np.zeros((4, 1, 1, 1), np.uint8))
+    assert logs["val_loss"] == pytest.approx(saved.losses.mean(), rel=1e-5)
+    assert max(saved.losses) == 30
