@@ -56,21 +56,31 @@ class RunContext:
 
 
 class Watch:
-    """The callbacks that a run's config names, of all its trainings.
+    """What a run has beside its trainings: the callbacks that its config names, and the time that it took over.
 
     Beside Keras' methods, a callback may have `on_run_end(state)`. It is called once all files of the run are written;
     the state is `finished`, `pruned`, `diverged`, `failed`, or `stopped` (by a person).
+
+    Attributes:
+        built: The callbacks, of all trainings.
+        earlier_seconds: Time of the trainings, or their parts, that a resumed run took over.
     """
 
     def __init__(self) -> None:
         self.built: list[keras.callbacks.Callback] = []
+        self.earlier_seconds = 0.0
 
-    def begin(self, config: Config, folder: RunFolder, resumed: bool) -> list[keras.callbacks.Callback]:
-        """Build the callbacks of a training, in the order of the config; the arguments are those of `RunContext.of`.
+    def begin(
+        self, config: Config, folder: RunFolder, resumed: bool, earlier_seconds: float
+    ) -> list[keras.callbacks.Callback]:
+        """Build the callbacks of a training, in the order of the config, and add the time that it took over.
+
+        The first arguments are those of `RunContext.of`.
 
         Raises:
             UserError: A registered function that returns something else.
         """
+        self.earlier_seconds += earlier_seconds
         built = []
         for option in config.callbacks.values():
             part = registry.find("callbacks", vars(option))

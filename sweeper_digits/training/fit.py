@@ -52,7 +52,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
         prepared: The training.
         folder: Where history.csv and the checkpoint go; a history that is there is replaced.
         source: The run whose checkpoint is continued, if any.
-        watch: Keeps the callbacks that the config names.
+        watch: Keeps the callbacks that the config names, and the time that was taken over.
 
     Raises:
         Diverged: The loss became NaN or infinite; history.csv stays.
@@ -68,7 +68,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     history = History(folder, config.epochs, feed.steps * feed.batch_size, objectives_of(config))
     history.begin_with(rows)
     validation = _validation(prepared)
-    given = (watch or Watch()).begin(config, folder, resumed=first_epoch > 0)
+    given = (watch or Watch()).begin(config, folder, first_epoch > 0, checkpoint.earlier_seconds)
     callbacks = [*([validation] if validation else []), history, best, checkpoint, *given]
     if trial:
         callbacks.append(_report_to(trial, metric, prepared, history))

@@ -105,7 +105,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
         measured = _train_parts(config, dataset, parts, here, source, watch)
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
-    seconds = round(time.perf_counter() - started, 3)
+    seconds = round(watch.earlier_seconds + time.perf_counter() - started, 3)
     metrics = _about(config, dataset, objective, seconds, precision, device) | {"pixels": pixels.as_json()} | measured
     try:
         if finished:
@@ -137,7 +137,7 @@ def train(
         parts: Which of the images train and which validate.
         folder: Where to write.
         source: The run whose checkpoint is continued, if any.
-        watch: Keeps the callbacks that the config names.
+        watch: Keeps the callbacks that the config names, and the time that was taken over.
 
     Returns:
         The metrics, of the best epoch's weights. `seconds` is the time of a resumed run's earlier parts too.
@@ -229,6 +229,7 @@ def _train_fold(
         source = done = None
     if source and done:
         log.info("already finished: val_loss %.4f", done["val_loss"])
+        watch.earlier_seconds += done["seconds"]
         if trial := reporting.current_trial():
             trial.restore(values, config.epochs)
         if source.folder.resolve() != fold.folder.resolve():

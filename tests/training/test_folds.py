@@ -38,6 +38,8 @@ def test_resumed_folds_bring_their_files_along(train: Train, monkeypatch: pytest
     killed.metrics.unlink()
     for file in (killed.fold(1).metrics, killed.fold(1).model):
         file.unlink()
+    first_fold = killed.fold(0).read_metrics()
+    killed.fold(0).write_metrics(first_fold | {"seconds": first_fold["seconds"] + 1000})
     reported: dict[int, float] = {}
     trial = SimpleNamespace(report=lambda value, step: reported.update({step: value}), should_prune=lambda: False)
     monkeypatch.setattr(reporting, "_running", reporting.RunningTrial(trial, by_fold=False, prunes=True))
@@ -48,7 +50,9 @@ def test_resumed_folds_bring_their_files_along(train: Train, monkeypatch: pytest
     assert min(reported[2], reported[3]) == pytest.approx((first + second) / 2)
     assert len(resumed.models()) == 2 and len(resumed.read_validation().labels) == 300
     assert [len(fold.read_history()) for fold in resumed.folds()] == [2, 2]
-    assert resumed.read_metrics()["val_loss"] == whole.read_metrics()["val_loss"]
+    metrics = resumed.read_metrics()
+    assert metrics["val_loss"] == whole.read_metrics()["val_loss"]
+    assert 1000 < metrics["seconds"] < metrics["run_seconds"] < 1200
     with pytest.raises(SystemExit, match="this run has finished"):
         train("resume=whole", folder="again", defaults=[])
 

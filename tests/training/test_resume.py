@@ -129,8 +129,10 @@ def test_a_resumed_run_has_the_epochs_and_the_time_of_all_its_parts(
     monkeypatch.setattr(reporting, "_running", reporting.RunningTrial(trial, by_fold=False, prunes=True))
     resumed = train("resume=killed", folder="resumed", defaults=[])
     assert list(reported.values()) == [row["val_loss"] for row in resumed.read_history()] and len(reported) == 3
-    loss, seconds = resumed.read_metrics()["objective"]
-    assert loss == min(reported.values()) and 1000 < seconds < 1100
+    metrics = resumed.read_metrics()
+    loss, seconds = metrics["objective"]
+    assert loss == min(reported.values()) and 1000 < seconds < metrics["run_seconds"] < 1100
+    assert f"seconds       {metrics['run_seconds']:.1f}" in train_log(resumed)
 
 
 def test_the_history_of_a_continued_run_is_written_as_that_of_a_whole_one(
