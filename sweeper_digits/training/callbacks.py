@@ -49,7 +49,8 @@ class CleanEpochs(keras.callbacks.Callback):
 class History(keras.callbacks.Callback):
     """Append each epoch to history.csv and to the log; show progress within it on a terminal.
 
-    The progress is shown while `region` is set, five times a second at most.
+    The progress is shown while `region` is set, five times a second at most. The seconds of an epoch are those of all
+    that it does; its images per second are of training alone, without its checkpoint and its validation.
 
     Args:
         run: Where history.csv is.
@@ -84,13 +85,18 @@ class History(keras.callbacks.Callback):
         """Start the epoch's clock."""
         self.epoch, self.epoch_started, self.shown = epoch, time.perf_counter(), 0.0
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock of the speed, after the checkpoint."""
+        if batch == 0:
+            self.training_started = time.perf_counter()
+
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Show how far the epoch is."""
-        now = time.perf_counter()
+        """Stop the clock of the speed, before validation; show how far the epoch is."""
+        self.trained_until = now = time.perf_counter()
         if self.region and logs and now - self.shown > SHOWN_SECONDS:
             self.shown = now
             done = (batch + 1) / self.params["steps"]
-            seconds = now - self.epoch_started
+            seconds = now - self.training_started
             speed, left = done * self.images / seconds, minutes(seconds / done - seconds)
             line = bar(done, BAR_WIDTH).append(
                 f" epoch {self.epoch + 1}/{self.epochs}  {done:4.0%}  loss {logs['loss']:.4f}"
@@ -103,13 +109,14 @@ class History(keras.callbacks.Callback):
         """Append the epoch to the rows, to history.csv and to the log."""
         logs = logs or {}
         seconds = time.perf_counter() - self.epoch_started
+        speed = self.images / (self.trained_until - self.training_started)
         self.durations.append(seconds)
         names = ("loss", "accuracy", "val_loss", "val_accuracy", *(part.name for part in self.objectives))
         metrics = {name: float(logs[name]) for name in names if name in logs}
         rates = {
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(seconds, 4),
-            "images_per_second": round(self.images / seconds, 1),
+            "images_per_second": round(speed, 1),
         }
         self.rows.append({"epoch": epoch + 1} | metrics | rates)
         self.run.append_history(self.rows[-1])
@@ -117,7 +124,7 @@ class History(keras.callbacks.Callback):
         left = (self.epochs - epoch - 1) * float(np.median(self.durations))
         log.info(
             "epoch %3d/%d  %s  %s images/s  %s left",
-            epoch + 1, self.epochs, values, f"{self.images / seconds:,.0f}", minutes(left), extra=ROW,
+            epoch + 1, self.epochs, values, f"{speed:,.0f}", minutes(left), extra=ROW,
         )  # fmt: skip
         for name, value in metrics.items():
             if not math.isfinite(value):

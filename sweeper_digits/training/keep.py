@@ -1,6 +1,7 @@
 """The last step of a training: weights, scores, predictions; the metrics, which the caller writes; then pictures."""
 
 import logging
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -57,10 +58,12 @@ def keep(prepared: Prepared, fitted: Fitted, folder: RunFolder) -> dict[str, Any
 
 
 def _speed(history: list[dict[str, float]]) -> float:
-    """Return training images per second, without the first epoch, which compiles."""
-    counted = history[1:] or history
-    seconds = sum(row["seconds"] for row in counted)
-    return round(sum(row["images_per_second"] * row["seconds"] for row in counted) / seconds, 1)
+    """Return training images per second, of the median epoch.
+
+    The first epoch compiles and is left out. The first one after each resume compiles too; the median passes over it.
+    Of two epochs in the middle the faster one is taken, for the other may be such a one.
+    """
+    return statistics.median_high(row["images_per_second"] for row in history[1:] or history)
 
 
 def _prediction_time(model: keras.Model, images: np.ndarray) -> float:

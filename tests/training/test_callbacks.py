@@ -10,8 +10,9 @@ import pytest
 
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
-from sweeper_digits.training.callbacks import BestWeights, Checkpoint
+from sweeper_digits.training.callbacks import BestWeights, Checkpoint, History
 from sweeper_digits.training.fit import clean_epochs
+from sweeper_digits.training.keep import _speed
 from sweeper_digits.training.validation import Validation
 
 LOSSES = [0.50, 0.30, 0.31, 0.40, 0.29, 0.28]
@@ -69,6 +70,33 @@ def test_the_time_of_a_run_that_is_resumed_twice_is_that_of_all_its_parts(tmp_pa
         assert part.earlier_seconds == pytest.approx(earlier, abs=5)
         RunFolder(tmp_path).append_history({"epoch": epoch})
         part.on_epoch_begin(epoch)
+
+
+def test_an_epoch_has_the_seconds_of_all_that_it_does_and_the_speed_of_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    history = History(RunFolder(tmp_path), epochs=1, images=600)
+    history.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.1)))
+    history.on_train_begin()
+    history.on_epoch_begin(0)
+    now += 1  # the checkpoint is written
+    for batch in range(2):
+        history.on_train_batch_begin(batch)
+        now += 1
+        history.on_train_batch_end(batch)
+    now += 4  # validation
+    history.on_epoch_end(0, {"loss": 0.5})
+    (row,) = RunFolder(tmp_path).read_history()
+    assert (row["seconds"], row["images_per_second"]) == (7, 300)
+
+
+@pytest.mark.parametrize(
+    "rates", [[390], [400, 1000], [400, 391, 1000], [400, 1000, 391, 1000], [400, 1000, 1000, 390, 391, 1000, 1000]]
+)
+def test_the_speed_of_a_run_is_that_of_its_epochs_which_do_not_compile(rates: list[float]) -> None:
+    assert _speed([{"seconds": 600 / rate, "images_per_second": rate} for rate in rates]) == max(rates)
 
 
 def test_the_val_loss_is_the_mean_of_the_losses_that_its_standard_error_is_of() -> None:
