@@ -63,7 +63,10 @@ def sleep_through(config: schema.Config, run: RunFolder, number: int) -> list[fl
     if config.resume:
         source = RunFolder(config.resume)
         first = int(source.read_checkpoint()["progress"][0])
-        run.write_history(source.read_history()[:first])
+        rows = source.read_history()[:first]
+        run.write_history(rows)
+        if trial:
+            trial.restore([row["val_loss"] for row in rows], config.epochs)
     epoch_seconds = trial_seconds(number) / config.epochs
     began, state = time.time(), "finished"
     for epoch in range(first, config.epochs):

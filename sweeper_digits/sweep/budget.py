@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.trials import DONE, continued_by
+from sweeper_digits.sweep.following import progress_of
+from sweeper_digits.sweep.trials import DONE
 
 KEYS = ("n_trials", "timeout", "n_epochs")
 # User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970, and
@@ -23,7 +24,7 @@ SILENT_SECONDS = 20.0
 # A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
 TICK_SECONDS = 5.0
 SLEPT_SECONDS = 60.0
-# User attribute of a trial that has ended: how many epochs it trained.
+# User attribute of a trial that has ended: how many epochs it has, with those that it took over.
 EPOCHS = "epochs"
 
 
@@ -99,11 +100,18 @@ def _rate(key: str, rates: Mapping[str, float]) -> float:
 
 
 def epochs_of(trials: list[FrozenTrial]) -> Iterable[int]:
-    """Yield how many epochs each trial has trained; a trial that is continued by another counts in the other."""
-    continued = {number for trial in trials for number in continued_by(trial)}
+    """Yield how many epochs each trial has trained itself, without those that it took over from one that was cut off.
+
+    So each epoch counts once, whether a trial that was cut off is continued, trained from the beginning, or waits.
+    """
     for trial in trials:
-        if trial.number not in continued and trial.state != TrialState.WAITING:
-            yield int(trial.user_attrs.get(EPOCHS, len(trial.intermediate_values)))
+        if trial.state == TrialState.WAITING:
+            continue
+        told = progress_of(trial)
+        if EPOCHS in trial.user_attrs:
+            yield max(0, int(trial.user_attrs[EPOCHS]) - int(told.get("taken_over", 0)))
+        else:  # it runs, or was cut off
+            yield int(told.get("trained", len(trial.intermediate_values)))
 
 
 def watched_seconds(attributes: Mapping[str, Any]) -> float:

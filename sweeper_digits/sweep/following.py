@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # a single run does without Optuna
 
 # System attributes of a trial, which the dashboard does not list: how far it is, and that a person stops it.
 PROGRESS, STOP = "sweeper_digits:progress", "sweeper_digits:stop"
+# What the progress has beside what the last epoch measured.
+BESIDE = ("worker", "trained", "taken_over", "epoch", "epochs")
 
 
 class Follower:
@@ -19,14 +21,24 @@ class Follower:
         queue: The queue of the study.
         number: Of the trial.
         worker: Names the worker for a person: its number, or the machine of a job.
+
+    Attributes:
+        trained: Epochs that the trial trained itself.
+        taken_over: Epochs that it took over from a trial that was cut off.
     """
 
     def __init__(self, queue: "Queue", number: int, worker: str) -> None:
         self.queue, self.number, self.worker = queue, number, worker
+        self.trained = self.taken_over = 0
 
     def begin(self) -> None:
         """Tell the study which worker has the trial."""
-        self.queue.set_system_attr(self.number, PROGRESS, {"worker": self.worker})
+        self._write({})
+
+    def take_over(self, epochs: int) -> None:
+        """Tell the study of epochs that the trial took over."""
+        self.taken_over += epochs
+        self._write({})
 
     def tell(self, progress: Mapping[str, float]) -> bool:
         """Tell the study of an epoch; return whether a person has stopped the trial.
@@ -34,8 +46,13 @@ class Follower:
         Args:
             progress: `epoch`, counted from 1, `epochs`, and what the epoch measured.
         """
-        self.queue.set_system_attr(self.number, PROGRESS, {"worker": self.worker, **progress})
+        self.trained += 1
+        self._write(progress)
         return STOP in self.queue.read(self.number).system_attrs
+
+    def _write(self, progress: Mapping[str, float]) -> None:
+        about = {"worker": self.worker, "trained": self.trained, "taken_over": self.taken_over}
+        self.queue.set_system_attr(self.number, PROGRESS, {**about, **progress})
 
 
 def progress_of(trial: "FrozenTrial") -> dict[str, Any]:

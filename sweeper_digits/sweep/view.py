@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.sweep.budget import Budget, epochs_of, is_supervised, last_watched, watched_seconds
 from sweeper_digits.sweep.finite import Point
-from sweeper_digits.sweep.following import progress_of
+from sweeper_digits.sweep.following import BESIDE, progress_of
 from sweeper_digits.sweep.peers import PeerPruner, best_so_far, sign_of
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.trials import DONE, is_cut_off, trials_of
@@ -163,7 +163,7 @@ class Spotter:
             worker=str(told.get("worker", "")),
             epoch=int(told.get("epoch", len(trial.intermediate_values))),
             epochs=told.get("epochs"),
-            measured={name: float(value) for name, value in told.items() if name not in ("worker", "epoch", "epochs")},
+            measured={name: float(value) for name, value in told.items() if name not in BESIDE},
             rank=rank,
             of=len(others) + 1,
             bar=bar,

@@ -52,6 +52,9 @@ class Link(Protocol):
     def tell(self, progress: Mapping[str, float]) -> bool:
         """Tell of an epoch; return whether a person has stopped the trial."""
 
+    def take_over(self, epochs: int) -> None:
+        """Tell of epochs that the trial took over."""
+
 
 class RunningTrial:
     """The trial that this process trains.
@@ -138,6 +141,9 @@ class RunningTrial:
         A pruner then sees what it sees of a trial that was never cut off. It is asked after each epoch, for some
         pruners keep count of the asking; its answer is ignored, for the trial has gone on since.
         """
+        values = list(values)
+        if self.link and values:
+            self.link.take_over(len(values))
         for epoch, value in enumerate(values):
             self.epoch(value, epoch, epochs, last=False)
         self.pruned = False

@@ -16,7 +16,7 @@ import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
-from sweeper_digits.sweep.budget import Budget
+from sweeper_digits.sweep.budget import EPOCHS, Budget, epochs_of
 from sweeper_digits.sweep.following import STOP, Follower
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.steering import Space
@@ -288,6 +288,34 @@ def test_a_trial_that_a_person_stopped_stays_so_when_its_worker_dies(queue: Queu
     assert queue.fail_and_requeue(trial, "its worker died", 2)
     again = queue.ask(GRID)  # type: ignore[arg-type]
     assert again and Follower(queue, again.number, "here").tell({"epoch": 1, "epochs": 2})
+
+
+@pytest.mark.parametrize(("restored", "trained"), [(9, 1), (8, 2), (0, 10)])  # the checkpoint; an older one; none
+@pytest.mark.parametrize("prunes", [True, False])  # with several objectives, a trial reports no value
+def test_each_epoch_that_was_trained_counts_once(queue: Queue, prunes: bool, restored: int, trained: int) -> None:
+    def train(trial: optuna.trial.FrozenTrial, first: int, end: int) -> None:
+        link = Follower(queue, trial.number, "here")
+        link.begin()
+        running = RunningTrial(queue.attach(trial.number), by_fold=False, prunes=prunes, link=link)
+        running.restore([0.5] * first, epochs=10)
+        for epoch in range(first, end):
+            running.epoch(0.5, epoch, 10, last=False)
+            running.tell({}, epoch, 10, last=False)
+
+    def used() -> list[int]:
+        return list(epochs_of(trials_of(queue.study)))
+
+    first = begun(queue)
+    train(first, 0, 9)
+    assert queue.fail_and_requeue(queue.read(first.number), "its worker died", 2)
+    assert used() == [9], "its retry waits"
+    again = queue.ask(GRID)  # type: ignore[arg-type]
+    assert again and used() == [9, 0]
+    train(queue.read(again.number), restored, 10)
+    assert used() == [9, trained]
+    again.set_user_attr(EPOCHS, 10)
+    queue.study.tell(again, 1.0)
+    assert used() == [9, trained]
 
 
 def test_a_trial_that_two_supervisors_find_dead_is_queued_once(queue: Queue) -> None:
