@@ -1,5 +1,6 @@
 """Which parameters mattered, and which values the best runs have."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
+from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import r2_score
 
@@ -31,7 +33,7 @@ class Importance(NamedTuple):
 
 
 class Importances(NamedTuple):
-    """The share of the variation that the parameters explain together, and the parameters, the largest share first.
+    """The share of the variance of the ranks that the parameters explain together, and each, the largest share first.
 
     `explained` is None where nothing can be judged. Where it is not above 0, no parameter is named.
     """
@@ -41,30 +43,42 @@ class Importances(NamedTuple):
 
 
 def importances(study: optuna.Study) -> Importances:
-    """Return how much of the first objective the parameters explain that all complete runs have.
+    """Return how much of the ranks the parameters explain that all complete and pruned runs have.
+
+    Finished runs rank by the first objective. Pruned ones follow: the later it was pruned, the better a run. Among the
+    finished ones alone, a bad option would not matter: its runs were pruned.
 
     Args:
         study: The runs, as `as_study` gives them.
     """
-    complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
-    values = np.array([trial.values[0] for trial in complete])
-    shared = set.intersection(*({*trial.params} for trial in complete)) if complete else set()
-    names = [name for name in sorted(shared) if len({str(trial.params[name]) for trial in complete}) > 1]
-    if len(complete) < LEAST_RUNS or np.ptp(values) == 0 or not names:
+    sign = -1 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
+    runs = [trial for trial in trials_of(study) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    keys = [_place(trial, sign) for trial in runs]
+    order = {key: place for place, key in enumerate(sorted(set(keys)))}
+    ranks = stats.rankdata([order[key] for key in keys])
+    shared = set.intersection(*({*trial.params} for trial in runs)) if runs else set()
+    names = [name for name in sorted(shared) if len({str(trial.params[name]) for trial in runs}) > 1]
+    if len(runs) < LEAST_RUNS or np.ptp(ranks) == 0 or not names:
         return Importances(None, [])
-    explained, shares = _explain([_encode(complete, name) for name in names], values)
+    explained, shares = _explain([_encode(runs, name) for name in names], ranks)
     if not shares:
         return Importances(explained, [])
-    sign = -1 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
-    ranked = sorted(complete, key=lambda trial: sign * trial.values[0])
+    ranked = [runs[place] for place in np.argsort(ranks, kind="stable")]
     found = [Importance(name, share, _best_values(ranked, name)) for name, share in zip(names, shares, strict=True)]
     return Importances(explained, sorted(found, key=lambda one: -one.share)[:SHOWN])
 
 
-def _encode(complete: list[FrozenTrial], name: str) -> np.ndarray:
+def _place(trial: FrozenTrial, sign: float) -> tuple[float, float]:
+    """Return what a run is sorted by: finished or not and how long it trained, then how good it was."""
+    if trial.state == TrialState.COMPLETE:
+        return -math.inf, sign * trial.values[0]
+    return -len(trial.intermediate_values), min(trial.intermediate_values.values(), default=math.inf)
+
+
+def _encode(runs: list[FrozenTrial], name: str) -> np.ndarray:
     """Return a parameter as float (runs, columns): a number in one column, a choice in one for each of its values."""
-    values = [trial.params[name] for trial in complete]
-    if not any(isinstance(trial.distributions[name], CategoricalDistribution) for trial in complete):
+    values = [trial.params[name] for trial in runs]
+    if not any(isinstance(trial.distributions[name], CategoricalDistribution) for trial in runs):
         return np.array(values, float)[:, np.newaxis]
     texts = np.array([str(value) for value in values])
     return (texts[:, np.newaxis] == np.unique(texts)).astype(float)
