@@ -39,7 +39,8 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") not in KERAS_BACKENDS:
         raise UserError(f"KERAS_BACKEND={backend}: no such backend; choose from {', '.join(KERAS_BACKENDS)}")
     if importlib.util.find_spec(backend) is None:
-        raise UserError(f"KERAS_BACKEND={backend}: the package {backend} is not installed; pip install {backend}")
+        wanted = backend if backend == "tensorflow" else f"'sweeper_digits[{backend}]'"
+        raise UserError(f"KERAS_BACKEND={backend}: the package {backend} is not installed; pip install {wanted}")
     os.environ["KERAS_BACKEND"] = backend
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()

@@ -75,7 +75,8 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs") / "conf"
     shutil.copytree(ROOT / "conf", folder)
     blocks = {language: body for _, language, body in BLOCK.findall(TEXT[ROOT / "README.md"])}
-    (folder / "model" / "wide.yaml").write_text(blocks["yaml"])
+    for name in ("wide", "wider"):  # in conf/, and in a folder of the reader's own
+        (folder / "model" / f"{name}.yaml").write_text(blocks["yaml"])
     shutil.copy(folder / "search" / "quick.yaml", folder / "search" / "mine.yaml")
     return folder
 

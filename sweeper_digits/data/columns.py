@@ -109,9 +109,10 @@ def label_by_name(plain: dict[int, str], wished: str | None, where: str, labels:
     if wished is not None:
         found = [c for c, name in plain.items() if name == wished.strip().lower()]
         if not found:
-            shown = ", ".join(list(plain.values())[:6])
+            names = [name for name in plain.values() if name]
+            shown = ", ".join([*names[:6], *(["..."] if len(names) > 6 else [])])
             raise UserError(
-                f"{where}: data.label={wished}: no such column{closest(wished, plain.values())}; it has {shown}, ..."
+                f"{where}: data.label={wished}: no such column{closest(wished, names)}; it has {shown or 'no names'}"
             )
         return found[0]
     found = [c for c, name in plain.items() if name in labels]

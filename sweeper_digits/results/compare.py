@@ -16,7 +16,7 @@ import pandas as pd
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.document import as_json
-from sweeper_digits.results.grouping import describe_endings, group_by_setting
+from sweeper_digits.results.grouping import describe_columns, group_by_setting
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.repeat import command_of, promote
 from sweeper_digits.results.repetitions import Configuration, describe_mean, group_repetitions, with_error
@@ -114,7 +114,7 @@ def _print_table(arguments: argparse.Namespace, found: list[Record]) -> bool:
     if "±" in table:
         print(f"\n± is {ONE_ERROR}")
     if arguments.group_by:
-        print("".join(f"\n{line}\n" for line in describe_endings(frame)), end="")
+        print(f"\n{describe_columns(frame, objectives_of(found)[0])}")
         _warn(found)
     return not arguments.group_by
 

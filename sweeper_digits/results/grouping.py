@@ -39,11 +39,11 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
     return groups.sort_values("mean_rank", kind="stable").reset_index()
 
 
-def describe_endings(groups: pd.DataFrame) -> list[str]:
-    """Return a line that says which runs the columns are of, if some runs did not finish."""
+def describe_columns(groups: pd.DataFrame, objective: str) -> str:
+    """Return the line that says what the columns are of, and over which runs if some did not finish."""
     worst = [state for state in WORST if state in groups]
-    if not worst and "unfinished" not in groups:
-        return []
+    unfinished = "unfinished" in groups
+    only = ", over finished runs only" if worst or unfinished else ""
     last = f"; mean_rank is over all, {', '.join(worst)} last" if worst else ""
-    running = "; unfinished runs do not count" if "unfinished" in groups else ""
-    return [f"mean, std and best are over finished runs only{last}{running}"]
+    running = "; unfinished runs do not count" if unfinished else ""
+    return f"mean, std and best are of {objective}{only}{last}{running}"

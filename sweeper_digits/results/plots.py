@@ -104,7 +104,7 @@ def draw_plots(
     if len(objectives) > 1:
         drawers.append(lambda: _pareto_front(study, objectives))
     else:
-        drawers.append(lambda: _history(study, target))
+        drawers.append(lambda: _history(study, found, target))
     drawers.append(lambda: _curves(study, found))
     if varied:
         drawers += [lambda: _parallel_coordinates(study, target), lambda: _slices(study, target)]
@@ -153,8 +153,14 @@ def _pareto_front(study: optuna.Study, objectives: list[str]) -> Plot:
     return Plot("Pareto front", "", _drawn(visualization.plot_pareto_front(study, target_names=objectives)))
 
 
-def _history(study: optuna.Study, target: dict[str, Any]) -> Plot:
+def _history(study: optuna.Study, found: list[Record], target: dict[str, Any]) -> Plot:
     figure = _in_view(_drawn(visualization.plot_optimization_history(study, **target)), study)
+    names = [record.run.folder.name for record in found]
+    one_sweep = len({record.run.folder.parent for record in found}) == 1 and all(map(str.isdecimal, names))
+    if one_sweep:  # Optuna counts the runs; a trial that left no folder is missing among them
+        for trace in figure["data"]:
+            trace["x"] = [int(names[place]) for place in trace["x"]]
+    figure["layout"]["xaxis"] = {"title": {"text": "trial" if one_sweep else "run"}}
     return Plot("Optimization history", "each run's value, and the best so far", figure)
 
 

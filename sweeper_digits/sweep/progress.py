@@ -20,7 +20,16 @@ from sweeper_digits.sweep.pruners import scouts_of, why_unpruned
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.table import row, show
-from sweeper_digits.sweep.trials import DONE, best_first, command_from, counts, failures, trials_of, with_point
+from sweeper_digits.sweep.trials import (
+    DONE,
+    best_first,
+    command_from,
+    counts,
+    failures,
+    trials_of,
+    tried_points,
+    with_point,
+)
 from sweeper_digits.sweep.url import without_password
 from sweeper_digits.sweep.view import Spotter
 
@@ -56,7 +65,7 @@ class Progress:
         enumerated = sweep.is_enumerated
         how = "each point once" if enumerated else str(self.study.sampler)
         pruner = type(self.study.pruner).__name__.replace("NopPruner", "no pruning")
-        total = screen.counted(len(trials_of(self.study)), "trial") if enumerated else ""
+        total = screen.counted(tried_points(trials_of(self.study)), "trial") if enumerated else ""
         budget = ", or ".join(filter(None, (total, self.spotter.queue.helm.budget().describe())))
         log.info("study      %s: %s, %s", self.study.study_name, budget, objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"

@@ -73,6 +73,12 @@ def continued_by(trial: FrozenTrial) -> list[int]:
     return [int(number) for number in reversed(trial.system_attrs.get("retry_history", []))]
 
 
+def tried_points(trials: Iterable[FrozenTrial]) -> int:
+    """Return how many points the trials are of: a trial that was cut off and the one that continues it are one."""
+    trials = list(trials)
+    return len({trial.number for trial in trials} - {number for trial in trials for number in continued_by(trial)})
+
+
 def deaths(trial: FrozenTrial) -> int:
     """Return how many workers of a trial's point have died, its own among them."""
     died = trial.state == TrialState.FAIL and is_cut_off(trial) and trial.user_attrs.get(CUT_OFF) != STOPPED

@@ -1,5 +1,6 @@
 """The URL of a study's database: checked before it is used, and never shown with its password."""
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -65,7 +66,8 @@ def without_password(text: str, url: str) -> str:
     secrets = [parsed.password, *(value for name, value in parsed.query.items() if "pass" in name.lower())]
     for secret in map(str, filter(None, secrets)):
         for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
-            text = text.replace(form, "***")
+            # A short one is a part of other words.
+            text = re.sub(re.escape(form) if len(secret) > 3 else rf"(?<!\w){re.escape(form)}(?!\w)", "***", text)
     return text
 
 

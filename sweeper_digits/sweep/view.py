@@ -16,7 +16,7 @@ from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.following import BESIDE, progress_of
 from sweeper_digits.sweep.peers import PeerPruner, best_so_far, sign_of
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.trials import DONE, is_cut_off, trials_of
+from sweeper_digits.sweep.trials import DONE, is_cut_off, trials_of, tried_points
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Spotter:
         study = self.queue.study
         budget = self.queue.helm.budget()
         if self.is_enumerated:
-            budget = Budget(len(trials), budget.timeout, budget.n_epochs)
+            budget = Budget(tried_points(trials), budget.timeout, budget.n_epochs)
         attributes = study.user_attrs
         watched = watched_seconds(attributes)
         if runs := is_supervised(attributes):  # it writes its time each few seconds only

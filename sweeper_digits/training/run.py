@@ -65,9 +65,8 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
             objective = _run(config, here, in_sweep, watch)
         except KeyboardInterrupt:
             watch.end("stopped")
-            if here.checkpoint.exists() and not in_sweep:
-                command = program.command("train", f"resume={relative(here.folder)}")
-                log.info("\nstopped; this command continues:\n  %s", command)
+            if not in_sweep:
+                _describe_stop(here)
             raise
         except (Exception, SystemExit) as error:
             watch.end("diverged" if isinstance(error, Diverged) else "failed")
@@ -80,6 +79,15 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
             raise UserError(f"{place}: {type(error).__name__}: {text[:LONGEST_CAUSE]}") from error
         watch.end((here.read_metrics() or {}).get("state", "failed"))
         return objective
+
+
+def _describe_stop(here: RunFolder) -> None:
+    """Say what continues a run that a person has stopped."""
+    if any(part.checkpoint.exists() or part.metrics.exists() for part in (here, *here.folds())):
+        command = program.command("train", f"resume={relative(here.folder)}")
+        log.info("\nstopped; this command continues:\n  %s", command)
+    else:
+        log.info("\nstopped before its first checkpoint; nothing is there to continue")
 
 
 def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float | list[float] | None:

@@ -50,11 +50,11 @@ def test_filter_sort_top_group_and_csv(tool: Tool) -> None:
     assert {row["folder"] for row in chosen} == sgd
     assert len(rows(tool, "multirun", "--top", "3")) == 3
     groups = tool("compare", "multirun", "--group-by", "optimizer").splitlines()
-    assert groups[0].split() == ["optimizer", "mean", "std", "best", "count", "mean_rank"] and len(groups) == 3
+    assert groups[0].split() == ["optimizer", "mean", "std", "best", "count", "mean_rank"] and len(groups) == 5
     losses = {row["folder"]: row["val_loss"] for row in rows(tool, "multirun") if row["optimizer"] == "adam"}
-    (adam,) = [line.split() for line in groups if line.split()[0] == "adam"]
+    (adam,) = [line.split() for line in groups if line.split()[:1] == ["adam"]]
     assert float(adam[1]) == pytest.approx(np.mean(list(losses.values())), rel=1e-3) and adam[4] == "2"
-    assert "finished runs only" not in "".join(groups)
+    assert groups[-1] == "mean, std and best are of val_loss"
     table = tool("compare", "multirun", "--csv").splitlines()
     assert table[0].startswith("rank,val_loss,val_loss_se,optimizer,") and len(table) == 5
 
@@ -75,7 +75,10 @@ def test_a_setting_whose_bad_runs_were_pruned_does_not_rank_first(monkeypatch: p
         **{"pruned": 9, "diverged": 0, "failed": 0, "unfinished": 1},
     }
     assert groups["muon"]["count"] == 0 and groups["muon"]["mean"] is None and groups["sgd"]["mean_rank"] == 6.5
-    said = "finished runs only; mean_rank is over all, pruned, diverged, failed last; unfinished runs do not count"
+    said = (
+        "mean, std and best are of val_loss, over finished runs only; mean_rank is over all, pruned, diverged, failed "
+        "last; unfinished runs do not count"
+    )
     assert said in tool("compare", "multirun", "--group-by", "optimizer")
 
 

@@ -22,7 +22,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 from sweeper_digits.sweep.study import SeededSampler
-from sweeper_digits.sweep.trials import is_own_failure, trials_of
+from sweeper_digits.sweep.trials import is_own_failure, trials_of, tried_points
 from sweeper_digits.training.reporting import RunningTrial
 from tests.conftest import ROOT
 
@@ -255,6 +255,7 @@ def test_a_grid_is_not_finished_between_failing_and_queueing_again(
         queue.reap(max_retries=2)
     assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, WAITING]
     assert queue.study.trials[1].system_attrs["retry_history"] == [0]
+    assert tried_points(queue.study.trials) == 1
 
 
 def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(

@@ -49,6 +49,9 @@ def test_a_password_is_in_no_text() -> None:
     assert hidden(url) == "postgresql+psycopg://me:***@host/x?sslpassword=hidden"
     text = without_password(f"cannot reach {url}: ge@heim, ge%40heim and auch are wrong", url)
     assert not any(secret in text for secret in ("heim", "auch "))
+    assert without_password("psycopg: user u, password p: port 1", "postgresql://u:p@host/x") == (
+        "psycopg: user u, password ***: port 1"
+    )
 
 
 def test_a_password_is_in_no_line_of_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,4 +157,5 @@ def test_a_backend_that_is_not_installed_is_one_line(
 ) -> None:
     done = command(KERAS_BACKEND="torch")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: KERAS_BACKEND=torch: the package torch is not installed; pip install torch\n"
+    wanted = "pip install 'sweeper_digits[torch]'"
+    assert done.stderr == f"error: KERAS_BACKEND=torch: the package torch is not installed; {wanted}\n"

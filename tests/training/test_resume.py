@@ -135,6 +135,17 @@ def test_a_resumed_run_has_the_epochs_and_the_time_of_all_its_parts(
     assert f"seconds       {metrics['run_seconds']:.1f}" in train_log(resumed)
 
 
+@pytest.mark.parametrize(("epoch", "said"), [(2, "this command continues:"), (1, "nothing is there to continue")])
+def test_a_stopped_run_of_folds_says_how_it_goes_on(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, said: str
+) -> None:
+    stop_in_epoch(epoch, monkeypatch)
+    with pytest.raises(SystemExit):
+        train("epochs=3", "split=kfold", "split.folds=2", folder="killed")
+    log = train_log(RunFolder(tmp_path / "killed"))
+    assert said in log and ("train resume=killed" in log or "train.py resume=killed" in log) == (epoch == 2)
+
+
 def test_the_history_of_a_continued_run_is_written_as_that_of_a_whole_one(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
