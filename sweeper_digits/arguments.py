@@ -22,7 +22,8 @@ def check_text(arguments: list[str], conf: Path) -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
-    sweeps = bool({"-m", "--multirun"} & set(arguments))  # a sweep never saves the password of its own database
+    # A sweep never saves the password of its own database. Hydra takes --multi and --mul too.
+    sweeps = any(text in ("-m", "hydra.mode=MULTIRUN") or text.startswith("--mu") for text in arguments)
     for text in arguments:
         key, _, value = text.partition("=")
         if has_password(value) and not (sweeps and key == STORAGE):

@@ -1,6 +1,7 @@
 """Training and searching from the command line, and what surrounds Hydra there: `resume=`, `from_run=`, bad input."""
 
 import dataclasses
+import logging
 import os
 import re
 import sys
@@ -24,6 +25,8 @@ from sweeper_digits.runs.origin import SEARCH_PATH, Origin, check_harmless, orig
 from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
 
+log = logging.getLogger(__name__)
+
 # Beside the package in a checkout, in the package in a wheel.
 CONF = (program.PACKAGE.parent if program.is_checkout() else program.PACKAGE) / "conf"
 
@@ -33,6 +36,7 @@ CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
 # Top-level keys of a run's overrides, and the form of an override of such a key.
 KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "tensorboard"}
 OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
+
 # Overrides -> the config they compose; as in `recipe`, which is imported only when needed.
 Compose = Callable[[list[str]], DictConfig]
 # What was written otherwise in version 0.1.
@@ -70,8 +74,11 @@ def train(cfg: DictConfig) -> object:
             from sweeper_digits.sweep import job
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()
+        in_sweep = job_config.mode == RunMode.MULTIRUN
+        if (searched := job_config.runtime.choices.get("search")) and not in_sweep:
+            log.info("search     %s: one run with its values, nothing is drawn; -m searches", searched)
         with job.attached():
-            return run(config, job_config.runtime.output_dir, in_sweep=job_config.mode == RunMode.MULTIRUN)
+            return run(config, job_config.runtime.output_dir, in_sweep=in_sweep)
 
 
 def start(task: TaskFunction) -> None:

@@ -45,7 +45,8 @@ def test_no_run_saves_a_password(url: str) -> None:
         with pytest.raises(UserError, match=r"its URL holds a password, which would be saved") as error:
             check_text(arguments, ROOT)
         assert "SECRET" not in str(error.value)
-    check_text(["--multirun", f"hydra.sweeper.storage={url}"], ROOT)
+    for sweep in ("-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"):
+        check_text([sweep, f"hydra.sweeper.storage={url}"], ROOT)
 
 
 def test_a_run_that_is_given_a_database_with_a_password_ends_in_one_line(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.origin import PLAIN, Origin, check_harmless, origin_of
 from sweeper_digits.runs.record import direction_of, find_runs, objectives_of
 
+# Exit status of a sweep that a person has stopped.
+STOPPED = 130
+
 
 def main(arguments: argparse.Namespace) -> None:
     """Train the finalists and print their ranking; exit with the status of a sweep that failed."""
@@ -33,6 +36,9 @@ def main(arguments: argparse.Namespace) -> None:
     points = plan_points(finalists, arguments.seeds, arguments.folds)
     with _on_stderr() if arguments.json else contextlib.nullcontext():
         folder, status = train_points(arguments.sweep, points, origin_for(finalists), arguments.n_jobs)
+    if status == STOPPED:  # the sweep has named its own command, which does not rank
+        again = program.same_command(sys.orig_argv[1:])
+        print(f"\nthis command continues, and ranks the finalists:\n  {again}", file=sys.stderr)
     if status:
         sys.exit(status)
     groups = group_points(folder, points, objective)

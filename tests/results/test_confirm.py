@@ -1,6 +1,7 @@
 """Finalists of a real sweep are trained again on other seeds and folds."""
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
 def test_confirm_can_be_stopped_and_continued(tool: Tool, how: signal.Signals) -> None:
     arguments = ["confirm", "multirun/first", "--top", "2", "--seeds", "2"]
     command = [sys.executable, "-m", "sweeper_digits", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         points = Path("multirun/first_confirm")
         deadline = time.monotonic() + 60
         while not list(points.glob("*/train.log")) and time.monotonic() < deadline:
@@ -51,6 +52,7 @@ def test_confirm_can_be_stopped_and_continued(tool: Tool, how: signal.Signals) -
         process.send_signal(how)
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 130 and "the same command continues" in out
+    assert out.splitlines()[-1] == "  " + shlex.join(["python", *command[1:]])
     assert family and not [one for one in family if one.is_running()]
     study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
     assert not [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]

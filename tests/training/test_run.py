@@ -280,3 +280,10 @@ def test_early_stopping_waits_for_the_clean_epochs(train: Train) -> None:
     options = ["epochs=30", "patience=2", "optimizer.learning_rate=0.1", "schedule=constant", "augmentation=light"]
     early, late = (len(train(*options, f"clean_fraction={c}", folder=f"c{c}").read_history()) for c in (0, 0.5))
     assert early < 15 and late >= 17
+
+
+def test_a_search_without_multirun_says_that_nothing_is_drawn(train: Train) -> None:
+    run = train("search=optimizer", "epochs=1")
+    assert "search     optimizer: one run with its values, nothing is drawn; -m searches" in (
+        (run.folder / "train.log").read_text(encoding="utf-8")
+    )
