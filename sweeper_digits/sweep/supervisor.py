@@ -30,6 +30,7 @@ from sweeper_digits.sweep.steering import COMMAND, Steering
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
 from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
+from sweeper_digits.sweep.worker import BestModels
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ def supervise(sweep: Sweep) -> None:
             presence.end()
             _queue_again(queue)
             progress.stopped()
+    BestModels(queue, sweep).tidy()  # the worker of the last trial is ended when the trial is, often before it does
     progress.end()
     _raise_without_result(queue, progress)
 
