@@ -159,6 +159,17 @@ def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps], m
     assert len(looked_at) == len(set(looked_at)) == 3
 
 
+def test_weights_that_the_last_worker_left_are_deleted_at_the_end(sweeps: Sweeps) -> None:
+    """It is ended when the last trial has ended, which may be before it has deleted the weights of the worst."""
+    sweep = ("optimizer.learning_rate=0.01,0.02", "hydra.sweeper.keep_models=1")
+    sweeps.ok(*sweep)
+    best, worst = sorted(sweeps.trials(), key=lambda trial: trial.value)
+    for trial in (best, worst):
+        sweeps.trial_folder(trial.number).model.write_bytes(b"weights")
+    sweeps.ok(*sweep)
+    assert [sweeps.trial_folder(trial.number).model.exists() for trial in (best, worst)] == [True, False]
+
+
 def test_a_pareto_front_keeps_its_weights(in_process: Callable[..., Sweeps]) -> None:
     # The smaller the network, the worse the rate: two are on the front, and the third is worse than the second.
     points = ["{model.filters: 2, optimizer.learning_rate: 0.05}", "{model.filters: 3, optimizer.learning_rate: 0.01}"]
