@@ -22,13 +22,17 @@ def check_text(arguments: list[str], conf: Path) -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
-    # A sweep never saves the password of its own database. Hydra takes --multi and --mul too.
-    sweeps = any(text in ("-m", "hydra.mode=MULTIRUN") or text.startswith("--mu") for text in arguments)
     for text in arguments:
         key, _, value = text.partition("=")
-        if has_password(value) and not (sweeps and key == STORAGE):
+        # A sweep never saves the password of its own database.
+        if has_password(value) and not (key == STORAGE and begins_sweep(arguments)):
             hint = "put the URL into OPTUNA_STORAGE" if key == STORAGE else "see docs/own.md"
             raise UserError(f"{key}: its URL holds a password, which would be saved with the run; {hint}")
+
+
+def begins_sweep(arguments: list[str]) -> bool:
+    """Return whether arguments begin a sweep; Hydra takes --multi and --mul for --multirun too."""
+    return any(text in ("-m", "hydra.mode=MULTIRUN") or text.startswith("--mu") for text in arguments)
 
 
 def as_typed(argument: str) -> str:

@@ -18,7 +18,7 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from sweeper_digits import help_text, program, registry, schema, screen
-from sweeper_digits.arguments import as_typed, check_text
+from sweeper_digits.arguments import as_typed, begins_sweep, check_text
 from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, check_harmless, origin_of
@@ -36,7 +36,6 @@ CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
 # Top-level keys of a run's overrides, and the form of an override of such a key.
 KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "tensorboard"}
 OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
-
 # Overrides -> the config they compose; as in `recipe`, which is imported only when needed.
 Compose = Callable[[list[str]], DictConfig]
 # What was written otherwise in version 0.1.
@@ -191,7 +190,7 @@ def _with_past_run(arguments: list[str], given: Given) -> list[str]:
 
 def _resumed(folder: str, arguments: list[str], compose: Compose) -> list[str]:
     """Return the overrides that the run in a folder was begun with."""
-    if not {"-m", "--multirun"}.isdisjoint(arguments):  # other ways to begin a sweep are seen later
+    if begins_sweep(arguments):
         refuse_resume(folder)
     saved = [override for override in _saved_overrides(folder) if not override.startswith("resume=")]
     _check_unchanged(folder, saved, arguments)

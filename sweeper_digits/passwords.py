@@ -6,13 +6,19 @@ import re
 OF_A_USER = r"//[^/\s:@]*:\S*@"
 # Git hosts and trackers take a token in place of a user.
 OF_A_WEB_PAGE = r"https?://[^/\s]+@"
-IN_A_QUERY = r"(?<=[?&])([^=&#\s]*(?:pass|secret|token)[^=&#\s]*)=[^&#\s]+"
+NAMES = "pass|secret|token"
+IN_A_QUERY = rf"(?<=[?&])([^=&#\s]*(?:{NAMES})[^=&#\s]*)=[^&#\s]+"
 FOUND = re.compile("|".join((OF_A_USER, OF_A_WEB_PAGE, IN_A_QUERY)), re.IGNORECASE)
 
 
 def has_password(text: str) -> bool:
     """Return whether a text has a URL with a password, or with a token."""
     return FOUND.search(text) is not None
+
+
+def names_password(key: str) -> bool:
+    """Return whether the value of a key in a URL's query is a password."""
+    return re.search(NAMES, key, re.IGNORECASE) is not None
 
 
 def without_passwords(text: str) -> str:

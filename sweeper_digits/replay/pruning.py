@@ -23,15 +23,13 @@ class PrunedSearch:
         name: Of the study. Hyperband draws a trial's bracket by it, so it has to differ from replay to replay.
 
     Attributes:
-        begun: How many of the curves were begun.
-        epochs: How many epochs each of these was trained so far, in their order.
+        epochs: How many epochs each curve that was begun was trained so far, in their order.
         ended: The places of those that have ended.
         pruned: The places of those that were stopped.
     """
 
     def __init__(self, curves: Sequence[Curve], pruner: BasePruner, name: str) -> None:
         self.curves, self.pruner = curves, pruner
-        self.begun = 0
         self.epochs: list[int] = []
         self.ended: set[int] = set()
         self.pruned: set[int] = set()
@@ -41,10 +39,9 @@ class PrunedSearch:
 
     def ask(self) -> Job | None:
         """Return the next curve whole; None: all have begun."""
-        if self.begun == len(self.curves):
+        if len(self.epochs) == len(self.curves):
             return None
-        curve = self.curves[self.begun]
-        self.begun += 1
+        curve = self.curves[len(self.epochs)]
         self.epochs.append(0)
         return Job(curve, 0, len(curve.values), self.storage.create_new_trial(self.study_id))
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from sweeper_digits import command_line, program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.document import as_json
-from sweeper_digits.results.repetitions import Configuration, format_value, group_repetitions
+from sweeper_digits.results.repetitions import Configuration, format_value, group_repetitions, mean_text
 from sweeper_digits.results.rows import configuration_row, difference_row, run_row
 from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs import recipe
@@ -196,9 +196,8 @@ def rank_finalists(groups: list[Configuration], finalists: list[Configuration], 
         origin = _origin(group, finalists)
         first = "" if rank == 1 else _verdict(groups[0], group, objective, len(groups) - 1)
         interval = "" if math.isnan(group.interval) else f"± {group.interval:.2g}"
-        mean = f"{group.mean:.5g}" if group.covers else format_value(group.runs[0], objective)
         lines.append(
-            f"{rank:4d}  {mean:20s} {interval:15s} {len(group.samples):<3d} "
+            f"{rank:4d}  {mean_text(group, objective):20s} {interval:15s} {len(group.samples):<3d} "
             f"{format_value(origin.runs[0], objective):28s} {origin.runs[0].run.folder}  {first}"
         )
     covers = sorted({group.covers or "one run each, ± one standard error over images" for group in groups})

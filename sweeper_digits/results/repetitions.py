@@ -176,11 +176,17 @@ def _matched_means(groups: list[Configuration]) -> list[float]:
 
 def describe_mean(group: Configuration, objective: str) -> str:
     """Return the mean with its interval and what that covers; of a single run its value and standard error."""
+    mean = mean_text(group, objective)
     if not group.covers:
-        return format_value(group.runs[0], objective) if group.is_single(objective) else f"{group.mean:.5g}"
+        return mean
     if math.isnan(group.interval):
-        return f"{group.mean:.5g} ({group.covers}; all equal)"
-    return f"{group.mean:.5g} ± {group.interval:.2g} (95 %, {group.covers})"
+        return f"{mean} ({group.covers}; all equal)"
+    return f"{mean} ± {group.interval:.2g} (95 %, {group.covers})"
+
+
+def mean_text(group: Configuration, objective: str) -> str:
+    """Return the mean; of a single run its value with its standard error over the validation images."""
+    return format_value(group.runs[0], objective) if group.is_single(objective) else f"{group.mean:.5g}"
 
 
 def format_value(record: Record, name: str, digits: int = 5) -> str:

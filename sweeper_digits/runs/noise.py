@@ -17,8 +17,18 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import error_of_mean
 from sweeper_digits.runs.record import Record, best_first
 
-# A 95 % interval reaches this many standard errors. Validation parts are large enough for the normal distribution.
-WIDTH = NormalDist().inv_cdf(0.975)
+
+def width_of(comparisons: int) -> float:
+    """Return half the width, in standard errors, of a 95 % interval that is one of several comparisons with the best.
+
+    The best of many runs is the luckiest of them: of 100 equal runs, 39 differ from it by more than a single interval.
+    With these (Bonferroni), the run that is truly the best lies within noise of it in at least 95 % of cases.
+    """
+    return NormalDist().inv_cdf(1 - 0.025 / comparisons)
+
+
+# Half the width of a 95 % interval, in standard errors. Validation parts are large enough for the normal distribution.
+WIDTH = width_of(1)
 # An experiment planned for a difference of this many standard errors finds the difference four times in five.
 PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
 # Objectives that are means over the validation images.
@@ -44,15 +54,6 @@ class Gap:
     def is_noise(self, comparisons: int = 1) -> bool:
         """Return whether a 95 % interval of the difference includes 0, one of several that hold together."""
         return abs(self.mean) <= width_of(comparisons) * self.error
-
-
-def width_of(comparisons: int) -> float:
-    """Return half the width, in standard errors, of a 95 % interval that is one of several comparisons with the best.
-
-    The best of many runs is the luckiest of them: of 100 equal runs, 39 differ from it by more than a single interval.
-    With these (Bonferroni), the run that is truly the best lies within noise of it in at least 95 % of cases.
-    """
-    return NormalDist().inv_cdf(1 - 0.025 / comparisons)
 
 
 def standard_error(record: Record, name: str) -> float | None:

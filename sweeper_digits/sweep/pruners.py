@@ -26,8 +26,7 @@ def pruner_options(sweep: Sweep) -> dict[str, Any]:
     folds = 1
     if OmegaConf.select(sweep.config, "split.fold") is None:
         folds = OmegaConf.select(sweep.config, "split.folds") or 1
-    # Whoever asks for each point once wants to compare them, so the default pruner leaves them alone.
-    spared = not options.get("grids", True) and sweep.is_enumerated
+    spared = _spares(options, sweep)
     if not spared and sweep.has_front and folds == 1 and options._target_ == PEER_PRUNER:
         return {"_target_": FRONT_PRUNER}
     if spared or not sweep.prunes:
@@ -35,10 +34,15 @@ def pruner_options(sweep: Sweep) -> dict[str, Any]:
     return for_trainings(options, int(sweep.config.epochs), folds)
 
 
+def _spares(options: Any, sweep: Sweep) -> bool:
+    """Return whether a pruner leaves all trials alone: whoever asks for each point once wants to compare them."""
+    return not options.get("grids", True) and sweep.is_enumerated
+
+
 def why_unpruned(sweep: Sweep) -> str | None:
     """Return why a sweep does not prune though its pruner would; None: it prunes, or nobody wants it to."""
     chosen = OmegaConf.create(sweep.options.pruner)
-    wanted = chosen._target_ != NO_PRUNER and (chosen.get("grids", True) or not sweep.is_enumerated)
+    wanted = chosen._target_ != NO_PRUNER and not _spares(chosen, sweep)
     if not wanted or pruner_options(sweep)["_target_"] != NO_PRUNER:
         return None
     if not (sweep.prunes or sweep.has_front):

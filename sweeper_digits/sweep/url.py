@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.passwords import without_passwords
+from sweeper_digits.passwords import names_password, without_passwords
 from sweeper_digits.schema import DEFAULT_STORAGE
 
 # Databases that Optuna's tables and this package's locks are for.
@@ -53,7 +53,7 @@ def hidden(url: str) -> str:
     parsed = _parsed(url)
     if parsed is None:
         return without_passwords(url)
-    secret = {name: "hidden" for name in parsed.query if "pass" in name.lower()}
+    secret = {name: "hidden" for name in parsed.query if names_password(name)}
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
@@ -63,7 +63,7 @@ def without_password(text: str, url: str) -> str:
     parsed = _parsed(url)
     if parsed is None:
         return text
-    secrets = [parsed.password, *(value for name, value in parsed.query.items() if "pass" in name.lower())]
+    secrets = [parsed.password, *(value for name, value in parsed.query.items() if names_password(name))]
     for secret in map(str, filter(None, secrets)):
         for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
             # A short one is a part of other words.
