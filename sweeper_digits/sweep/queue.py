@@ -119,7 +119,8 @@ class Queue:
         if sweep.is_enumerated:
             return self._begin_queued(trials)
         places = math.inf if budget.n_trials is None else budget.n_trials
-        if _taken(trials) >= places:
+        # The place of a trial that was cut off is kept for the one that continues it, also before that one is queued.
+        if _taken(trials) + len(owed(trials, sweep.options.max_retries)) >= places:
             return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")

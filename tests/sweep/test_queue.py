@@ -74,7 +74,7 @@ study = optuna.load_study(study_name="queue", storage=storage, sampler=optuna.sa
 queue = Queue(study, storage)
 """
 RACE = """
-options = SimpleNamespace(pruner={})
+options = SimpleNamespace(pruner={}, max_retries=2)
 sweep = SimpleNamespace(is_enumerated=False, prior=None, options=options)
 while not queue.is_finished(sweep):
     trial = queue.ask(sweep)
@@ -125,7 +125,7 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
 
 def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
     queue.helm.begin(Budget(2, None, None), Space({}, is_enumerated=False))
-    sweep: Any = SimpleNamespace(is_enumerated=False, prior=None, options=SimpleNamespace(pruner={}))
+    sweep: Any = SimpleNamespace(is_enumerated=False, prior=None, options=SimpleNamespace(pruner={}, max_retries=2))
     given_back = queue.ask(sweep)
     assert given_back
     queue.storage.set_trial_state_values(queue._id(given_back.number), WAITING)
@@ -256,6 +256,25 @@ def test_a_grid_is_not_finished_between_failing_and_queueing_again(
     assert [trial.state for trial in queue.study.trials] == [TrialState.FAIL, WAITING]
     assert queue.study.trials[1].system_attrs["retry_history"] == [0]
     assert tried_points(queue.study.trials) == 1
+
+
+def test_a_new_point_does_not_take_the_place_of_a_trial_between_failing_and_queueing_again(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the trial that was cut off waits for ever, beside as many others as the budget has."""
+    queue.helm.begin(Budget(1, None, None), Space({}, is_enumerated=False))
+    sweep: Any = SimpleNamespace(is_enumerated=False, prior=None, options=SimpleNamespace(pruner={}, max_retries=2))
+    queue.study.enqueue_trial({"x": 1})
+    trial = queue.ask(sweep)
+    assert trial
+    queue.record_worker(trial)
+    with monkeypatch.context() as between:
+        between.setattr(Queue, "_queue_again", lambda queue, trial: None)
+        assert queue.fail_and_requeue(queue.read(trial.number), "its worker died", 2)
+    assert queue.ask(sweep) is None and not queue.is_finished(sweep)
+    queue.reap(max_retries=2)
+    again = queue.ask(sweep)
+    assert again and queue.read(again.number).system_attrs["retry_history"] == [trial.number]
 
 
 def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
