@@ -1,0 +1,122 @@
+"""The program as a user starts it: these tests know commands and files, and no module of the package."""
+
+import contextlib
+import io
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from tests.conftest import ROOT
+
+# A network that trains for two epochs in about a second.
+TINY = (
+    "model=small",
+    "model.filters=4",
+    "model.dense_units=16",
+    "epochs=2",
+    "batch_size=32",
+    "figures=false",
+    "precision=float32",
+)
+
+
+@dataclass
+class Done:
+    """What a command printed, standard error included, and its exit status."""
+
+    text: str
+    status: int
+
+
+class Program:
+    """Starts `python train.py` and `python -m sweeper_digits` in a folder.
+
+    Args:
+        folder: The working folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def train(self, *arguments: str) -> str:
+        """Call train.py in this process, which must succeed; return what it printed."""
+        return self._ok(self.tries_to_train(*arguments))
+
+    def tries_to_train(self, *arguments: str) -> Done:
+        """Call train.py in this process."""
+        return self._here(arguments, lambda: runpy.run_path(str(ROOT / "train.py"), run_name="__main__"))
+
+    def verb(self, *arguments: str) -> str:
+        """Call `python -m sweeper_digits` in this process, which must succeed; return what it printed."""
+        return self._ok(self.tries_verb(*arguments))
+
+    def tries_verb(self, *arguments: str) -> Done:
+        """Call `python -m sweeper_digits` in this process."""
+        return self._here(arguments, lambda: runpy.run_module("sweeper_digits", run_name="__main__"))
+
+    def apart(self, *arguments: str, **environment: str) -> Done:
+        """Run Python with these arguments in a process of its own: sweeps, plug-ins, another environment."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
+        return Done(done.stdout.decode(errors="surrogateescape"), done.returncode)
+
+    def sweep(self, *arguments: str, **environment: str) -> str:
+        """Run `python train.py -m`, which must succeed; return what it printed."""
+        return self._ok(self.tries_to_sweep(*arguments, **environment))
+
+    def tries_to_sweep(self, *arguments: str, **environment: str) -> Done:
+        """Run `python train.py -m`."""
+        return self.apart(str(ROOT / "train.py"), "-m", *arguments, **environment)
+
+    def metrics(self, run: str) -> dict[str, Any]:
+        """What metrics.json of a run says."""
+        found = json.loads((self.folder / run / "metrics.json").read_text())
+        assert isinstance(found, dict)
+        return found
+
+    def _here(self, arguments: tuple[str, ...], call: Callable[[], object]) -> Done:
+        text, status, argv = io.StringIO(), 0, sys.argv
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            sys.argv = ["program", *arguments]
+            try:
+                call()
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+                text.write("" if isinstance(end.code, int | None) else f"{end.code}\n")
+            finally:
+                sys.argv = argv
+                GlobalHydra.instance().clear()
+        return Done(text.getvalue(), status)
+
+    @staticmethod
+    def _ok(done: Done) -> str:
+        assert done.status == 0, done.text
+        return done.text
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """The program, in an empty folder."""
+    return Program(tmp_path)
+
+
+def write_npz(file: Path, images: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Write images and labels into a file; return the overrides that read it."""
+    np.savez(file, images=images, labels=labels)
+    return ["data=npz", f"data.path={file.name}"]
