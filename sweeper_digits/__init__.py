@@ -1,7 +1,7 @@
 """Hydra + Optuna sweeps for Keras classifiers of small images.
 
 Reading order, each line after what it imports:
-    errors, program, passwords, quiet, options             what all others need
+    errors, overrides, program, passwords, quiet, options  what all others need
     signature, registry, screen, live, schema, json_schema what a user can say, and what a user sees
     data                                                   from a file to arrays
     runs                                                   what a run leaves in its folder

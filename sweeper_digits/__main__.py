@@ -101,6 +101,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 def _confirm(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_path(parser, "sweep", metavar="SWEEP", help="the sweep's folder, for example multirun/quick")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="of all runs, for example callbacks=[tensorboard]")
     add("--top", type=_positive, default=3, metavar="K", help="finalists (default: %(default)s)")
     add("--seeds", type=_positive, default=3, metavar="N", help="new seeds for each (default: %(default)s)")
     add("--folds", type=_positive, metavar="N", help="all of N folds for each, instead of seeds")

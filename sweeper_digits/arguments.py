@@ -1,17 +1,13 @@
-"""One argument of a command line: which text it may be, and how Hydra takes a name or a path as it was typed."""
+"""The arguments of a command line: which text they may be, and whether they begin a sweep."""
 
-import re
 import sys
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import check_no_reference
 from sweeper_digits.passwords import has_password
 
 STORAGE = "hydra.sweeper.storage"
-# Keys whose values are names, also where they look like numbers.
-NAMES = ("study", "hydra.sweeper.study_name")
 
 
 def check_text(arguments: list[str], conf: Path) -> None:
@@ -22,6 +18,7 @@ def check_text(arguments: list[str], conf: Path) -> None:
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding()
             raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+    check_no_reference(str(Path.cwd()))
     for text in arguments:
         key, _, value = text.partition("=")
         # A sweep never saves the password of its own database.
@@ -33,20 +30,3 @@ def check_text(arguments: list[str], conf: Path) -> None:
 def begins_sweep(arguments: list[str]) -> bool:
     """Return whether arguments begin a sweep; Hydra takes --multi and --mul for --multirun too."""
     return any(text in ("-m", "hydra.mode=MULTIRUN") or text.startswith("--mu") for text in arguments)
-
-
-def as_typed(argument: str) -> str:
-    """Quote a name that Hydra would read as a number or a word, and the path of a file that its grammar refuses.
-
-    Of `study=1e3` it would make 1000.0; `data.path=digits (1).zip` it would not read at all.
-    """
-    key, _, value = argument.partition("=")
-    if key.lstrip("+") == "data.path" and value and Path(value).expanduser().exists():
-        from sweeper_digits.runs.recipe import override_text
-
-        return f"{key}={override_text(value)}"
-    if key not in NAMES or not re.fullmatch(r"[\w.+-]+", value, re.ASCII):
-        return argument
-    return (
-        argument if isinstance(OverridesParser.create().parse_override(argument).value(), str) else f"{key}='{value}'"
-    )

@@ -5,12 +5,10 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
-import yaml
 from hydra._internal.utils import get_args_parser  # the flags of Hydra's command line have no public parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,11 +16,12 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from sweeper_digits import help_text, program, registry, schema, screen
-from sweeper_digits.arguments import as_typed, begins_sweep, check_text
+from sweeper_digits.arguments import begins_sweep, check_text
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import as_typed, check_no_reference, override_key, typed_value
 from sweeper_digits.quiet import quiet_import
-from sweeper_digits.runs.origin import SEARCH_PATH, Origin, check_harmless, origin_of
-from sweeper_digits.schema import INCIDENTAL, Config, override_key, refuse_resume
+from sweeper_digits.runs.origin import SEARCH_PATH, Origin
+from sweeper_digits.schema import Config, refuse_resume
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
 
 log = logging.getLogger(__name__)
@@ -33,11 +32,8 @@ CONF = (program.PACKAGE.parent if program.is_checkout() else program.PACKAGE) / 
 # What Hydra itself may call for a config; parts are called by the registry.
 CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
 
-# Top-level keys of a run's overrides, and the form of an override of such a key.
-KEYS = {field.name for field in dataclasses.fields(Config)} | {"experiment", "tensorboard"}
-OVERRIDE = re.compile(r"\+{0,2}(\w+)(\.[A-Za-z]\w*)*=.*", re.ASCII | re.DOTALL)
-# Overrides -> the config they compose; as in `recipe`, which is imported only when needed.
-Compose = Callable[[list[str]], DictConfig]
+# Top-level keys of a run.
+KEYS = {field.name for field in dataclasses.fields(Config)}
 # What was written otherwise in version 0.1.
 RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
 
@@ -127,12 +123,12 @@ def as_hydra_takes(arguments: list[str]) -> list[str]:
     _check_names()
     help_text.install()
     check_text(arguments, CONF)
+    arguments = [as_typed(new) for argument in arguments for new in RENAMED.get(argument, [argument])]
     given = what_to_compose_from(arguments)
     _check_options(arguments, given)
-    composed = _with_past_run(arguments, given)
-    typed = [as_typed(new) for argument in composed for new in RENAMED.get(argument, [argument])]
+    whole = _with_past_run(arguments, given)
     # Hydra would look for a relative path beside this module.
-    return typed if given.conf == str(CONF) else [*typed, "--config-path", given.conf]
+    return whole if given.conf == str(CONF) else [*whole, "--config-path", given.conf]
 
 
 def overrides_in(arguments: list[str]) -> list[str]:
@@ -172,71 +168,71 @@ def what_to_compose_from(arguments: list[str]) -> Given:
         uri = folder.removeprefix("file://")
         if "://" not in uri and not Path(uri).is_dir():
             raise UserError(f"{named}: no folder {uri}")
+        check_no_reference(uri)
         found.append(uri if "://" in uri else os.path.abspath(uri))  # noqa: PTH100 - not resolved, as Hydra has it
     origin = Origin(tuple(found), flags.config_name)
     if "://" not in conf:
-        origin.check(conf, "--config-name")
+        origin.check(conf)
     return Given(conf, origin)
 
 
 def _with_past_run(arguments: list[str], given: Given) -> list[str]:
-    """Put the overrides of the run that `resume=FOLDER` or `from_run=FOLDER` names in front of the arguments."""
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in ADDS and value not in ("", "null"):
-            return _composed_as(key, value, arguments, given)
+    """Put what the run of `resume=FOLDER` or `from_run=FOLDER` was composed from in front of the arguments."""
+    named = [(override_key(one), one) for one in arguments if override_key(one) in ADDS and one[0] not in "~-"]
+    named = [(key, one) for key, one in named if one.partition("=")[2] not in ("", "null")]
+    if len(named) > 1:
+        raise UserError(f"{' '.join(one for _, one in named)}: a run goes on from one run; leave out all but one")
+    for key, argument in named:
+        from sweeper_digits.runs import begun  # only here: it brings NumPy
+
+        folder = str(typed_value(argument))
+        whole = ADDS[key](folder, arguments, given)
+        for line in begun.not_started(folder, arguments):
+            print(line, file=sys.stderr)
+        return whole
     return arguments
 
 
-def _resumed(folder: str, arguments: list[str], compose: Compose) -> list[str]:
-    """Return the overrides that the run in a folder was begun with."""
+def _resumed(folder: str, arguments: list[str], given: Given) -> list[str]:
+    """Return the overrides that compose the run in a folder as it was saved, with what may be typed beside them.
+
+    It is checked here, before Hydra writes the config anew: the new run may be in the same folder.
+    """
     if begins_sweep(arguments):
         refuse_resume(folder)
-    saved = [override for override in _saved_overrides(folder) if not override.startswith("resume=")]
-    _check_unchanged(folder, saved, arguments)
-    return saved
+    from sweeper_digits.runs import begun, recipe  # only here: they bring NumPy
+    from sweeper_digits.runs.folder import RunFolder
+
+    added = recipe.overrides_of_saved(folder, arguments, KEYS)
+    config = schema.parse(recipe.without_hydra(composed(added, given)))
+    begun.check_same(RunFolder(folder), begun.Begun.now(config))
+    return added
 
 
-def _repeated(folder: str, arguments: list[str], compose: Compose) -> list[str]:
-    """Return the overrides that repeat the run in a folder, without those that the arguments replace."""
+def _repeated(folder: str, arguments: list[str], given: Given) -> list[str]:
+    """Return the overrides that repeat the run in a folder, and the arguments, which win."""
     from sweeper_digits.runs import recipe  # only here: it brings NumPy
 
-    overrides = recipe.as_overrides(recipe.recipe_of_folder(folder.strip("'\""), compose), arguments)
-    return overrides[: len(overrides) - len(arguments)]
+    typed = overrides_in(arguments)
+    found = recipe.recipe_of_folder(folder, lambda overrides: composed(overrides, given), typed)
+    return recipe.as_overrides(found, typed)[: -len(typed)] + arguments
 
 
-# What an argument that names a run adds in front of the arguments.
+# What puts the overrides of a run in front of the arguments that name it.
 ADDS = {"resume": _resumed, "from_run": _repeated}
 
 
-def _composed_as(key: str, folder: str, arguments: list[str], given: Given) -> list[str]:
-    """Return arguments that compose from what a run was composed from, with what it adds in front.
+def composed(arguments: list[str], given: Given) -> DictConfig:
+    """Compose the overrides among arguments, Hydra's own part included.
 
     Args:
-        key: `resume` or `from_run`.
-        folder: The run's.
-        arguments: As typed; their folders come first, and their config's name wins.
+        arguments: The arguments.
         given: What they say of what to compose from.
-
-    Raises:
-        UserError: A folder or a config that is gone, or that sets more than a run.
     """
     from sweeper_digits.runs import recipe  # only here: it brings NumPy
 
-    where = f"{key}={folder}"
-    run, here = origin_of(folder.strip("'\"")), given.origin
-    if given.conf != str(CONF):  # a worker, whose copy has everything
-        run = Origin((), run.name)
-    if here.folders:  # they may be those of the run, at another place
-        run = Origin(tuple(one for one in run.folders if one in run.packages or Path(one).is_dir()), run.name)
-    both = Origin(tuple(dict.fromkeys((*here.folders, *run.folders))), here.name or run.name)
-    compose = recipe.composer(given.conf, both, where, trusted=here.packages)
-    added = ADDS[key](folder, arguments, compose)
-    if both != here:
-        plain = recipe.composer(given.conf, here, where, trusted=here.packages)
-        check_harmless(both, compose(added).hydra, plain([]).hydra, where)
-        arguments = [*both.flags(), *(one for one in arguments if override_key(one) != SEARCH_PATH)]
-    return added + arguments
+    overrides = [one for one in overrides_in(arguments) if override_key(one) != SEARCH_PATH]
+    return recipe.composer(given.conf, given.origin)(overrides)
 
 
 def _check_options(arguments: list[str], given: Given) -> None:
@@ -249,37 +245,3 @@ def _check_options(arguments: list[str], given: Given) -> None:
             if chosen is None or isinstance(chosen, int | float):
                 options = sorted(file.stem for folder in folders for file in (folder / key).glob("*.yaml"))
                 raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
-
-
-def _saved_overrides(folder: str) -> list[str]:
-    """Return the overrides of the run in a folder.
-
-    The folder may be someone else's: flags, Hydra's own keys and deletions are refused, for they can do more than
-    configure a run.
-    """
-    saved = Path(folder.strip("'\"")) / ".hydra" / "overrides.yaml"
-    if not saved.is_file():
-        raise UserError(f"resume={folder}: no run folder there ({saved} is missing)")
-    try:
-        overrides: Any = yaml.safe_load(saved.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"resume={folder}: {saved} is not readable ({str(error).splitlines()[0]})") from error
-    if not isinstance(overrides, list):
-        raise UserError(f"resume={folder}: {saved} is not readable (it holds no list)")
-    for override in overrides:
-        found = OVERRIDE.fullmatch(override) if isinstance(override, str) else None
-        if not found or found[1] not in KEYS:
-            raise UserError(f"resume={folder}: {saved} holds {override!r}, which sets no key of a run; remove it there")
-    return overrides
-
-
-def _check_unchanged(folder: str, saved: list[str], arguments: list[str]) -> None:
-    """Refuse another setting for a run that goes on: its numbers would be those of no uninterrupted run."""
-    for argument in arguments:
-        key = override_key(argument)
-        changes = key.split(".")[0] in KEYS.difference(INCIDENTAL) and key != "data.path"  # which may have moved
-        if changes and argument not in saved:
-            raise UserError(
-                f"resume={folder}: this run was begun without {argument} and goes on as it was begun; leave it out, "
-                f"or begin another run with from_run={folder}"
-            )

@@ -21,11 +21,11 @@ from omegaconf import DictConfig
 
 from sweeper_digits import command_line, program, registry, schema, screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.origin import SEARCH_PATH
-from sweeper_digits.schema import Config, override_key
+from sweeper_digits.schema import Config
 from sweeper_digits.surroundings import undisturbed
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     """
     with undisturbed(), _one_line():
         arguments = command_line.as_hydra_takes(_checked(overrides))
-        return schema.parse(recipe.without_hydra(_composed(arguments, command_line.overrides_in(arguments))))
+        given = command_line.what_to_compose_from(arguments)
+        return schema.parse(recipe.without_hydra(command_line.composed(arguments, given)))
 
 
 def train(overrides: Sequence[str] = ()) -> Run:
@@ -167,7 +168,7 @@ def search(overrides: Sequence[str]) -> Path:
         # With the parts' modules, and with all folders from which this process imports.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = program.importable(os.environ | {"PYTHONPATH": path})
-    fixed = f"hydra.sweep.dir={recipe.override_text(str(screen.relative(folder)))}"  # it may have the time in it
+    fixed = f"hydra.sweep.dir={override_text(str(screen.relative(folder)))}"  # it may have the time in it
     _run_and_show([sys.executable, "-m", "sweeper_digits", "train", "-m", *given, fixed], environment)
     return folder
 
@@ -210,13 +211,6 @@ def _checked(overrides: Sequence[str]) -> list[str]:
     return list(overrides)
 
 
-def _composed(arguments: list[str], overrides: list[str]) -> DictConfig:
-    """Compose overrides, Hydra's own part included, from where the arguments say."""
-    conf, origin = command_line.what_to_compose_from(arguments)
-    compose_there = recipe.composer(conf, origin, trusted=origin.packages)
-    return compose_there([override for override in overrides if override_key(override) != SEARCH_PATH])
-
-
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
     """Raise a UserError where the command line ends with one line."""
@@ -254,7 +248,8 @@ def _folder_of_sweep(arguments: list[str]) -> Path:
         for text, override in zip(overrides, parsed, strict=True)
         if re.split(r"[./@]", override_key(text))[0] in OF_THE_FOLDER and not override.is_sweep_override()
     ]
-    return Path(_composed(arguments, deciding).hydra.sweep.dir).absolute()
+    given = command_line.what_to_compose_from(arguments)
+    return Path(command_line.composed(deciding, given).hydra.sweep.dir).absolute()
 
 
 def _run_and_show(command: list[str], environment: dict[str, str]) -> None:

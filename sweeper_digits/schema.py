@@ -20,6 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from sweeper_digits import registry
 from sweeper_digits.errors import INFINITY, Range, UserError, check_ranges, closest, ranged
 from sweeper_digits.options import SPLITS
+from sweeper_digits.overrides import escaped
 
 # The config groups that make a run.
 GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks")
@@ -39,7 +40,8 @@ METRIC_OF = {"params": "parameters"}
 # Objectives whose value of an epoch does not tell how good the epoch is: alone, none of them prunes.
 AT_THE_END = ("params", "seconds", "milliseconds_per_image")
 
-# Top-level keys that do not change what is trained. Runs and trials that differ in these alone are comparable.
+# Top-level keys that do not change what is trained. Runs and trials that differ in these alone are comparable. The
+# objective is one of them, but `epoch_metric` of it chooses the best epoch, so a run that goes on keeps it.
 INCIDENTAL = (*("study", "search", "objective", "figures", "tensorboard", "device", "resume", "from_run", "export"),)
 
 # The steps of so many epochs can still be counted in 64 bits.
@@ -115,11 +117,6 @@ class Config:
                 raise UserError(
                     f"export={name}: no such format{closest(name, EXPORTS)}; choose from {', '.join(EXPORTS)}"
                 )
-
-
-def override_key(override: str) -> str:
-    """Return the key that an override sets, adds or deletes: of `+seed=1` it is `seed`."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def refuse_resume(folder: str) -> NoReturn:
@@ -223,7 +220,7 @@ def typed(group: str, values: Any) -> Any:
 
     Args:
         group: A config group.
-        values: Its keys and values; already the dataclass where the YAML file named its schema.
+        values: Its keys and plain values; already the dataclass where the YAML file named its schema.
 
     Raises:
         UserError: No registered part, a key that it has not, or a value of another type or out of its range.
@@ -232,13 +229,23 @@ def typed(group: str, values: Any) -> Any:
         return values
     if not isinstance(values, dict):
         raise UserError(f"{group}={values}: an option is needed")
+    if group == "split":
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(_split_of(values)), escaped(values)))
     part = registry.find(group, values)
     if unknown := sorted(set(values) - {*part.keys, "_target_"}):
         raise UserError(f"{group}.{unknown[0]}: no such key{closest(unknown[0], part.keys)}")
-    typed_values = OmegaConf.merge(OmegaConf.structured(part.option), values | {"_target_": part.target})
+    typed_values = OmegaConf.merge(OmegaConf.structured(part.option), escaped(values) | {"_target_": part.target})
     if missing := sorted(OmegaConf.missing_keys(typed_values)):
         raise UserError(f"{group}.{missing[0]}: a value is needed; add {group}.{missing[0]}=VALUE")
     return OmegaConf.to_object(typed_values)
+
+
+def _split_of(values: dict[str, Any]) -> type:
+    """Return the kind of split that has these keys, and no others."""
+    for kind in SPLITS.values():
+        if {one.name for one in dataclasses.fields(kind)} == set(values):
+            return kind
+    raise UserError(f"split: no kind of split has the keys {', '.join(map(str, values))}")
 
 
 def parse(cfg: DictConfig) -> Config:
@@ -255,7 +262,7 @@ def parse(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(cfg)
     if not isinstance(config, Config):
         raise UserError("the config does not start from schema/config; see conf/config.yaml")
-    for group in ("data", "model", "optimizer", "schedule", "augmentation"):
+    for group in ("data", "model", "optimizer", "schedule", "augmentation", "split"):
         setattr(config, group, typed(group, getattr(config, group)))
     config.callbacks = {name: typed("callbacks", value) for name, value in config.callbacks.items()}
     options = [(f"{f.name}.", getattr(config, f.name)) for f in dataclasses.fields(config)]

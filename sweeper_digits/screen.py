@@ -111,7 +111,11 @@ def relative(path: Path) -> Path:
 
 
 def one_line(error: Exception) -> str:
-    """Write what a user is to read of an error."""
+    """Write what a user is to read of an error, which may name what is in a stranger's file."""
+    return printable(_described(error))
+
+
+def _described(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it

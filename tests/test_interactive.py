@@ -168,7 +168,7 @@ def test_a_run_of_folds_has_a_model_for_each(tiny: list[str]) -> None:
         (["hydra.mode=MULTIRUN"], "hydra.mode=MULTIRUN: leave it out; train([...]) trains one model"),
         ("epochs=2", '\'epochs=2\': a list of texts is expected, for example ["model=small", "epochs=2"]'),
         ([3], "[3]: a list of texts is expected"),
-        (["resume=nowhere"], "resume=nowhere: no run folder there (nowhere/.hydra/overrides.yaml is missing)"),
+        (["resume=nowhere"], "resume=nowhere: no run folder there (nowhere/.hydra/config.yaml is missing)"),
         (["from_run=nowhere"], "from_run=nowhere: no run folder there (nowhere/.hydra is missing)"),
         (["data=file", "data.path=nowhere"], "data.path=nowhere: no such file or folder"),
         (["hydra.run.dir=/proc/nowhere"], "/proc/nowhere: No such file or directory"),

@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 
 from sweeper_digits import command_line, program
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_text
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.repetitions import Configuration, format_value, group_repetitions, mean_text
 from sweeper_digits.results.rows import configuration_row, difference_row, run_row
 from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.origin import PLAIN, Origin, check_harmless, origin_of
 from sweeper_digits.runs.record import direction_of, find_runs, objectives_of
 
 # Exit status of a sweep that a person has stopped.
@@ -33,9 +33,11 @@ def main(arguments: argparse.Namespace) -> None:
     """Train the finalists and print their ranking; exit with the status of a sweep that failed."""
     finalists = find_finalists(arguments.sweep, arguments.top)
     objective = objectives_of([record for group in finalists for record in group.runs])[0]
+    for group in finalists:  # raises for one that cannot be repeated, before anything is trained
+        recipe.recipe_of_folder(group.runs[0].run.folder, recipe.composer(command_line.CONF), arguments.overrides)
     points = plan_points(finalists, arguments.seeds, arguments.folds)
     with _on_stderr() if arguments.json else contextlib.nullcontext():
-        folder, status = train_points(arguments.sweep, points, origin_for(finalists), arguments.n_jobs)
+        folder, status = train_points(arguments.sweep, points, arguments.n_jobs, arguments.overrides)
     if status == STOPPED:  # the sweep has named its own command, which does not rank
         again = program.same_command(sys.orig_argv[1:])
         print(f"\nthis command continues, and ranks the finalists:\n  {again}", file=sys.stderr)
@@ -59,24 +61,6 @@ def find_finalists(sweep: Path, top: int) -> list[Configuration]:
     if not best:
         raise UserError(f"{sweep}: no finished run in it")
     return best
-
-
-def origin_for(finalists: list[Configuration]) -> Origin:
-    """Return what the finalists were composed from, each folder once.
-
-    Raises:
-        UserError: A folder or a config that is gone, or one that sets more than a run.
-    """
-    found = [origin_of(group.runs[0].run.folder) for group in finalists]
-    plain = recipe.composer(command_line.CONF)
-    for origin, group in zip(found, finalists, strict=True):
-        where = str(group.runs[0].run.folder)
-        if origin != PLAIN:
-            compose = recipe.composer(command_line.CONF, origin, where)
-            overrides = recipe.as_overrides(recipe.recipe_of(group.runs[0], compose))
-            check_harmless(origin, compose(overrides).hydra, plain([]).hydra, where)
-    folders = dict.fromkeys(folder for origin in found for folder in origin.folders)
-    return Origin(tuple(folders), found[0].name)
 
 
 def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | None) -> list[dict[str, object]]:
@@ -104,7 +88,7 @@ def plan_points(finalists: list[Configuration], seeds: int | None, folds: int | 
     return points
 
 
-def train_points(sweep: Path, points: list[dict[str, object]], origin: Origin, n_jobs: int) -> tuple[Path, int]:
+def train_points(sweep: Path, points: list[dict[str, object]], n_jobs: int, overrides: list[str]) -> tuple[Path, int]:
     """Train the points that are missing, in a sweep of its own beside the first; return its folder and exit status."""
     name = f"{sweep.resolve().name}_confirm"
     folder = sweep.parent / name
@@ -113,14 +97,15 @@ def train_points(sweep: Path, points: list[dict[str, object]], origin: Origin, n
         OmegaConf.save(OmegaConf.create(points), temporary)
     objectives = objectives_of(find_runs([sweep]))
     command = [
-        *(sys.executable, "-m", "sweeper_digits", "train", "--multirun", *origin.flags()),
+        *(sys.executable, "-m", "sweeper_digits", "train", "--multirun"),
         *(
-            f"study={recipe.override_text(name)}",
-            f"hydra.sweep.dir={recipe.override_text(str(folder))}",
-            f"search.points={recipe.override_text(str(file))}",
+            f"study={override_text(name)}",
+            f"hydra.sweep.dir={override_text(str(folder))}",
+            f"search.points={override_text(str(file))}",
         ),
-        f"objective={recipe.override_text(objectives)}",
+        f"objective={override_text(objectives)}",
         *(f"hydra.sweeper.n_jobs={n_jobs}", f"hydra.sweeper.keep_models={len(points)}", "hydra/sweeper/pruner=none"),
+        *overrides,
     ]
     return folder, _passing_signals_on(command)
 

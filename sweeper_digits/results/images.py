@@ -76,8 +76,14 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
         part: `test` (locked away by split.test_size), `validation` or `all`; None: test if there is one.
 
     Raises:
-        UserError: No such part, or runs that locked different images away.
+        UserError: No such part, runs that locked different images away, or data that only the environment knows.
     """
+    if unknown := sorted(name for name in chosen[0].unknown if name.startswith("data.")):
+        value = chosen[0].settings[unknown[0]]
+        raise UserError(
+            f"{chosen[0].run.folder}: it was trained with {unknown[0]}={value}, and what a run folder refers to is not "
+            "looked up; name the data with --data"
+        )
     own = load(saved_option(chosen[0], "data"))
     if own.labels is None:
         return look(own, "all", chosen, members)

@@ -15,6 +15,7 @@ from sweeper_digits import command_line, registry, screen
 from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_text
 from sweeper_digits.results.adapt import adapt_pixels
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
@@ -25,7 +26,6 @@ from sweeper_digits.results.scores import format_scores, note_looks
 from sweeper_digits.results.single import check_labelled, label_pictures, sort_paths
 from sweeper_digits.results.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.origin import PLAIN, origin_of
 from sweeper_digits.runs.record import Record, saved_option
 from sweeper_digits.schema import parse
 from sweeper_digits.training.augmentation import RandomWarp, build_augmentation
@@ -33,6 +33,7 @@ from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.network import on_floats
 
 BATCH = 1000  # images
+TARGET = "data._target_"
 UNKNOWN = "the training data is not at hand: not known how many of them were trained on"
 
 
@@ -128,16 +129,21 @@ def data_overrides(given: list[str], own: Any) -> list[str]:
         name, keyed = "file", {"path": name, **size, **keyed, "part": part}
     elif name == registry.find("data", vars(own)).name and hasattr(own, "path"):
         keyed = {"path": own.path, **keyed}
-    texts = {key: value if value.isdecimal() else recipe.override_text(value) for key, value in keyed.items()}
+    texts = {key: value if value.isdecimal() else override_text(value) for key, value in keyed.items()}
     return [f"data={name}", *(f"data.{key}={text}" for key, text in texts.items())]
 
 
 def compose_data(overrides: list[str], record: Record) -> Any:
-    """Compose and check an option of `data` from today's conf/, or from a folder that a run was composed from."""
-    name = overrides[0].removeprefix("data=")
-    origin = PLAIN if (command_line.CONF / "data" / f"{name}.yaml").exists() else origin_of(record.run.folder)
-    composed = recipe.composer(command_line.CONF, origin, screen.printable(str(record.run.folder)))(overrides)
-    return parse(recipe.without_hydra(composed)).data
+    """Compose and check an option of `data` from today's conf/.
+
+    Of a run's own option, which only a file of its user's has, the run's saved values are taken.
+    """
+    compose = recipe.composer(command_line.CONF)
+    if overrides[0] == f"data={record.settings['data']}" and (option := recipe.option_of(record, "data", compose)):
+        own = {key: value for key, value in record.settings.items() if key.startswith("data.") and key != TARGET}
+        saved = [f"data={option}", *(f"{key}={override_text(value)}" for key, value in own.items())]
+        overrides = overrides if overrides[0] == saved[0] else [*saved, *overrides[1:]]
+    return parse(recipe.without_hydra(compose(overrides))).data
 
 
 def average_probabilities(

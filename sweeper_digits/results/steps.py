@@ -12,11 +12,11 @@ from hydra.errors import HydraException
 
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_text
 from sweeper_digits.results.ensemble import predict_together
 from sweeper_digits.results.repeat import repeated
 from sweeper_digits.results.repetitions import Configuration
 from sweeper_digits.results.statistics import Winner
-from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.runs.record import Record, best_first, objectives_of
 from sweeper_digits.schema import DEFAULT_STORAGE
 from sweeper_digits.sweep import attributes

@@ -8,7 +8,8 @@ Reading order:
     damage       what its files may hold, and what makes a run unreadable
     record       a run that exists: read whole, or marked unreadable
     noise        standard errors over validation images, and the runs that they tell apart
-    origin       what a run was composed from beside conf/
+    origin       what a command composes from beside conf/
+    begun        what a run was begun with, which holds where it goes on
     upgrade      options of runs of earlier versions, as today's runs have them
-    recipe       the overrides that repeat a run
+    recipe       the overrides that repeat a run, or continue it
 """

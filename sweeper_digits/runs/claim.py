@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import check_no_reference
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.schema import check_plugins, is_study_sweeper, refuse_resume
 from sweeper_digits.screen import one_line, relative
@@ -104,6 +105,7 @@ class OwnFolder(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a single run."""
         with _exit_in_one_line():
+            check_no_reference(config.hydra.run.dir)
             self.kept.enter_context(claimed(config.hydra.run.dir, config.resume))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -114,6 +116,7 @@ class OwnFolder(Callback):
         """Claim the folder of a sweep by another sweeper than ours, which continues its sweeps."""
         with _exit_in_one_line():
             check_plugins(config.hydra)
+            check_no_reference(config.hydra.sweep.dir)
             if config.resume:
                 refuse_resume(config.resume)
         if is_study_sweeper(config.hydra.sweeper):

@@ -53,6 +53,11 @@ class RunFolder:
         self.tensorboard = self.folder / "tensorboard"
         self.wandb = self.folder / "wandb"
 
+    @property
+    def begun(self) -> Path:
+        """Return the file that says what the run was begun with: Hydra's folder is there before the run."""
+        return self.folder / ".hydra" / "begun.json"
+
     def files(self) -> list[Path]:
         """Return what a run has written here, beside Hydra's files and its log; the folders of its folds too."""
         own = [path for name, path in vars(self).items() if name != "folder" and path.exists()]

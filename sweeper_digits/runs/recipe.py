@@ -1,49 +1,48 @@
-"""The recipe of a past run: the few overrides that compose its config again from today's conf/."""
+"""A past run as overrides: its recipe, the few that compose its config from today's conf/, or its whole config."""
 
-import re
-from collections.abc import Callable, Iterable
+import contextlib
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import initialize_config_search_path
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import OPTION, escaped, override_key, override_text, typed_value
+from sweeper_digits.runs.damage import load_yaml
 from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
-from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, Record, flatten, read_run
-from sweeper_digits.schema import GROUPS, INCIDENTAL, epoch_metric, override_key
+from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, Record, flatten, read_run, saved_config
+from sweeper_digits.schema import GROUPS, INCIDENTAL, epoch_metric
 
 # What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
 # Another split that replaces a run's split keeps its test part locked away.
 LOCK = ("split.test_size", "split.seed")
-SIMPLE = re.compile(r"[A-Za-z_./-][\w./:+@%-]*", re.ASCII)
-# Words that Hydra's command line does not read as strings.
-WORDS = {"null", "true", "false", "nan", "inf", "-nan", "-inf"}
+# Top-level keys of a saved config that a run which goes on does not take from there.
+NOT_TAKEN = ("callbacks", "search", "resume", "tensorboard")
+# Keys that choose a file of conf/ with values of a run.
+CHOSEN = (*(group for group in GROUPS if group != "callbacks"), "experiment", "search")
 
 # Overrides -> the config they compose.
 Compose = Callable[[list[str]], DictConfig]
 
 
-def composer(conf: str | Path, origin: Origin = PLAIN, where: str = "", trusted: Iterable[str] = ()) -> Compose:
+def composer(conf: str | Path, origin: Origin = PLAIN) -> Compose:
     """Return a function that composes configs, Hydra's own part included.
 
     Args:
         conf: The program's own folder.
-        origin: What else to compose from.
-        where: What names the origin, for messages.
-        trusted: Packages of the origin that the user named.
-
-    Raises:
-        UserError: Of the function: a folder or a config that is not there, a package that the user did not name.
+        origin: What else to compose from: the user has named it in this command.
     """
 
     def call(overrides: list[str]) -> DictConfig:
         registry.load()
-        with initialize_config_search_path(origin.search_path(conf, where, trusted)):
+        with initialize_config_search_path(origin.search_path(conf)):
             return hydra.compose(origin.name or DEFAULT_NAME, overrides, return_hydra_config=True)
 
     return call
@@ -57,50 +56,172 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     return config
 
 
-def recipe_of_folder(folder: str | Path, compose: Compose) -> dict[str, Any]:
-    """Return the recipe of the run in a folder; see `recipe_of`.
+def overrides_of_saved(folder: str, typed: list[str], known: Iterable[str]) -> list[str]:
+    """Return overrides that compose a run's config as it was saved, whatever conf/ says today, and what was typed.
+
+    The values of its options are given whole, in place of an option of conf/; the name of the option is kept. Its
+    callbacks are left out: only those start that the user types.
+
+    Args:
+        folder: The run's.
+        typed: What the user typed beside `resume=FOLDER`.
+        known: The top-level keys of a run.
 
     Raises:
-        UserError: No readable run there, or one that today's conf/ cannot express.
+        UserError: No run folder, a damaged one, a key that no run has, a value that only the environment knows, or
+            another option typed beside it.
+    """
+    saved = Path(folder) / ".hydra" / "config.yaml"
+    if not saved.is_file():
+        raise UserError(f"resume={folder}: no run folder there ({saved} is missing)")
+    (config, unknown), choices = saved_config(Path(folder)), _choices(folder)
+    for name in config:
+        if name not in (*known, "tensorboard"):
+            raise UserError(f"resume={folder}: {saved} holds {name!r}, which is no key of a run; remove it there")
+    keys = set(map(override_key, typed))
+    for name in sorted(unknown):
+        if name not in keys and name.split(".")[0] not in NOT_TAKEN and name not in INCIDENTAL:
+            value = dict(flatten(config))[name]
+            raise UserError(
+                f"resume={folder}: it was begun with {name}={value}, and what a run folder refers to is not looked up; "
+                f"type {name}=... too"
+            )
+    found = []
+    for name, value in config.items():
+        if name in (*NOT_TAKEN, *unknown):
+            continue
+        if name not in GROUPS:
+            found.append(f"{name}={override_text(value)}")
+            continue
+        option = choices.get(name)
+        found += [f"~{name}", f"++{name}={override_text(value)}"]
+        found += [f"++hydra.runtime.choices.{name}={override_text(option)}"] if option else []
+    return found + [argument for argument in typed if not _is_same_choice(folder, argument, choices)]
+
+
+def _choices(folder: str) -> dict[str, Any]:
+    """Return the options that a run was begun with, by group, those that are names."""
+    saved = Path(folder) / ".hydra" / "hydra.yaml"
+    try:
+        choices = dict(load_yaml(saved)["hydra"]["runtime"]["choices"]) if saved.is_file() else {}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{saved}: not readable ({type(error).__name__}: {error})") from error
+    return {name: one for name, one in choices.items() if isinstance(one, str) and OPTION.fullmatch(one)}
+
+
+def _is_same_choice(folder: str, argument: str, choices: dict[str, Any]) -> bool:
+    """Return whether an argument chooses the option that a run was begun with; raise a UserError for another one."""
+    key = override_key(argument)
+    if argument.startswith("~") or key not in CHOSEN or isinstance(value := typed_value(argument), dict):
+        return False
+    if value != choices.get(key):
+        raise UserError(
+            f"resume={folder}: this run was begun without {argument} and goes on as it was begun; leave it out, or "
+            f"begin another run with from_run={folder}"
+        )
+    return True
+
+
+def recipe_of_folder(folder: str | Path, compose: Compose, given: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the recipe of the run in a folder, without callbacks: only those start that the user types.
+
+    Args:
+        folder: The run's.
+        compose: As for `recipe_of`.
+        given: What the user typed beside it.
+
+    Raises:
+        UserError: No readable run there, one that today's conf/ cannot express, or one that a callback may have changed
+            and that is not typed.
     """
     if not (Path(folder) / ".hydra").is_dir():
         raise UserError(f"from_run={folder}: no run folder there ({Path(folder) / '.hydra'} is missing)")
     record = read_run(Path(folder))
     if record.state in ("foreign", "unreadable"):
         raise UserError(f"from_run={folder}: not a readable run of this program ({record.note})")
-    return recipe_of(record, compose)
+    recipe = recipe_of(record, compose, given=given)
+    callbacks = {name: recipe.pop(name) for name in list(recipe) if name.split(".")[0] == "callbacks"}
+    if callbacks and "callbacks" not in map(override_key, given):
+        typed = shlex.join(f"{name}={override_text(value)}" for name, value in callbacks.items())
+        raise UserError(
+            f"from_run={folder}: it was trained with {typed}, which may have changed the training, and no run folder "
+            "starts a callback; type that too, or callbacks=[] to do without"
+        )
+    return recipe
 
 
-def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()) -> dict[str, Any]:
+def recipe_of(
+    record: Record, compose: Compose, leave_open: tuple[str, ...] = (), given: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return the options and values in which a run differs from the plain default, options first.
+
+    Where today's conf/ has not the option of that name and function, another option of the same function stands for it.
 
     Args:
         record: The run.
         compose: Composes from today's conf/.
         leave_open: Top-level keys to leave out.
+        given: What the user typed, whose keys are left out.
 
     Raises:
-        UserError: A key of the run that conf/ no longer has.
+        UserError: A key of the run that conf/ no longer has, or a value that only the environment knows.
     """
     default = compose([]).hydra.runtime.choices
     skipped = {*INCIDENTAL, *leave_open}
     if epoch_metric(record.objectives) != DEFAULT_OBJECTIVE:
         skipped.discard("objective")  # it chose the best epoch
-    for name in GROUPS:
-        if target := record.settings.get(f"{name}._target_"):
-            registry.find(name, {"_target_": target})  # raises for a plug-in that is not loaded
     groups = [name for name in GROUPS if name in record.settings and name not in skipped]
-    chosen = {name: record.settings[name] for name in groups if record.settings[name] != default.get(name)}
+    options = {name: option_of(record, name, compose) for name in groups}
+    chosen = {name: option for name, option in options.items() if option != default.get(name)}
     composed = dict(flatten(OmegaConf.to_container(compose(as_overrides(chosen)))))
+    keys = set(map(override_key, given))
     values = {}
     for name, value in record.settings.items():
         if name in GROUPS or name.split(".")[0] in skipped or name.endswith("_target_"):
             continue
         if name not in composed:
             raise UserError(f"{record.run.folder}: its setting {name}={value} is unknown to today's conf/")
+        if name in record.unknown and not {name, name.split(".")[0]} & keys:
+            raise UserError(
+                f"{record.run.folder}: its setting {name}={value} refers to what a run folder is not asked for; type "
+                f"{name}=... too"
+            )
         if composed[name] != value:
             values[name] = value
     return chosen | values
+
+
+def option_of(record: Record, group: str, compose: Compose) -> Any:
+    """Return an option of a config group that has the function that a run saved: of its name, if there is one.
+
+    Raises:
+        UserError: No option has this function.
+    """
+    name = record.settings[group]
+    if group == "callbacks":
+        return name
+    saved = {key.partition(".")[2]: value for key, value in record.settings.items() if key.startswith(f"{group}.")}
+    function = _function_of(group, saved)
+    for option in (name, *_options(group, compose)):
+        if isinstance(option, str) and OPTION.fullmatch(option):
+            with contextlib.suppress(MissingConfigException):
+                composed = OmegaConf.to_container(compose([f"{group}={option}"])[group])
+                if _function_of(group, composed) == function:
+                    return option
+    raise UserError(f"{record.run.folder}: its option {group}={name} is unknown to today's conf/")
+
+
+def _function_of(group: str, values: Any) -> Any:
+    """Return the registered part that an option of a group names; of a split, its keys."""
+    return frozenset(values) if group == "split" else registry.find(group, values)
+
+
+def _options(group: str, compose: Compose) -> Iterator[str]:
+    """Yield the options of a config group."""
+    try:
+        compose([f"{group}='no such option'"])
+    except MissingConfigException as error:
+        yield from error.options or ()
 
 
 def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
@@ -119,9 +240,9 @@ def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]
     return [f"{name}={override_text(value)}" for name, value in kept.items()] + given
 
 
-def command_of(record: Record, compose: Compose, origin: Origin) -> str:
-    """Return the command line that repeats a run which was composed from an origin."""
-    return program.command("train", *origin.flags(), *as_overrides(recipe_of(record, compose)))
+def command_of(record: Record, compose: Compose) -> str:
+    """Return the command line that repeats a run."""
+    return program.command("train", *as_overrides(recipe_of(record, compose)))
 
 
 def experiment_of(record: Record, compose: Compose) -> str:
@@ -137,18 +258,5 @@ def experiment_of(record: Record, compose: Compose) -> str:
     result = ", ".join(f"{name} {value:.5g}" for name, value in measured.items() if value is not None)
     parts: list[Any] = [{"defaults": choices}] if choices else []
     parts += [values] if values else []
-    body = "".join(OmegaConf.to_yaml(OmegaConf.create(part)) for part in parts)
+    body = "".join(OmegaConf.to_yaml(OmegaConf.create(escaped(part))) for part in parts)
     return f"# @package _global_\n# From {record.name}: {result}.\n{body}"
-
-
-def override_text(value: Any) -> str:
-    """Write a value as Hydra's command line takes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{','.join(override_text(item) for item in value)}]"
-    if isinstance(value, str) and not (SIMPLE.fullmatch(value) and value.lower() not in WORDS):
-        return QuotedString(value, Quote.single).with_quotes()
-    return str(value)

@@ -1,6 +1,5 @@
 """What past runs were: every run folder below a path as a `Record`, read whole or marked, never changed."""
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -10,16 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.data.mnist import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import SPLITS
+from sweeper_digits.overrides import override_key, plain
 from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.upgrade import upgraded
-from sweeper_digits.schema import GROUPS, INCIDENTAL, METRIC_OF, objectives, override_key, typed
+from sweeper_digits.schema import GROUPS, INCIDENTAL, METRIC_OF, epoch_metric, objectives, typed
 from sweeper_digits.screen import printable
 
 # Keys in which repetitions of one configuration differ.
@@ -35,6 +33,7 @@ class Record:
         run: The folder.
         state: `finished`, `pruned`, `diverged`, `failed`, `unfinished`, `unreadable` or `foreign`.
         settings: The config, flat: `optimizer` is the option, `optimizer.learning_rate` its value.
+        unknown: Names of the settings that stand for something outside of the folder, `${oc.env:HOME}`: their text.
         overrides: Names of the settings that the run's command gave.
         metrics: metrics.json, or empty.
         history: The rows of all its epochs, fold after fold.
@@ -45,6 +44,7 @@ class Record:
     run: RunFolder
     state: str
     settings: dict[str, Any] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
     overrides: set[str] = field(default_factory=set)
     metrics: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -89,8 +89,12 @@ class Record:
 
     @cached_property
     def configuration(self) -> str:
-        """Return a short hash that repetitions of this run share: same settings but for seed and fold."""
+        """Return a short hash that repetitions of this run share: same settings but for seed and fold.
+
+        Of the objectives only what chooses the best epoch is one of these settings.
+        """
         same = {k: v for k, v in self.settings.items() if k not in REPEATED and k.split(".")[0] not in INCIDENTAL}
+        same |= {"objective": metric} if (metric := epoch_metric(self.objectives)) != DEFAULT_OBJECTIVE else {}
         return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
     def samples(self, name: str) -> dict[tuple[Any, Any], float]:
@@ -130,12 +134,31 @@ def read_run(folder: Path) -> Record:
     run = RunFolder(folder)
     try:
         check_files(run)
-        config = load_yaml(folder / ".hydra" / "config.yaml")
-        if not (isinstance(config, dict) and {"model", "optimizer", "split"} <= set(config)):
+        config, unknown = saved_config(folder)
+        if not ({"model", "optimizer", "split"} <= set(config)):
             return Record(run, "foreign", note="a run of another program")
-        return _read_whole(run, config)
+        record = _read_whole(run, config)
+        record.unknown = unknown
+        return record
     except Exception as error:  # a damaged file can raise anything: RecursionError, OverflowError, zlib's and YAML's
         return Record(run, "unreadable", note=_one_line(error))
+
+
+def saved_config(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """Return the config that Hydra saved in a run folder as plain values, and the keys of those that are none.
+
+    See `overrides.plain`.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    file = folder / ".hydra" / "config.yaml"
+    try:
+        check_file(file)
+        config, unknown = plain(load_yaml(file))
+    except RecursionError as error:
+        raise UserError(f"{file}: not readable ({error})") from error
+    return (config if isinstance(config, dict) else {}), unknown
 
 
 def read_metrics_alone(folder: Path) -> Record:
@@ -153,7 +176,7 @@ def read_metrics_alone(folder: Path) -> Record:
 
 
 def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
-    choices = load_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
+    choices = plain(load_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"])[0]
     given = load_yaml(run.folder / ".hydra" / "overrides.yaml") or []
     metrics = run.read_metrics()
     if metrics is not None:
@@ -190,11 +213,7 @@ def saved_option(record: Record, group: str) -> Any:
     """
     saved = {name.partition(".")[2]: value for name, value in record.settings.items() if name.startswith(f"{group}.")}
     try:
-        if group != "split":
-            return typed(group, saved)
-        names = {kind: {option.name for option in dataclasses.fields(kind)} for kind in SPLITS.values()}
-        (kind,) = [kind for kind, known in names.items() if known == set(saved)]
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), saved))
+        return typed(group, saved)
     except (OmegaConfBaseException, UserError, ValueError) as error:
         given = " ".join(f"{group}.{name}={value}" for name, value in saved.items())
         cause = f": {error}" if isinstance(error, UserError) else ""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_text
 from sweeper_digits.runs import process
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
-from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep import budget
 from sweeper_digits.sweep.gpus import deal, visible_gpus
 from sweeper_digits.sweep.queue import Queue

@@ -7,26 +7,24 @@ import logging
 import os
 import shlex
 import tempfile
-import textwrap
 from pathlib import Path
 
 import optuna
 
-from sweeper_digits.errors import UserError
+from sweeper_digits import program
+from sweeper_digits.overrides import override_text
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.origin import origin_of
-from sweeper_digits.sweep import attributes
+from sweeper_digits.screen import printable, relative
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError
-from sweeper_digits.sweep.trials import OVERRIDES, command_from
 
 log = logging.getLogger(__name__)
 
 # In a sweep's folder: copies of the pictures, by the names that Optuna gives them.
 PICTURES = "artifacts"
-# Characters of a part of a note, and columns of a command in it: the page does not break lines.
-PART, WIDTH = 2045, 90
+# Characters of a part of a note.
+PART = 2045
 
 
 def command(sweep: Sweep) -> str:
@@ -40,18 +38,16 @@ def show(queue: Queue, trial: optuna.Trial, sweep: Sweep) -> None:
     """Let the page of a trial, before it is told, have its pictures and a note with the command that repeats it."""
     folder = RunFolder(sweep.folder / str(trial.number))
     try:
-        origin = origin_of(folder.folder)
         _upload(trial, folder, sweep.folder / PICTURES)
     except StorageError:
         raise
-    except (OSError, UserError) as error:  # a full disk, or a file that it cut off; it costs no trial
+    except OSError as error:  # a full disk; it costs no trial
         log.warning("dashboard  not whole: %s", error)
         return
-    read = queue.read(trial.number)
-    if OVERRIDES in attributes.of_trial(read):
-        # Lines that are indented are shown as they are, whatever is in them.
-        repeats = textwrap.indent(_broken(command_from(read, origin)), " " * 4)
-        _note(queue, trial.number, f"This command repeats the trial:\n\n{repeats}")
+    if (folder.folder / ".hydra").is_dir():
+        repeats = program.command("train", f"from_run={override_text(str(relative(folder.folder)))}")
+        # A line that is indented is shown as it is, whatever is in it.
+        _note(queue, trial.number, f"This command repeats the trial:\n\n    {printable(repeats)}")
 
 
 def _upload(trial: optuna.Trial, folder: RunFolder, store: Path) -> None:
@@ -66,16 +62,6 @@ def _upload(trial: optuna.Trial, folder: RunFolder, store: Path) -> None:
             named = Path(temporary, name)
             named.symlink_to(picture.resolve())
             upload_artifact(artifact_store=FileSystemArtifactStore(store), file_path=str(named), study_or_trial=trial)
-
-
-def _broken(text: str) -> str:
-    """Return a command in lines that a shell reads as one."""
-    lines = [""]
-    for word in map(shlex.quote, shlex.split(text)):
-        if len(lines[-1]) + len(word) > WIDTH:
-            lines.append("  ")
-        lines[-1] += f"{word} "
-    return "\\\n".join(lines).rstrip()
 
 
 def _note(queue: Queue, number: int, text: str) -> None:

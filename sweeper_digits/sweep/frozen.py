@@ -19,13 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits import registry, screen
 from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_key
 from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.origin import COPIED_FROM, PLAIN, origin_in
+from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
 from sweeper_digits.runs.upgrade import upgraded
-from sweeper_digits.schema import INCIDENTAL, override_key
+from sweeper_digits.schema import INCIDENTAL
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.finite import values_of
 from sweeper_digits.sweep.space import Sweep
@@ -95,16 +96,13 @@ def copy_of_conf(sweep: Sweep) -> Path:
 def freeze_conf(sweep: Sweep) -> Path:
     """Copy conf/, and the user's folders over it, into the sweep's folder, once for the whole sweep.
 
-    The workers compose from the copy. What it is a copy of is written beside it.
+    The workers compose from the copy.
 
     Raises:
         UserError: The copy was damaged since.
     """
     sources, frozen = _sources(sweep), copy_of_conf(sweep)
     origin = origin_in(sweep.config.hydra)
-    if origin != PLAIN:
-        with replacing(sweep.folder / COPIED_FROM) as temporary:
-            OmegaConf.save({"name": origin.name, "folders": list(origin.folders)}, temporary)
     if not frozen.exists():
         copy = frozen.with_name(f".conf-{machine()}-{os.getpid()}")
         shutil.rmtree(copy, ignore_errors=True)  # of a container that was killed while it copied

@@ -107,7 +107,8 @@ def given_points(config: DictConfig) -> list[Point]:
     if given is None:
         return []
     try:
-        points = OmegaConf.to_container(_load(Path(given)) if isinstance(given, str) else given)
+        loaded = _load(Path(given)) if isinstance(given, str) else given
+        points = OmegaConf.to_container(loaded, resolve=loaded is given)  # of a file all is text
     except yaml.YAMLError as error:
         raise UserError(f"search.points={given}: not a YAML file ({' '.join(str(error).split())})") from error
     except ValueError:  # a number, or a file that is no text
@@ -132,9 +133,11 @@ def check_keys(point: Any, loader: ConfigLoader, where: str) -> None:
     """
     if not isinstance(point, dict):
         raise UserError(f"{where}: {str(point)[:80]!r} is no point; for example {{optimizer: sgd, seed: 1}}")
-    known = [*schema.Config.__dataclass_fields__, *GROUPS_ALONE]
+    known = [name for name in (*schema.Config.__dataclass_fields__, *GROUPS_ALONE) if name != "resume"]
     for name, value in point.items():
         first = str(name).split(".")[0]
+        if first == "callbacks":
+            raise UserError(f"{where}: {name}: a point starts no callback; type callbacks=[...] for all trials")
         if not KEY.fullmatch(str(name)) or first not in known or first in OF_THE_STUDY:
             raise UserError(f"{where}: {str(name)[:80]!r} is no key of a run{closest(first, known)}")
         options = loader.get_group_options(str(name))

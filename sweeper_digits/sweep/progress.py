@@ -13,23 +13,13 @@ from sweeper_digits import program, screen
 from sweeper_digits.live import ROW, Region
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
-from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.pruners import scouts_of, why_unpruned
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.table import row, show
-from sweeper_digits.sweep.trials import (
-    DONE,
-    best_first,
-    command_from,
-    counts,
-    failures,
-    trials_of,
-    tried_points,
-    with_point,
-)
+from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of, tried_points, with_point
 from sweeper_digits.sweep.url import without_password
 from sweeper_digits.sweep.view import Spotter
 
@@ -117,7 +107,7 @@ class Progress:
                 log.info("  %s", row(trial, self.sweep.objectives, self.sweep.distributions, is_best=False), extra=ROW)
         elif best:
             self._show_best(best)
-            log.info("command    %s", command_of_trial(best[0], self.sweep))
+            log.info("command    %s", self.sweep.command(best[0]))
             model = self.sweep.folder / str(best[0].number) / "model.keras"
             log.info("model      %s%s", screen.relative(model), "" if model.exists() else " (it is not there any more)")
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
@@ -150,11 +140,6 @@ class Progress:
             log.info("           %s", line)
 
 
-def command_of_trial(trial: FrozenTrial, sweep: Sweep) -> str:
-    """Return the command that repeats a trial, without what only a sweep reads."""
-    return command_from(trial, origin_in(sweep.config.hydra))
-
-
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:
     """Write optimization_results.yaml, with the stock plugin's keys and ours, and trials.csv."""
 
@@ -162,7 +147,7 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
         return {
             "number": trial.number,
             "folder": str(sweep.folder / str(trial.number)),
-            "command": command_of_trial(trial, sweep),
+            "command": sweep.command(trial),
         }
 
     results: dict[str, Any] = {"name": "optuna"}

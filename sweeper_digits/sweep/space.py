@@ -13,9 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper_digits import schema
+from sweeper_digits import program, schema
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import recipe
+from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.finite import Point, has_at_most, is_finite, values_of
 from sweeper_digits.sweep.grammar import Arguments, contains, parse_arguments
@@ -60,7 +62,7 @@ class Sweep:
                 that do not match.
         """
         searched = (options.params or {}).items()
-        given = [f"{key}={value if isinstance(value, str) else recipe.override_text(value)}" for key, value in searched]
+        given = [f"{key}={value if isinstance(value, str) else override_text(value)}" for key, value in searched]
         objectives = schema.checked_objectives(config.objective)
         schema.check_study(config.study)
         schema.check_study(options.study_name)
@@ -156,14 +158,19 @@ class Sweep:
         return self.loader.load_configuration(name, overrides, RunMode.RUN, validate_sweep_overrides=False)
 
     def overrides(self, point: Point) -> list[str]:
-        """Return what to give to `python train.py` for a point; its `from_run` stands for the recipe of that run."""
+        """Return what a trial is composed from; the `from_run` of its point stands for the recipe of that run."""
+        given = self.typed(point)
+        if "from_run" not in point:
+            return given
+        return recipe.as_overrides(recipe.recipe_of_folder(point["from_run"], self.compose, given), given)
+
+    def typed(self, point: Point) -> list[str]:
+        """Return what to give to `python train.py` for a point."""
         given = [*self.arguments.fixed]
         for name, value in point.items():
             literal = isinstance(value, str) and value in self.arguments.literals.get(name, ())
-            given.append(f"{name}={value if literal else recipe.override_text(value)}")
-        if "from_run" not in point:
-            return given
-        return recipe.as_overrides(recipe.recipe_of_folder(point["from_run"], self.compose), given)
+            given.append(f"{name}={value if literal else override_text(value)}")
+        return given
 
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""
@@ -176,6 +183,17 @@ class Sweep:
             if name in self.groups or name in self.active(point):
                 point[name] = _draw(trial, name, self.distributions[name])
         return self.overrides(point)
+
+    def command(self, trial: optuna.trial.FrozenTrial) -> str:
+        """Return the command that repeats a trial, without what only a sweep reads; of its values in the database."""
+        point = trial.user_attrs.get("point")
+        if point:
+            check_keys(point, self.loader, f"trial #{trial.number} in the database")
+        else:
+            names = self.groups + [name for name in self.distributions if name not in self.groups]
+            point = {name: trial.params[name] for name in names if name in trial.params}
+        kept = [text for text in self.typed(point) if override_key(text) not in ("study", "search.points")]
+        return program.command("train", *origin_in(self.config.hydra).flags(), *kept)
 
     def runs_listed(self) -> list[Point]:
         """Return the runs of search.points where there is no search space: they are made, and nothing is drawn.

@@ -7,10 +7,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import program
-from sweeper_digits.runs.origin import Origin
-from sweeper_digits.sweep import attributes
-
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 # Optuna's own attribute of a queued trial: the parameters that it was queued with.
 QUEUED_WITH = "fixed_params"
@@ -19,8 +15,6 @@ STANDARD_ERROR = "standard_error"
 # User attribute of a trial that was cut off: how. A trial that was stopped with its sweep is always tried again.
 CUT_OFF = "cut_off"
 STOPPED, DIED = "stopped", "died"
-# Attribute of a trial: the overrides that it was composed from.
-OVERRIDES = "overrides"
 
 
 def trials_of(study: optuna.Study) -> list[FrozenTrial]:
@@ -54,18 +48,6 @@ def with_point(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 def has_point(trial: FrozenTrial) -> bool:
     """Return whether a trial was queued with a point, or has drawn a parameter."""
     return bool(trial.params) or QUEUED_WITH in trial.system_attrs
-
-
-def command_from(trial: FrozenTrial, origin: Origin) -> str:
-    """Return the command that repeats a trial, without what only a sweep reads.
-
-    Args:
-        trial: The trial.
-        origin: What it is composed from.
-    """
-    overrides = attributes.of_trial(trial).get(OVERRIDES, [])
-    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
-    return program.command("train", *origin.flags(), *kept)
 
 
 def continued_by(trial: FrozenTrial) -> list[int]:

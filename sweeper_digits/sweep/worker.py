@@ -20,6 +20,7 @@ from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_text
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
@@ -32,7 +33,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError, study_lock
 from sweeper_digits.sweep.study import open_study
-from sweeper_digits.sweep.trials import OVERRIDES, STANDARD_ERROR, best_first, continued_by, owed, trials_of
+from sweeper_digits.sweep.trials import STANDARD_ERROR, best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -129,10 +130,9 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     try:
         with _asking, _drawing(queue, sweep):
             overrides = sweep.suggest(trial)
-        attributes.keep_with_trial(trial, OVERRIDES, overrides)
         extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
         resumed = _checkpoint(queue, sweep, trial)
-        extra += [f"resume={resumed}"] if resumed else []
+        extra += [f"resume={override_text(str(resumed))}"] if resumed else []
         launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
         (done,) = launch() if here else _watched(launch, queue, trial)
         if isinstance(done._return_value, StorageError):

@@ -10,6 +10,7 @@ from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.inspection import Inspection
 from sweeper_digits.data.split import Parts
 from sweeper_digits.schema import Config
+from sweeper_digits.screen import printable
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ def show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list[
     if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
         text += f", {locked:,} locked away for testing"
     if config.from_run:
-        log.info("as         %s", config.from_run)
-    log.info("data       %s: %s", dataset.source, dataset.describe())
+        log.info("as         %s", printable(config.from_run))
+    log.info("data       %s: %s", printable(dataset.source), dataset.describe())
     for line in pixels.lines():
         log.info("%s", line)
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")

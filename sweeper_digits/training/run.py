@@ -1,5 +1,6 @@
 """One run: prepare, fit and keep on each split, then metrics.json and the objective."""
 
+import dataclasses
 import logging
 import re
 import shutil
@@ -16,12 +17,13 @@ from sweeper_digits.data.inspection import inspect
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
+from sweeper_digits.runs import begun
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config, epoch_metric
-from sweeper_digits.screen import counted, relative
+from sweeper_digits.screen import counted, printable, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.context import Watch
 from sweeper_digits.training.device import (
@@ -66,7 +68,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
         except KeyboardInterrupt:
             watch.end("stopped")
             if not in_sweep:
-                _describe_stop(here)
+                _describe_stop(config, here)
             raise
         except (Exception, SystemExit) as error:
             watch.end("diverged" if isinstance(error, Diverged) else "failed")
@@ -81,11 +83,12 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
         return objective
 
 
-def _describe_stop(here: RunFolder) -> None:
+def _describe_stop(config: Config, here: RunFolder) -> None:
     """Say what continues a run that a person has stopped."""
     if any(part.checkpoint.exists() or part.metrics.exists() for part in (here, *here.folds())):
-        command = program.command("train", f"resume={relative(here.folder)}")
-        log.info("\nstopped; this command continues:\n  %s", command)
+        callbacks = begun.as_options(dataclasses.asdict(config)["callbacks"])
+        command = program.command("train", f"resume={relative(here.folder)}", *callbacks)
+        log.info("\nstopped; this command continues:\n  %s", printable(command))
     else:
         log.info("\nstopped before its first checkpoint; nothing is there to continue")
 
@@ -94,9 +97,8 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     started = time.perf_counter()
     if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
-    source = _source(config, in_sweep)
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
+    source, precision = _begin(config, here, in_sweep, choose_precision(config.precision, device))
     check_packages(config.export)
     dataset = load(config.data)
     if dataset.labels is None:
@@ -162,12 +164,24 @@ def train(
     return metrics
 
 
-def _source(config: Config, in_sweep: bool) -> RunFolder | None:
+def _begin(config: Config, here: RunFolder, in_sweep: bool, precision: str) -> tuple[RunFolder | None, str]:
+    """Keep what the run is begun with; return the run that it continues, if any, and the precision of that one."""
     source = RunFolder(config.resume) if config.resume else None
     # In a sweep, a trial may go on from folds that were all finished when its process died.
     if source and source.metrics.exists() and not in_sweep:
         raise UserError(f"resume={config.resume}: this run has finished; nothing is left to continue")
-    return source
+    now, before = begun.Begun.now(config, precision, versions()), None
+    try:
+        before = begun.check_same(source, now) if source else None
+    except UserError as error:
+        reporting.start_over(error)
+        source = None
+    for line in begun.notes(before, now):
+        log.info("note       %s", line)
+    if before:
+        now = now._replace(precision=before.precision)
+    begun.save(now, here)
+    return source, now.precision
 
 
 def _train_parts(

@@ -1,4 +1,4 @@
-"""A run composed from folders of its user's own is compared, repeated, confirmed and predicted from there."""
+"""A run composed from folders of its user's own is compared, repeated, confirmed and predicted without them."""
 
 import os
 import re
@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeper_digits.runs.origin import COPIED_FROM, Origin, origin_of
+from sweeper_digits import command_line
+from sweeper_digits.runs import recipe
 from sweeper_digits.sweep import frozen
 from tests.conftest import ROOT
 
@@ -75,8 +76,6 @@ def test_a_sweep_freezes_the_folders_and_its_trials_compose_from_the_copies(here
         hydra = yaml.safe_load(Path("multirun/own", number, ".hydra", "hydra.yaml").read_text())["hydra"]
         files = {source["path"] for source in hydra["runtime"]["config_sources"] if source["schema"] == "file"}
         assert files == {str(here / "multirun" / "own" / "conf")}
-    expected = Origin((str(here / "my"), str(here / "other")), "mine")
-    assert origin_of("multirun/own/0") == expected
     command = re.search(r"^command    python \S+ (.*)$", Path("screen.txt").read_text(), re.MULTILINE)
     assert command and shlex.split(command[1])[:5] == [FLAGS[2], FLAGS[3], FLAGS[0], FLAGS[1], FLAGS[4]]
 
@@ -90,54 +89,52 @@ def test_a_sweep_goes_on_with_its_copy_and_says_what_changed(here: Path, command
     assert done.stderr.count("\n") == 1 and "(it is gone); copy my/model/wide.yaml there" in done.stderr
 
 
-def test_compare_prints_commands_that_compose_the_same(here: Path, tool: Tool) -> None:
+@pytest.fixture
+def alone(here: Path) -> Path:
+    """The sweep without the folders that it was composed from."""
+    shutil.rmtree(here / "my")
+    shutil.rmtree(here / "other")
+    return here
+
+
+def test_compare_prints_commands_that_compose_the_same(alone: Path, tool: Tool) -> None:
     out = tool("compare", "multirun/own", "--no-report")
     first, second = re.findall(r"^  python -m sweeper_digits train (.*)$", out, re.MULTILINE)
     best = shlex.split(second)[0].removeprefix("from_run=")
     for line in (first, second):
+        assert "--config" not in line
         composed = job(*shlex.split(line))
         assert {key: composed[key] for key in saved(best)} == saved(best)
 
 
-def test_a_run_is_repeated_from_another_folder_and_the_users_values_win(here: Path, tmp_path: Path) -> None:
+def test_a_run_is_repeated_and_the_users_values_win(here: Path, tmp_path: Path) -> None:
     os.chdir(tmp_path.parent)
     composed = job(f"from_run={tmp_path / 'multirun/own/0'}", "model.filters=7", "optimizer=sgd")
     assert composed["model"]["filters"] == 7 and composed["model"]["dense_units"] == 16
     assert composed["optimizer"]["_target_"].endswith(".sgd") and composed["epochs"] == 1
     os.chdir(tmp_path)
-    Path("other").rename("moved")
-    composed = job("from_run=multirun/own/0", "hydra.searchpath=[file://moved]", "--config-dir", "my")
-    assert {key: composed[key] for key in saved("multirun/own/0")} == saved("multirun/own/0")
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *FLAGS, "from_run=multirun/own/0", "--cfg", "all"],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert yaml.safe_load(out)["hydra"]["runtime"]["choices"]["model"] == "wide"  # the user names the folder
 
 
-def test_a_run_is_resumed_from_its_folders(here: Path) -> None:
+def test_a_run_is_resumed_from_its_saved_config(alone: Path) -> None:
     composed = job("resume=multirun/own/0")
     assert {key: composed[key] for key in saved("multirun/own/0")} == saved("multirun/own/0")
 
 
-def test_confirm_predict_and_promote_follow(here: Path, tool: Tool) -> None:
+def test_confirm_predict_and_promote_need_no_folder(alone: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "conf", "conf")
+    monkeypatch.setattr(command_line, "CONF", alone / "conf")
     out = tool("confirm", "multirun/own", "--top", "1", "--seeds", "1")
-    assert "rank  val_loss" in out and Path("multirun/own_confirm", COPIED_FROM).exists()
-    assert saved("multirun/own_confirm/0")["model"]["filters"] == 5
+    assert "rank  val_loss" in out and saved("multirun/own_confirm/0")["model"]["filters"] == 5
     assert "data       " in tool("predict", "multirun/own", "--data", "digits", "part=all")
-    out = tool("compare", "multirun/own", "--no-report", "--promote", "best_of_mine")
-    (line,) = re.findall(
-        r"^written    my/experiment/best_of_mine.yaml: python -m sweeper_digits train (.*)$", out, re.M
-    )
-    assert job(*shlex.split(line))["model"]["filters"] == 5
-
-
-def test_a_folder_that_is_gone_is_one_line(here: Path, tool: Tool, command: Command) -> None:
-    Path("my").rename("away")
-    says = "it was composed from my, which is not there; put it back"
-    for argument in ("from_run=multirun/own/0", "resume=multirun/own/0"):
-        done = command(argument)
-        assert done.stderr.startswith(f"error: {argument}: {says}") and done.stderr.count("\n") == 1
-    assert "not with today's conf/: multirun/own/" in (out := tool("compare", "multirun/own", "--no-report"))
-    assert says in out
-    for verb in (["confirm"], ["predict", "--data", "digits"], ["compare", "--no-report", "--promote", "x"]):
-        with pytest.raises(SystemExit, match=rf"^error: multirun/own/\d: {says}"):
-            tool(verb[0], "multirun/own", *verb[1:])
+    tool("compare", "multirun/own", "--no-report", "--promote", "best_of_mine")
+    composed = recipe.composer(alone / "conf")(["experiment=best_of_mine"])
+    assert composed.model.filters == 5 and composed.model.dense_units == 16
 
 
 @pytest.mark.parametrize(
@@ -154,50 +151,13 @@ def test_what_is_not_there_is_one_line(command: Command, arguments: list[str], m
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
 
 
-@pytest.mark.parametrize(
-    ("text", "refused"),
-    [
-        ("hydra:\n  job:\n    env_set: {PATH: evil}\n", "hydra.job.env_set.PATH=evil"),
-        ("hydra:\n  run:\n    dir: /etc/run\n", "hydra.run.dir=/etc/run"),
-        ("hydra:\n  run:\n    dir: ${oc.env:HOME}\n", "hydra.run.dir="),
-        ("hydra:\n  callbacks:\n    evil: {_target_: os.system}\n", "hydra.callbacks.evil._target_=os.system"),
-        ("hydra:\n  sweeper:\n    storage: sqlite:///evil.db\n", "hydra.sweeper.storage=sqlite:///evil.db"),
-        ("hydra:\n  run:\n    dir: runs/${now:%H}\n  sweeper:\n    n_trials: 3\n", ""),
-    ],
-)
-def test_what_a_strangers_run_names_configures_a_run_only(
-    here: Path, command: Command, text: str, refused: str
-) -> None:
-    with Path("my/mine.yaml").open("a") as stream:
-        stream.write(text)
+def test_what_a_run_folder_names_is_not_composed_from(here: Path, command: Command) -> None:
+    for name in ("my/mine.yaml", "other/optimizer/fast.yaml"):
+        Path(name).write_text("hydra: {run: {dir: /etc/run}, callbacks: {evil: {_target_: os.system}}}\nepochs: 99\n")
     for argument in ("from_run=multirun/own/0", "resume=multirun/own/0"):
-        done = command(argument, "--cfg", "job")
-        if not refused:
-            assert done.returncode == 0, done.stderr
-            continue
-        assert done.stderr.startswith(f"error: {argument}: what it was composed from sets {refused}")
-        assert done.stderr.count("\n") == 1 and "--config-name mine --config-dir my" in done.stderr
-    assert command("from_run=multirun/own/0", *FLAGS, "--cfg", "job").returncode == 0  # the user says so
-
-
-def test_a_package_that_a_strangers_run_names_is_not_imported(here: Path, command: Command) -> None:
-    Path("evil").mkdir()
-    Path("evil/__init__.py").write_text("open('imported', 'w').close()")
-    Path("multirun/own", COPIED_FROM).write_text("{name: null, folders: ['pkg://evil']}")
-    done = command("from_run=multirun/own/0", "--cfg", "job", PYTHONPATH=f"{ROOT}:{here}")
-    assert "it was composed from pkg://evil, and a package is imported only if you name it" in done.stderr
-    assert done.stderr.count("\n") == 1 and not Path("imported").exists()
-    command("from_run=multirun/own/0", "hydra.searchpath=[pkg://evil]", "--cfg", "job", PYTHONPATH=f"{ROOT}:{here}")
-    assert Path("imported").exists()
-
-
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", "{name: 3, folders: []}", "{name: a, folders: 7}", "{name: [], folders: [7]}"]
-)
-def test_a_damaged_note_of_the_folders_is_one_line(here: Path, command: Command, text: str) -> None:
-    Path("multirun/own", COPIED_FROM).write_text(text)
-    done = command("from_run=multirun/own/0")
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        done = command(argument, "--cfg", "all")
+        assert done.returncode == 0 and "evil" not in done.stdout and "/etc" not in done.stdout, done.stderr
+        assert yaml.safe_load(done.stdout)["epochs"] == 1
 
 
 def test_of_the_current_folder_only_configs_are_copied(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeper_digits import command_line
+from sweeper_digits.overrides import override_text
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import read_run
@@ -51,7 +52,7 @@ def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train:
     "value", ["~/digits.zip", "Jos\u00e9's \\\\ files\\\\", "a,b", "null", "", "[x", "1e-3", None, True, 0.1, ["a b"]]
 )
 def test_recipes_survive_hydras_command_line(value: object) -> None:
-    (parsed,) = OverridesParser.create().parse_overrides([f"key={recipe.override_text(value)}"])
+    (parsed,) = OverridesParser.create().parse_overrides([f"key={override_text(value)}"])
     found = parsed.value()
     found = [str(item) for item in found] if isinstance(found, list) else found
     assert (found.text if hasattr(found, "text") else found) == value
@@ -91,8 +92,20 @@ def test_a_run_below_a_path_of_signs_is_repeated_by_its_printed_command(tool: To
         assert done.returncode == 0 and yaml.safe_load(done.stdout)["model"]["filters"] == 4
 
 
-def test_an_option_that_left_conf_costs_the_command_only(tool: Tool) -> None:
+def test_an_option_that_left_conf_is_named_by_another_of_its_function(tool: Tool) -> None:
     for config in Path("multirun/first").glob("*/.hydra/hydra.yaml"):
         config.write_text(config.read_text().replace("augmentation: medium", "augmentation: gone"))
+    out = tool("compare", "multirun/first", "--no-report")
+    (command, _) = re.findall(r"^  python -m sweeper_digits train (.*)$", out, re.MULTILINE)
+    composed = recipe.composer(command_line.CONF)(shlex.split(command))
+    best = read_run(Path(str(rows(tool, "multirun/first")[0]["folder"])))
+    assert composed.augmentation == {
+        key.partition(".")[2]: value for key, value in best.settings.items() if key.startswith("augmentation.")
+    }
+
+
+def test_a_function_that_is_gone_costs_the_command_only(tool: Tool) -> None:
+    for config in Path("multirun/first").glob("*/.hydra/config.yaml"):
+        config.write_text(config.read_text().replace("augmentations.warp", "augmentations.gone"))
     out = tool("compare", "multirun/first", "--no-report")
     assert "not with today's conf/: " in out and "gone" in out and "best       val_loss" in out

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from sweeper_digits import command_line, schema
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs import recipe
 
 
 @pytest.fixture
@@ -28,23 +30,27 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
 
 
 def save(folder: Path, text: str) -> None:
+    """Write a config of a run, as Hydra saves it, that has nothing but this text."""
     (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(text, encoding="utf-8")
+    (folder / ".hydra" / "config.yaml").write_text(text, encoding="utf-8")
 
 
-def test_a_run_is_resumed_with_its_own_overrides_first(started: Callable[..., list[str]], tmp_path: Path) -> None:
-    own = ["data=npz", "data.path='a b,c=d.npz'", "experiment=best", "++model.filters=4", "data.path=${oc.env:HOME}/x"]
-    save(tmp_path / "old", yaml.safe_dump([*own, "resume=older"]))
+def saved(*overrides: str) -> str:
+    """The config that Hydra saves for overrides."""
+    composed = recipe.composer(command_line.CONF)([*overrides, "resume=null"])
+    return OmegaConf.to_yaml(recipe.without_hydra(composed))
+
+
+def test_a_run_is_resumed_with_its_own_config_first(started: Callable[..., list[str]], tmp_path: Path) -> None:
+    save(tmp_path / "old", saved("data=npz", "data.path='a b,c=d.npz'", "experiment=best", "++model.filters=4"))
     moved = ["resume=old", "device=cpu", "data.path=elsewhere.npz", "hydra.run.dir=new"]
-    assert started(*moved) == [*own, *moved]
-
-
-def test_a_resumed_run_keeps_its_settings(started: Callable[..., list[str]], tmp_path: Path) -> None:
-    save(tmp_path / "old", "[epochs=3]")
-    assert started("resume=old", "epochs=3") == ["epochs=3", "resume=old", "epochs=3"]
-    for other in ("epochs=9", "model=small", "+optimizer.momentum=0.5"):
-        with pytest.raises(SystemExit, match=r"this run was begun without .*begin another run with from_run=old"):
-            started("resume=old", other)
+    arguments = started(*moved)
+    assert arguments[-4:] == moved and arguments[:2] == [
+        "~data",
+        "++data={invert:false,transpose:false,_target_:sweeper_digits.parts.sources.npz,path:'a b,c=d.npz',part:train}",
+    ]
+    composed = recipe.composer(command_line.CONF)(arguments)
+    assert composed.data.path == "elsewhere.npz" and composed.model.filters == 4 and composed.epochs == 40
 
 
 @pytest.mark.parametrize("name", ["a b.npz", "a (1).npz", "a,b.npz", "a=b.npz", "ä.npz", "it's.npz", "[x].npz", "1e3"])
@@ -56,39 +62,19 @@ def test_a_path_is_taken_as_it_was_typed(started: Callable[..., list[str]], tmp_
     assert override.value() == name and not override.is_sweep_override()
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        "hydra.job.env_set={GIT_CONFIG_COUNT: 1}",
-        "+hydra.job.env_set.PATH=/tmp",
-        "++hydra.run.dir=/etc",
-        "hydra/launcher=other",
-        "~optimizer",
-        "--config-dir=/tmp",
-        "-m",
-        "--multirun",
-        "optimizer@data=sgd",
-        "optimizer._target_=os.system",
-        "+evil=1",
-        "=",
-        "",
-        7,
-        None,
-        {"epochs": 3},
-    ],
-)
-def test_a_folder_cannot_set_more_than_a_run(started: Callable[..., list[str]], tmp_path: Path, entry: object) -> None:
-    save(tmp_path / "old", yaml.safe_dump(["epochs=3", entry]))
+@pytest.mark.parametrize("key", ["hydra", "evil", "defaults", "hydra/launcher", "-m", "model@data", "", 7])
+def test_a_folder_cannot_set_more_than_a_run(started: Callable[..., list[str]], tmp_path: Path, key: object) -> None:
+    save(tmp_path / "old", yaml.safe_dump({"epochs": 3, key: "x"}))
     with pytest.raises(SystemExit) as caught:
         started("resume=old")
-    text = str(caught.value)
-    assert text.startswith("error: resume=old: ") and repr(entry) in text and "remove it there" in text
+    assert str(caught.value).startswith("error: resume=old: old/.hydra/config.yaml holds ")
+    assert repr(key) in str(caught.value) and "remove it there" in str(caught.value)
 
 
 @pytest.mark.parametrize("sweep", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
 @pytest.mark.parametrize("more", [[], ["hydra/sweeper=basic"]])
 def test_a_sweep_resumes_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: str, more: list[str]) -> None:
-    save(tmp_path / "old", "[epochs=3]")
+    save(tmp_path / "old", "epochs: 3")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", sweep, "resume=old", *more])
     try:
@@ -112,10 +98,10 @@ def test_options_of_hydra_that_exclude_each_other_are_one_line(
         GlobalHydra.instance().clear()
 
 
-@pytest.mark.parametrize("text", ["a: 1", "7", "[unclosed", "\x00", "!!python/object/apply:os.getcwd []"])
-def test_a_damaged_list_of_overrides_is_one_line(started: Callable[..., list[str]], tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["[unclosed", "\x00", "!!python/object/apply:os.getcwd []", "a: &a [1]\nb: *a"])
+def test_a_damaged_config_is_one_line(started: Callable[..., list[str]], tmp_path: Path, text: str) -> None:
     save(tmp_path / "old", text)
-    with pytest.raises(SystemExit, match=r"^error: resume=old: old/.hydra/overrides.yaml is not readable \([^\n]+$"):
+    with pytest.raises(SystemExit, match=r"^error: old/.hydra/config.yaml: [^\n]+$"):
         started("resume=old")
 
 

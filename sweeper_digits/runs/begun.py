@@ -1,0 +1,191 @@
+"""What a run was begun with. It is kept in the run's folder from the first moment, and holds where the run goes on.
+
+The saved config alone would not do: it may refer to the environment, and it names functions whose code can change.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeper_digits import registry
+from sweeper_digits.errors import UserError
+from sweeper_digits.overrides import override_key, override_text
+from sweeper_digits.runs.damage import check_file
+from sweeper_digits.runs.folder import RunFolder, replacing
+from sweeper_digits.runs.record import flatten, saved_config
+from sweeper_digits.schema import INCIDENTAL, Config
+from sweeper_digits.screen import printable
+from sweeper_digits.signature import Part, default_of
+
+# Groups whose options are registered parts.
+USED = ("data", "model", "optimizer", "schedule", "augmentation")
+
+
+class Begun(NamedTuple):
+    """What the numbers of a run depend on beside its data.
+
+    Attributes:
+        settings: The config, flat, without what changes no number.
+        callbacks: Those that may change the training, each with its values.
+        code: File of registered parts -> its hash.
+        uses_code: Whether the run uses one of these parts.
+        backend: Of Keras.
+        precision: What it computes in.
+        versions: Of packages.
+    """
+
+    settings: dict[str, Any]
+    callbacks: dict[str, Any]
+    code: dict[str, str]
+    uses_code: bool
+    backend: str
+    precision: str = ""
+    versions: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+    @classmethod
+    def now(cls, config: Config, precision: str = "", versions: dict[str, str] | None = None) -> "Begun":
+        """Return what a run of a config would be begun with in this process, as JSON would give it back."""
+        whole = dataclasses.asdict(config)
+        changing = {
+            name: values
+            for name, values in whole.pop("callbacks").items()
+            if not registry.find("callbacks", values).watches
+        }
+        # The objective chooses the best epoch. The data may have moved.
+        kept = {key: value for key, value in whole.items() if key == "objective" or key not in INCIDENTAL}
+        settings = {key: value for key, value in flatten(kept) if key != "data.path"}
+        uses_code = not all(part.own for part in _used(config))
+        backend = os.environ.get("KERAS_BACKEND") or "tensorflow"  # as in `quiet`; Keras itself need not be loaded
+        begun = cls(settings, changing, _code(), uses_code, backend, precision, versions or {})
+        return cls(**json.loads(json.dumps(begun._asdict(), default=str)))  # an Enum as text
+
+
+def save(begun: Begun, run: RunFolder) -> None:
+    """Write what a run is begun with beside Hydra's own files, if they are there."""
+    if run.begun.parent.is_dir():
+        with replacing(run.begun) as temporary:
+            temporary.write_text(json.dumps(begun._asdict(), indent=1) + "\n", encoding="utf-8")
+
+
+def read(run: RunFolder) -> Begun | None:
+    """Return what a run was begun with; None for a run of an earlier version of this program.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    check_file(run.begun)
+    if not run.begun.exists():
+        return None
+    try:
+        found = Begun(**json.loads(run.begun.read_text(encoding="utf-8")))
+        for value, like in zip(found, Begun({}, {}, {}, False, ""), strict=True):
+            if not isinstance(value, type(like)):
+                raise TypeError(f"{str(value)[:80]} is unexpected")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{run.begun}: not readable ({printable(str(error))})") from error
+    return found
+
+
+def check_same(run: RunFolder, now: Begun) -> Begun | None:
+    """Return what a run that goes on was begun with; None for a run of an earlier version of this program.
+
+    Raises:
+        UserError: It was begun with something else, so that its numbers would be those of no uninterrupted run.
+    """
+    if (begun := read(run)) is None:
+        return None
+    where, otherwise = f"resume={run.folder}", f"or begin another run with from_run={run.folder}"
+    for key in sorted(begun.settings.keys() & now.settings.keys()):  # another version of the program has other keys
+        was, given = (override_text(settings[key]) for settings in (begun.settings, now.settings))
+        if was != given:
+            raise UserError(
+                f"{where}: this run was begun without {key}={given}, with {was}, and goes on as it was begun; leave it "
+                f"out, {otherwise}"
+            )
+    if begun.callbacks != now.callbacks:
+        was = printable(shlex.join(as_options(begun.callbacks))) or "no such callback"
+        raise UserError(
+            f"{where}: this run was begun with {was}, and a callback may change the training; no run folder starts "
+            f"one: type the same beside resume=, {otherwise}"
+        )
+    if begun.backend != now.backend:
+        raise UserError(
+            f"{where}: this run was begun with KERAS_BACKEND={begun.backend}, and here it is {now.backend}; set it "
+            f"as it was, {otherwise}"
+        )
+    if begun.uses_code and (changed := changed_code(begun, now)):
+        raise UserError(
+            f"{where}: {', '.join(changed)} changed since this run was begun, and the run uses it; put the earlier "
+            f"code back, {otherwise}"
+        )
+    return begun
+
+
+def changed_code(begun: Begun, now: Begun) -> list[str]:
+    """Return the names of the files of registered parts that are not what they were; a file may have moved."""
+    before = {Path(file).name for file in begun.code}
+    changed = {Path(file).name for file, code in now.code.items() if code not in begun.code.values()}
+    return sorted(changed & before)  # others were not imported then, or are not yet
+
+
+def notes(begun: Begun | None, now: Begun) -> list[str]:
+    """Return the lines on what a run that goes on was begun with and that is another now."""
+    if begun is None:
+        return []
+    lines = [
+        f"begun with {name} {begun.versions[name]}, goes on with {now.versions[name]}: an uninterrupted run may have "
+        "other numbers"
+        for name in begun.versions.keys() & now.versions.keys()
+        if begun.versions[name] != now.versions[name]
+    ]
+    if changed := changed_code(begun, now):
+        lines.append(f"{', '.join(changed)} changed since this run was begun, which uses nothing of it")
+    return lines
+
+
+def not_started(folder: str, typed: list[str]) -> list[str]:
+    """Return a line on the callbacks of the run in a folder, unless it has none or the user has typed which to start."""
+    saved = saved_config(Path(folder))[0].get("callbacks") or {}
+    if not isinstance(saved, dict | list) or "callbacks" in map(override_key, typed):
+        return []
+    callbacks = {str(name): saved[name] if isinstance(saved, dict) else {} for name in saved}
+    shown = printable(shlex.join(as_options(callbacks)))
+    return [f"note       without {shown}: a run folder starts no callback; type that too to have it"] if saved else []
+
+
+def as_options(callbacks: dict[str, Any]) -> list[str]:
+    """Return callbacks, with their values that are not the defaults, as overrides."""
+    known = registry.options_of("callbacks")
+    words = [f"callbacks=[{','.join(callbacks)}]"]
+    for name, values in callbacks.items():
+        if not isinstance(values, dict):
+            continue
+        fields = dataclasses.fields(known[name].option) if name in known else ()
+        defaults = {one.name: default_of(one) for one in fields} | {"_target_": values.get("_target_")}
+        for key, value in values.items():
+            if value != defaults.get(key, values):
+                words.append(f"callbacks.{name}.{key}={override_text(value)}")
+    return words if callbacks else []
+
+
+def _used(config: Config) -> list[Part]:
+    """Return the registered parts that change the numbers of a run."""
+    options = [(group, vars(getattr(config, group))) for group in USED]
+    parts = [registry.find(group, option) for group, option in options]
+    parts += [part for part in registry.parts("objective") if part.name in config.objective]
+    callbacks = [registry.find("callbacks", vars(one)) for one in config.callbacks.values()]
+    return parts + [part for part in callbacks if not part.watches]
+
+
+def _code() -> dict[str, str]:
+    """Return the hash of each file that registered parts, and of the text of each part that was typed in."""
+    texts = {file: Path(file).read_bytes() for file in sorted(registry.files_of_others())}
+    for part in registry.parts():
+        if registry.is_typed(part):
+            texts[part.name] = inspect.getsource(part.make).encode()
+    return {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
