@@ -2,7 +2,7 @@
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def recipe_of(
     if epoch_metric(record.objectives) != DEFAULT_OBJECTIVE:
         skipped.discard("objective")  # it chose the best epoch
     groups = [name for name in GROUPS if name in record.settings and name not in skipped]
-    options = {name: option_of(record, name, compose) for name in groups}
+    options = _options_of(record, groups, compose)
     chosen = {name: option for name, option in options.items() if option != default.get(name)}
     composed = dict(flatten(OmegaConf.to_container(compose(as_overrides(chosen)))))
     keys = set(map(override_key, given))
@@ -191,37 +191,59 @@ def recipe_of(
     return chosen | values
 
 
-def option_of(record: Record, group: str, compose: Compose) -> Any:
+def _options_of(record: Record, groups: list[str], compose: Compose) -> dict[str, Any]:
+    """Return the options of a run by group; see `option_of`."""
+    names = {name: record.settings[name] for name in groups}
+    composed: Any = {}
+    with contextlib.suppress(MissingConfigException):  # mostly all are there: to compose takes time
+        composed = compose([f"{group}={name}" for group, name in names.items() if _is_option(name)])
+    return {
+        group: name
+        if group == "callbacks" or _has_function_of(record, group, composed)
+        else option_of(record, group, compose)
+        for group, name in names.items()
+    }
+
+
+def option_of(record: Record, group: str, compose: Compose) -> str:
     """Return an option of a config group that has the function that a run saved: of its name, if there is one.
 
     Raises:
         UserError: No option has this function.
     """
     name = record.settings[group]
-    if group == "callbacks":
-        return name
-    saved = {key.partition(".")[2]: value for key, value in record.settings.items() if key.startswith(f"{group}.")}
-    function = _function_of(group, saved)
-    for option in (name, *_options(group, compose)):
-        if isinstance(option, str) and OPTION.fullmatch(option):
+    for option in (name, *_known_options(group, compose)):
+        if _is_option(option):
             with contextlib.suppress(MissingConfigException):
-                composed = OmegaConf.to_container(compose([f"{group}={option}"])[group])
-                if _function_of(group, composed) == function:
-                    return option
+                if _has_function_of(record, group, compose([f"{group}={option}"])):
+                    return str(option)
     raise UserError(f"{record.run.folder}: its option {group}={name} is unknown to today's conf/")
 
 
-def _function_of(group: str, values: Any) -> Any:
-    """Return the registered part that an option of a group names; of a split, its keys."""
-    return frozenset(values) if group == "split" else registry.find(group, values)
+def _is_option(name: Any) -> bool:
+    return isinstance(name, str) and OPTION.fullmatch(name) is not None
 
 
-def _options(group: str, compose: Compose) -> Iterator[str]:
-    """Yield the options of a config group."""
+def _has_function_of(record: Record, group: str, composed: Any) -> bool:
+    """Return whether a composed config has the registered part that a run saved; of a split, its keys.
+
+    Raises:
+        UserError: The run's is not registered.
+    """
+    saved = {key.partition(".")[2]: value for key, value in record.settings.items() if key.startswith(f"{group}.")}
+    if group == "split":
+        return group in composed and set(saved) == set(composed[group])
+    part = registry.find(group, saved)
+    return group in composed and registry.find(group, composed[group]) is part
+
+
+def _known_options(group: str, compose: Compose) -> list[str]:
+    """Return the options of a config group."""
     try:
         compose([f"{group}='no such option'"])
     except MissingConfigException as error:
-        yield from error.options or ()
+        return list(error.options or ())
+    return []
 
 
 def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
