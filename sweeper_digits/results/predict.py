@@ -59,7 +59,9 @@ def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]
     weights = weigh_members(chosen, arguments.weights)
     for record, weight in zip(chosen, weights, strict=True):
         loss = format_value(record, "val_loss")
-        print(f"model      {record.run.folder}  weight {weight:.3f}{loss and f'  val_loss {loss}'}")
+        print(
+            f"model      {screen.printable(str(record.run.folder))}  weight {weight:.3f}{loss and f'  val_loss {loss}'}"
+        )
     members, classes = models_of(chosen, weights), chosen[0].classes
     document: dict[str, Any] = {"models": model_rows(chosen, weights)}
     if pictures:

@@ -3,6 +3,7 @@
 The saved config alone would not do: it may refer to the environment, and it names functions whose code can change.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -187,5 +188,6 @@ def _code() -> dict[str, str]:
     texts = {file: Path(file).read_bytes() for file in sorted(registry.files_of_others())}
     for part in registry.parts():
         if registry.is_typed(part):
-            texts[part.name] = inspect.getsource(part.make).encode()
+            with contextlib.suppress(OSError, TypeError):  # a text that Python has not kept
+                texts[part.name] = inspect.getsource(part.make).encode()
     return {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import counted, minutes
+from sweeper_digits.screen import counted, minutes, printable
 from sweeper_digits.signature import Part
 from sweeper_digits.training.feed import PixelsByIndex
 from sweeper_digits.training.reporting import RunningTrial, better_of
@@ -273,7 +273,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
         self.best.epoch, self.best.value = int(best_epoch), best_value
         self.earlier_seconds = float(state.get("seconds", 0.0))  # missing in a checkpoint of version 0.1
-        log.info("resumed    %s after epoch %d", source.folder, len(rows))
+        log.info("resumed    %s after epoch %d", printable(str(source.folder)), len(rows))
         return len(rows), rows
 
 

@@ -127,7 +127,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     for part, trained in zip(parts, here.models(), strict=True) if finished and config.figures else ():
         draw(config, dataset, part, trained)
     if finished:
-        log.info("%-13s %s", "folder", relative(here.folder))
+        log.info("%-13s %s", "folder", printable(str(relative(here.folder))))
     return objective
 
 

@@ -139,8 +139,11 @@ def put(file: Path, key: str, value: object) -> None:
 def hostile_settings(url: str) -> list[tuple[str, str, object]]:
     """What a stranger's run folder may hold: the file, the key, the value."""
     config, hydra, metrics = ".hydra/config.yaml", ".hydra/hydra.yaml", "metrics.json"
-    tracker = {"_target_": "sweeper_digits.parts.callbacks.mlflow", "tracking_uri": f"{url}/{REFERENCE}"}
-    tracker |= {"experiment": REFERENCE, "model": False}
+    tracker: dict[str, object] = {
+        "_target_": "sweeper_digits.parts.callbacks.mlflow",
+        "tracking_uri": f"{url}/{REFERENCE}",
+    }
+    tracker |= {"tracking_uri": f"{url}/{REFERENCE}", "model": False}
     return [
         *((config, key, REFERENCE) for key in ("data.path", "study", "from_run", "seed", "objective", "precision")),
         *(
@@ -267,7 +270,7 @@ def test_a_strangers_database_is_plain_text(program: Watched) -> None:
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{program.folder}/multirun/optuna.db")
     for point in ({"data.path": REFERENCE}, {"callbacks": ["mlflow"]}, {"model.dropout": REFERENCE}):
         attributes = {"point": point, "error": REFERENCE}
-        queued = {"user_attrs": attributes, "system_attrs": {"fixed_params": {}}}
+        queued: dict[str, Any] = {"user_attrs": attributes, "system_attrs": {"fixed_params": {}}}
         study.add_trial(optuna.create_trial(state=TrialState.WAITING, **queued))
     study.set_user_attr("evil", REFERENCE)
     program.tries_verb("status", "s")
