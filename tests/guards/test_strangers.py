@@ -143,7 +143,7 @@ def hostile_settings(url: str) -> list[tuple[str, str, object]]:
         "_target_": "sweeper_digits.parts.callbacks.mlflow",
         "tracking_uri": f"{url}/{REFERENCE}",
     }
-    tracker |= {"tracking_uri": f"{url}/{REFERENCE}", "model": False}
+    tracker |= {"experiment": REFERENCE, "model": False}
     return [
         *((config, key, REFERENCE) for key in ("data.path", "study", "from_run", "seed", "objective", "precision")),
         *(
