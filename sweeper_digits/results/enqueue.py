@@ -16,7 +16,7 @@ from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.listed import KEY, in_space
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.scouts import POINT_FROM
-from sweeper_digits.sweep.trials import QUEUED_WITH, trials_of
+from sweeper_digits.sweep.trials import LISTED, QUEUED_WITH, trials_of
 
 BY_HAND = "enqueued by hand"
 
@@ -69,7 +69,7 @@ def enqueue(queue: Queue, point: Point) -> int:
             raise UserError(f"#{trial.number} has this point already ({trial.state.name.lower()})")
     attributes: dict[str, Any] = {POINT_FROM: BY_HAND}
     fixed = point if space.distributions else {}
-    attributes |= {} if space.distributions else {"point": point}
+    attributes |= {} if space.distributions else {LISTED: point}
     queue.study.add_trial(
         optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs={QUEUED_WITH: fixed})
     )
@@ -77,4 +77,4 @@ def enqueue(queue: Queue, point: Point) -> int:
 
 
 def _queued_point(trial: FrozenTrial) -> Point:
-    return dict(trial.user_attrs.get("point") or trial.system_attrs.get(QUEUED_WITH) or {})
+    return dict(trial.user_attrs.get(LISTED) or trial.system_attrs.get(QUEUED_WITH) or {})

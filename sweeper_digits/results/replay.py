@@ -21,7 +21,7 @@ from sweeper_digits.results.document import as_json
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import Record, direction_of, find_runs, objectives_of
 from sweeper_digits.schema import AT_THE_END
-from sweeper_digits.screen import counted
+from sweeper_digits.screen import beneath, counted
 from sweeper_digits.sweep.pruners import for_trainings, make_pruner
 
 NONE = "none"
@@ -68,9 +68,10 @@ def main(arguments: argparse.Namespace) -> None:
     for kind, name, replayed in replays(recorded.curves, pruners, arguments.replays, arguments.workers, arguments.seed):
         found[kind][name] = replayed
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{sum(map(len, found.values()))} of {len(COSTS) * len(pruners)} replayed\x1b[K")
+            done = sum(map(len, found.values()))
+            beneath(sys.stderr).write(f"\r{done} of {len(COSTS) * len(pruners)} replayed\x1b[K")
     if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+        beneath(sys.stderr).write("\r\x1b[K")
     if arguments.json:
         print(as_json(document_of(recorded, found)), end="")
     else:

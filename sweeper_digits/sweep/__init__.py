@@ -9,7 +9,8 @@ Reading order:
     grammar     the search space as a user types it
     url         the URL of the database, without its password
     storage     the database of studies, with retries
-    attributes  what is kept with a study and its trials and no person reads
+    attributes  what is kept with a study and its trials, and of which kind it is
+    reading     what of a database is believed
     study       opens a study and checks that it is the same sweep; the sampler
     pruners     the pruner, made for the sweep's epochs, folds and objectives
     peers       the default pruner: a trial among all others at its epoch

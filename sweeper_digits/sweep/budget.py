@@ -12,20 +12,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.following import progress_of
 from sweeper_digits.sweep.trials import DONE
 
 KEYS = ("n_trials", "timeout", "n_epochs")
 # User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970, and
 # True once it has left.
-WATCHED = "watched "
+WATCHED = attributes.kept("watched ", attributes.Kind("two times, and true", lambda value: _is_span(value)))
 # A supervisor of which nothing was heard for so long was killed, or its machine is gone.
 SILENT_SECONDS = 20.0
 # A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
 TICK_SECONDS = 5.0
 SLEPT_SECONDS = 60.0
 # User attribute of a trial that has ended: how many epochs it has, with those that it took over.
-EPOCHS = "epochs"
+EPOCHS = attributes.kept("epochs", attributes.COUNT)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ class Budget:
         used = self.used(study, trials)
         times = [(limit - amount) / rate for key, (amount, limit) in used.items() if (rate := _rate(key, rates)) > 0]
         return max(0.0, min(times, default=math.inf))
+
+
+def _is_span(value: Any) -> bool:
+    times, left = (value[:2], value[2:]) if isinstance(value, list) else ([], [])
+    return len(times) == 2 and all(map(attributes.TIME.fits, times)) and left in ([], [True])
 
 
 def _rate(key: str, rates: Mapping[str, float]) -> float:

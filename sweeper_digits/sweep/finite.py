@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import FloatRange
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits.sweep.trials import is_own_failure
+from sweeper_digits.sweep.trials import QUEUED_WITH, is_own_failure
 
 # Values by parameter.
 Point = dict[str, Any]
@@ -74,7 +74,7 @@ def is_exhausted(space: Space, trials: list[FrozenTrial], point: Point) -> bool:
     """
     wanted = _key(point)
     tried = {
-        _key(trial.params or trial.system_attrs.get("fixed_params", {}))
+        _key(trial.params or trial.system_attrs.get(QUEUED_WITH, {}))
         for trial in trials
         if trial.state != TrialState.FAIL or is_own_failure(trial, max_retries=0)
     }

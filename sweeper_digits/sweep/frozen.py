@@ -33,6 +33,8 @@ from sweeper_digits.sweep.trials import trials_of
 
 log = logging.getLogger(__name__)
 
+# Attribute of a study: the hash of the code that its trials ran with.
+CODE = attributes.kept("code", attributes.TEXT)
 # What a data file or folder is known by, beside the keys of its option.
 FINGERPRINT = ("bytes", "files", "sha256")
 # What a run, an environment and a sweep have.
@@ -43,7 +45,7 @@ REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:
     """Keep the settings of a study that begins, for `check_same`."""
-    attributes.keep_with_study(study, "sweep", _settings(sweep))
+    attributes.keep_with_study(study, attributes.SETTINGS, _settings(sweep))
 
 
 def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = True) -> bool:
@@ -58,7 +60,7 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
             program.
     """
-    recorded = attributes.of_study(study).get("sweep")
+    recorded = attributes.of_study(study).get(attributes.SETTINGS)
     if recorded is None:
         if trials_of(study):
             raise UserError(
@@ -175,9 +177,9 @@ def warn_of_changed_code(study: optuna.Study) -> None:
     """Say so if the package, or a module of parts, is another than when the sweep began: trials may not compare."""
     files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, sorted(registry.files_of_others()))]
     code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    began = attributes.of_study(study).get("code")
+    began = attributes.of_study(study).get(CODE)
     if began is None:
-        attributes.keep_with_study(study, "code", code)
+        attributes.keep_with_study(study, CODE, code)
     elif began != code:
         log.info("warning: the code changed since the sweep began; its earlier trials may not compare with new ones")
 

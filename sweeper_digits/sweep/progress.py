@@ -22,6 +22,7 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.table import row, show
 from sweeper_digits.sweep.trials import (
     DONE,
+    FOREIGN,
     best_first,
     command_from,
     counts,
@@ -81,6 +82,9 @@ class Progress:
         failed = failures(trials_of(self.study), sweep.options.max_retries)
         if failed and enumerated and not sweep.options.retry_failed:
             log.info("           %d of them failed; hydra.sweeper.retry_failed=true tries these again", len(failed))
+        if foreign := [f"#{trial.number}" for trial in trials_of(self.study) if FOREIGN in trial.user_attrs]:
+            numbers = ", ".join(foreign[:10]) + (", ..." if len(foreign) > 10 else "")
+            log.info("warning    another program ran %s: not counted, not ranked", numbers)
         log.info("")
 
     def show(self) -> None:
@@ -194,7 +198,7 @@ def _write_table(study: optuna.Study, sweep: Sweep) -> None:
     # An integer stays one where other trials do not have its parameter.
     table = table.convert_dtypes()
     with replacing(sweep.folder / "trials.csv") as temporary:
-        table.to_csv(temporary, header=list(titles.values()), index=False)
+        table.to_csv(temporary, header=list(titles.values()), index=False, errors="replace")
 
 
 def typed_words(storage: str) -> list[str]:

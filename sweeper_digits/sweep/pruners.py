@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from optuna.pruners import BasePruner
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
 from sweeper_digits.sweep.peers import PeerPruner, first_judged
 from sweeper_digits.sweep.scouts import number_of_scouts
@@ -18,6 +19,14 @@ FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
 FRONT_PRUNER = "sweeper_digits.sweep.front.FrontPruner"
 PEER_PRUNER = f"{PeerPruner.__module__}.{PeerPruner.__name__}"
 NO_PRUNER = "optuna.pruners.NopPruner"
+
+
+def _makes_pruner(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("_target_"), str) and "${" not in str(value)
+
+
+# Attribute of a study: what makes its pruner, without a reference that another machine would fill in.
+PRUNER = attributes.kept("pruner", attributes.Kind("a pruner's _target_ and values", _makes_pruner))
 
 
 def pruner_options(sweep: Sweep) -> dict[str, Any]:

@@ -22,11 +22,15 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import Helm
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
+    CONTINUES,
     CUT_OFF,
+    DEATHS,
     DIED,
     DONE,
+    LISTED,
     QUEUED_WITH,
     STOPPED,
+    WORKER,
     continued_by,
     deaths,
     failures,
@@ -38,8 +42,6 @@ from sweeper_digits.sweep.trials import (
 
 # A worker signs its trial milliseconds after it has asked for it.
 UNSIGNED_SECONDS = 30.0
-# User attribute of a trial: the signature of the process that answers for it.
-WORKER = "worker"
 
 
 class Queue:
@@ -76,11 +78,11 @@ class Queue:
         if not sweep.options.retry_failed:
             alive += failures(trials, sweep.options.max_retries)
         if listed := sweep.runs_listed():
-            known = [trial.user_attrs.get("point") for trial in alive]
+            known = [trial.user_attrs.get(LISTED) for trial in alive]
             for point in (point for point in listed if point not in known):
                 attributes: dict[str, Any] = {QUEUED_WITH: {}}
                 self.study.add_trial(
-                    optuna.create_trial(state=TrialState.WAITING, user_attrs={"point": point}, system_attrs=attributes)
+                    optuna.create_trial(state=TrialState.WAITING, user_attrs={LISTED: point}, system_attrs=attributes)
                 )
             return
         first = points_first(sweep.config, sweep.distributions)
@@ -261,7 +263,7 @@ class Queue:
         dead worker.
         """
         history = [*reversed(continued_by(trial)), trial.number]
-        attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", POINT_FROM, SCOUT)}
+        attributes = {name: value for name, value in trial.user_attrs.items() if name in (LISTED, POINT_FROM, SCOUT)}
         kept = {name: value for name, value in trial.system_attrs.items() if name in (QUEUED_WITH, STOP)}
         # Of a point that was not begun, nothing would be tried again.
         if attributes.get(POINT_FROM) == NEAR_BEST and not trial.params:
@@ -271,7 +273,7 @@ class Queue:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs=attributes,
-            system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths(trial)},
+            system_attrs=kept | {"failed_trial": history[0], CONTINUES: history, DEATHS: deaths(trial)},
         )
         with study_lock(self.storage, self.study.study_name):
             if not any(trial.number in continued_by(other) for other in trials_of(self.study)):

@@ -21,6 +21,7 @@ from sweeper_digits.sweep.finite import Point, has_at_most, is_finite, values_of
 from sweeper_digits.sweep.grammar import Arguments, contains, parse_arguments
 from sweeper_digits.sweep.listed import check_keys, given_points
 from sweeper_digits.sweep.prior import LEARNING, Prior
+from sweeper_digits.sweep.trials import LISTED
 
 # Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
 MOST_ENUMERATED = 1000
@@ -167,7 +168,7 @@ class Sweep:
 
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""
-        if listed := trial.user_attrs.get("point"):
+        if listed := trial.user_attrs.get(LISTED):
             check_keys(listed, self.loader, f"trial #{trial.number} in the database")
             return self.overrides(listed)
         names = self.groups + [name for name in self.distributions if name not in self.groups]

@@ -14,10 +14,11 @@ from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
 # User attribute of a study: what steers it. It is read at each look, and the system attributes of a study are many: the
 # dashboard keeps a note for each trial there.
-STEERING = "steering"
+STEERING = attributes.kept("steering", attributes.Kind("what ends a sweep", lambda value: _steers(value)))
 # System attributes of a study: its search space, and the command that was given last: its `words` without the database,
 # and the `folder` from which its paths count.
-SPACE, COMMAND = "sweeper_digits:space", "sweeper_digits:command"
+SPACE = attributes.kept("sweeper_digits:space", attributes.Kind("a search space", lambda value: _is_space(value)))
+COMMAND = "sweeper_digits:command"
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,20 @@ class Helm:
             f"{self.name}: an earlier version of this program began this study; the command that began it, given "
             "again, continues it and lets it be steered"
         )
+
+
+def _steers(value: Any) -> bool:
+    try:
+        found = Steering(**value)
+        limits, numbers = asdict(Budget(**found.budget)).values(), (found.changes, found.stops, found.n_jobs or 0)
+    except TypeError:
+        return False
+    return all(map(attributes.LIMIT.fits, limits)) and all(map(attributes.COUNT.fits, numbers))
+
+
+def _is_space(value: Any) -> bool:
+    try:
+        kinds = {type(json_to_distribution(text)) for text in value["distributions"].values()}
+    except Exception:  # JSON of another kind can raise anything
+        return False
+    return all(issubclass(kind, BaseDistribution) for kind in kinds) and isinstance(value.get("is_enumerated"), bool)

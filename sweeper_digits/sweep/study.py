@@ -20,9 +20,9 @@ from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.private import get_storage
-from sweeper_digits.sweep.pruners import made, make_pruner, pruner_options
+from sweeper_digits.sweep.pruners import PRUNER, made, make_pruner, pruner_options
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.reading import Reader
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
@@ -149,7 +149,7 @@ def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     storage = _opened(options, begun=True)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
-    study.pruner = make_pruner(attributes.of_study(study)["pruner"])
+    study.pruner = make_pruner(attributes.of_study(study)[PRUNER])
     return Queue(study, storage)
 
 
@@ -159,8 +159,8 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
         return {}
     found: dict[str, BaseDistribution] = {}
     try:
-        opened = get_storage(storage)
-        for name in set(names) & set(optuna.get_all_study_names(opened)):
+        opened = Reader(optuna.storages.RDBStorage(storage))
+        for name in set(names) & opened.names():
             for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
                 found |= trial.distributions
     except Exception as error:  # of whichever database driver
@@ -172,7 +172,7 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
     name = sweep.options.study_name
-    begun = name in optuna.get_all_study_names(storage)
+    begun = name in storage.names()
     if not begun:
         check_folder(sweep.folder, name, None, begun=False)
         for check in (points_first, points_of_sweep):  # refused before there is a study
@@ -227,7 +227,7 @@ def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> Non
     tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
-        attributes.keep_with_study(study, "pruner", pruner_options(sweep))
+        attributes.keep_with_study(study, PRUNER, pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)

@@ -29,7 +29,7 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import COMMAND, Steering
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
-from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
+from sweeper_digits.sweep.trials import error_of, failures, is_own_failure, trials_of
 from sweeper_digits.sweep.worker import BestModels
 
 log = logging.getLogger(__name__)
@@ -189,4 +189,4 @@ def _raise_without_result(queue: Queue, progress: Progress) -> None:
 def _cause(trial: FrozenTrial, sweep: Sweep) -> str:
     log_file = sweep.folder / str(trial.number) / "train.log"
     where = log_file if log_file.exists() else sweep.folder / "worker-0.log"
-    return f"#{trial.number}: {trial.user_attrs.get('error')} (log: {screen.relative(where)})"
+    return f"#{trial.number}: {error_of(trial)} (log: {screen.relative(where)})"

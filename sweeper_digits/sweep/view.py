@@ -11,12 +11,13 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits.screen import printable
 from sweeper_digits.sweep.budget import Budget, epochs_of, is_supervised, last_watched, watched_seconds
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.following import BESIDE, progress_of
 from sweeper_digits.sweep.peers import PeerPruner, best_so_far, sign_of
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.trials import DONE, is_cut_off, trials_of, tried_points
+from sweeper_digits.sweep.trials import DONE, FOREIGN, LISTED, is_cut_off, trials_of, tried_points
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class View:
         running: The trials that run, by number.
         ended: Trials that have ended since the look before, in the order in which they ended.
         cut_off: How many of the failed trials were cut off; others continue these.
+        foreign: How many of the failed trials another program ran.
         best: The best complete trial; None with several objectives, or without a complete trial.
         front: Numbers of the Pareto front; none with one objective.
         names: All parameters that a trial has.
@@ -69,6 +71,7 @@ class View:
     running: list[Running]
     ended: list[FrozenTrial]
     cut_off: int
+    foreign: int
     best: FrozenTrial | None
     front: list[int]
     names: list[str]
@@ -90,6 +93,7 @@ class Spotter:
     is_enumerated: bool
     best: FrozenTrial | None = None
     cut_off: int = 0
+    foreign: int = 0
     front: list[int] = field(default_factory=list)
     settled: int = 0  # so many trials, the first ones, have ended
     ended: set[int] = field(default_factory=set)  # of the later ones
@@ -122,6 +126,7 @@ class Spotter:
             running=[self._running(trial, running) for trial in running],
             ended=sorted(new, key=lambda trial: (trial.datetime_complete, trial.number)),
             cut_off=self.cut_off,
+            foreign=self.foreign,
             best=self.best,
             front=self.front,
             names=list(self.values),
@@ -134,6 +139,7 @@ class Spotter:
         self.ended.add(trial.number)
         self.states[trial.state] += 1
         self.cut_off += trial.state == TrialState.FAIL and is_cut_off(trial)
+        self.foreign += FOREIGN in trial.user_attrs
         self._note(point_of(trial))
         study = self.queue.study
         if trial.state == TrialState.COMPLETE and len(study.directions) == 1:
@@ -192,13 +198,13 @@ class Spotter:
 
 
 def objectives_of(study: optuna.Study) -> list[str]:
-    """Return the names of the objectives of a study."""
-    return list(study.metric_names or ["objective"])
+    """Return the names of the objectives of a study, as a person is to see them."""
+    return list(map(printable, study.metric_names or ["objective"]))
 
 
 def point_of(trial: FrozenTrial) -> Point:
     """Return the values of a trial by parameter, or those of its listed point."""
-    return dict(trial.params or trial.user_attrs.get("point", {}))
+    return dict(trial.params or trial.user_attrs.get(LISTED, {}))
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
