@@ -31,6 +31,10 @@ OPEN_GROUPS = {kind.group for kind in KINDS.values()}
 # Objects that are made between two searches for garbage; Python's own 700 search the imports of Keras for a second.
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
+# Texts that begin as a formula does in a spreadsheet, and those of them that are numbers.
+FORMULA = re.compile(r"[=+\-@\t\r].", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-](inf|nan)", re.IGNORECASE)
+
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
 
@@ -112,6 +116,14 @@ def printable(text: str, kept: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in kept else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def no_formula(value: Any) -> Any:
+    """Return a cell of a CSV file, a text that a spreadsheet would take for a formula behind an apostrophe.
+
+    A number stays one, also in a text, and so does a sign that stands alone, which may be the name of a class.
+    """
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value) else value
 
 
 class Message(logging.LogRecord):

@@ -220,6 +220,7 @@ def as_text(frame: pd.DataFrame) -> str:
 def as_csv(frame: pd.DataFrame) -> str:
     """Return the table as CSV, with full precision."""
     text = io.StringIO()
+    frame = frame.map(screen.no_formula).rename(columns=screen.no_formula)
     frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
     return text.getvalue()
 

@@ -196,7 +196,7 @@ def _write_table(study: optuna.Study, sweep: Sweep) -> None:
     table = study.trials_dataframe(attributes).reindex(columns=list(titles))
     table["duration"] = table["duration"].astype("timedelta64[ns]").dt.total_seconds()
     # An integer stays one where other trials do not have its parameter.
-    table = table.convert_dtypes()
+    table = table.convert_dtypes().map(screen.no_formula)
     with replacing(sweep.folder / "trials.csv") as temporary:
         table.to_csv(temporary, header=list(titles.values()), index=False, errors="replace")
 

@@ -1,10 +1,18 @@
 """What a stranger's database, run folder or plug-in says is shown as text, and counts for nothing that it is not."""
 
 import contextlib
+import csv
+import html
+import io
 import json
 import random
+import re
+import shutil
 import time
 import warnings
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -193,3 +201,96 @@ def test_trials_of_another_program_count_for_nothing(
     table = (program.folder / "multirun/mixed/trials.csv").read_text().splitlines()
     assert sum("COMPLETE" in line for line in table) == 3
     assert "1e-06" not in text + "".join(table)
+
+
+LINK = '<a href="https://evil.example/">best</a><br><b>x</b>&lt;i&gt;'
+FORMULA = '=HYPERLINK("https://evil.example")'
+
+
+class Tags(HTMLParser):
+    """Collects where a page leads to, and the JSON that it holds, by id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.json: dict[str, str] = {}
+        self.open = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.links += [str(given[name]) for name in ("href", "src") if name in given]
+        self.open = str(given["id"]) if given.get("type") == "application/json" else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.json[self.open] = self.json.get(self.open, "") + data
+
+
+def texts(node: Any) -> Iterator[str]:
+    """All texts of a figure but its templates, which are of the program that draws it."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from () if key.endswith("template") else texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from texts(value)
+    elif isinstance(node, str):
+        yield node
+
+
+@pytest.fixture(scope="module")
+def hostile_runs(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+    """Folders of runs that say what no run says: of one objective, and of two."""
+    program = Program(tmp_path_factory.mktemp("runs"))
+    program.train(*write_tiny(program, digits), "hydra.run.dir=run")
+    config = yaml.safe_load((program.folder / "run/.hydra/config.yaml").read_text())
+    hydra = yaml.safe_load((program.folder / "run/.hydra/hydra.yaml").read_text())
+    metrics = program.metrics("run")
+    for sweep, objectives in (("one", [LINK]), ("two", [LINK, "seconds"])):
+        for number in range(12):
+            run = program.folder / sweep / f"{LINK.replace('/', '_')}{number}"
+            shutil.copytree(program.folder / "run", run)
+            odd = {f"x.{LINK}": number % 5, FORMULA: FORMULA if number % 2 else -0.5}
+            odd["model"] = config["model"] | {"dropout": LINK if number % 3 else FORMULA}
+            (run / ".hydra/config.yaml").write_text(yaml.safe_dump(config | odd))
+            hydra["hydra"]["runtime"]["choices"]["optimizer"] = f"{LINK}{number % 2}"
+            (run / ".hydra/hydra.yaml").write_text(yaml.safe_dump(hydra))
+            named = {"objectives": objectives, "directions": {LINK: "minimize"}, LINK: 0.1 + (7 * number % 12) / 10}
+            named |= {"seconds": 100 - number, "classes": [f"{LINK}{one}" for one in range(10)], "device": LINK}
+            named |= {"data": LINK, "versions": {LINK: LINK}, "error": LINK}
+            named |= {"state": "finished" if number else "failed"}
+            (run / "metrics.json").write_text(json.dumps(metrics | named))
+    return program.folder
+
+
+@pytest.mark.parametrize("sweep", ["one", "two"])
+def test_a_report_has_no_tag_of_a_run(hostile_runs: Path, program: Program, sweep: str) -> None:
+    text = plain(program.tries_verb("compare", str(hostile_runs / sweep), "--report", "report.html"))
+    assert "a figure is missing" not in text
+    page = Tags()
+    page.feed((program.folder / "report.html").read_text(encoding="utf-8"))
+    assert not [link for link in page.links if re.match(r"(?!data:)\w+:|//", link)] and "i" not in page.tags
+    figures = {name: json.loads(found) for name, found in page.json.items() if name.startswith("plot")}
+    shown = [text for figure in figures.values() for text in texts(figure)]
+    assert len(figures) == 5 and not [text for text in shown if re.search(r"<(?!br>)", text)]
+    # Shown as it is: what a browser makes of it is what was written.
+    wanted = {LINK, f"x.{LINK}"} if sweep == "one" else {LINK}
+    titles = {title for figure in figures.values() for title in texts(figure["layout"])}
+    assert wanted <= {html.unescape(title) for title in titles}
+    assert not [title for title in titles if "<" in title]
+    hover = [text for text in shown if text.count("<br>") > 2]
+    assert bool(hover) == (sweep == "two")
+    assert all(html.unescape(LINK) not in text and "best" in text for text in hover)
+
+
+def test_a_table_has_no_formula_and_its_numbers_stay_numbers(hostile_runs: Path, program: Program) -> None:
+    rows = list(csv.reader(io.StringIO(program.verb("compare", str(hostile_runs / "one"), "--csv"))))
+    cells = [cell for row in rows for cell in row]
+    assert f"'{FORMULA}" in cells and "-0.5" in cells
+    assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
+    assert rows[0][1] == LINK and float(rows[1][1]) == 0.1 + min(7 * number % 12 for number in range(1, 12)) / 10
