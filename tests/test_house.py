@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     {"errors"},
     {"quiet", "options", "program", "passwords"},
-    {"signature"},
+    {"signature", "imports"},
     {"registry"},
     {"__init__", "screen", "live", "schema", "json_schema"},
     {"data"},

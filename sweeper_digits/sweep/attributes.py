@@ -89,7 +89,7 @@ def check(attributes: Mapping[str, Any]) -> None:
     """
     for name, value in attributes.items():
         kind = _kinds.get(name) or _kinds.get(name[: name.find(" ") + 1])
-        if _is_deep(value) or (kind and not kind.fits(value)):
+        if (isinstance(value, list | dict) and _is_deep(value)) or (kind and not kind.fits(value)):
             expected = kind.words if kind else "less nesting"
             raise ValueError(f"{name}={reprlib.repr(value)} in the database; expected {expected}")
 

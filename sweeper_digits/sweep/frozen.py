@@ -174,9 +174,10 @@ def drop_removed_keys(frozen: Path) -> None:
 
 
 def warn_of_changed_code(study: optuna.Study) -> None:
-    """Say so if the package, or a module of parts, is another than when the sweep began: trials may not compare."""
-    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, sorted(registry.files_of_others()))]
-    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    """Say so if the package, or code that brings parts, is not as when the sweep began: trials may not compare."""
+    files = {*Path(__file__).parents[1].rglob("*.py"), *map(Path, registry.files_of_others())}
+    # In an order that folders do not change: another machine has others.
+    code = hashlib.sha256(b"".join(sorted(hashlib.sha256(file.read_bytes()).digest() for file in files))).hexdigest()
     began = attributes.of_study(study).get(CODE)
     if began is None:
         attributes.keep_with_study(study, CODE, code)

@@ -22,6 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from sweeper_digits.data.dataset import Dataset
+from tests.conftest import ROOT
 from tests.guards.conftest import TINY, Done, Program, write_npz
 
 # A colour, an overwritten line, C1, a title, an override of the direction, a zero-width space, ends of lines.
@@ -294,3 +295,28 @@ def test_a_table_has_no_formula_and_its_numbers_stay_numbers(hostile_runs: Path,
     assert f"'{FORMULA}" in cells and "-0.5" in cells
     assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
     assert rows[0][1] == LINK and float(rows[1][1]) == 0.1 + min(7 * number % 12 for number in range(1, 12)) / 10
+
+
+def test_a_changed_helper_of_a_plug_in_is_noticed(program: Program, digits: Dataset) -> None:
+    files = {
+        "mine.py": "import near\nfrom sweeper_digits import register\n"
+        '@register("objective", direction="minimize")\ndef mine(probabilities, labels):\n'
+        "    from helpers.deep import loss\n    return near.same(loss(probabilities, labels))\n",
+        "near.py": "import importlib\ndef same(value):\n    return importlib.import_module('made_up').PART * value\n",
+        "made_up.py": "PART = 1.0\n",
+        "helpers/__init__.py": "",
+        "helpers/deep.py": "from . import deeper as found\nloss = found.loss\n",
+        "helpers/deeper.py": "def loss(found, labels):\n    return float((found.argmax(1) != labels).mean())\n",
+        "helpers/unused.py": "",
+    }
+    for name, text in files.items():
+        (program.folder / name).parent.mkdir(exist_ok=True)
+        (program.folder / name).write_text(text)
+    sweep = [*write_tiny(program, digits), "study=own", "objective=mine", "seed=1,2", "hydra.sweeper.n_trials=1"]
+    surroundings = {"SWEEPER_DIGITS_PLUGINS": "mine", "PYTHONPATH": f"{program.folder}:{ROOT}"}
+    assert "1 complete" in program.sweep(*sweep, **surroundings)
+    for changed in ("helpers/unused.py", "helpers/deeper.py", "made_up.py"):
+        (program.folder / changed).write_text(files[changed] + "# changed\n")
+        text = program.sweep(*sweep, **surroundings)
+        assert ("the code changed since the sweep began" in text) == ("unused" not in changed), changed
+        (program.folder / changed).write_text(files[changed])
