@@ -116,13 +116,13 @@ def _is_foreign(trial: FrozenTrial) -> bool:
     """Return whether another program ran a trial, of a study of ours.
 
     A trial that was only queued is ours: whoever begins it signs it. So is one that was stopped before it began, and
-    one whose worker died in the instant before it signed, when it had drawn nothing.
+    one whose worker died in the instant before it signed, when it had drawn nothing or continued another.
     """
-    if trial.state == TrialState.WAITING or WORKER in trial.user_attrs or CONTINUES in trial.system_attrs:
+    if trial.state == TrialState.WAITING or WORKER in trial.user_attrs:
         return False
     if trial.state in DONE:
         return trial.state == TrialState.COMPLETE or trial.datetime_start is not None
-    return bool(trial.params or trial.intermediate_values)
+    return bool(trial.params or trial.intermediate_values) and CONTINUES not in trial.system_attrs
 
 
 def _as_failed(trial: FrozenTrial) -> FrozenTrial:

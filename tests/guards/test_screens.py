@@ -178,6 +178,9 @@ def test_trials_of_another_program_count_for_nothing(
     study = optuna.load_study(study_name="mixed", storage=local, sampler=optuna.samplers.RandomSampler(seed=0))
     own = study.best_trial
     space: dict[str, BaseDistribution] = {"optimizer.learning_rate": FloatDistribution(0.001, 0.1)}
+    # The other program takes the next trial of the queue first, here one that continues another.
+    queued = {"fixed_params": {"optimizer.learning_rate": 0.01}, "retry_history": [0]}
+    study.add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs=queued))
     for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
         trial = study.ask(space)  # as Hydra's own sweeper asks and tells
         trial.report(1e-6, 0)
