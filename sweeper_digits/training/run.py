@@ -18,7 +18,6 @@ from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.options import All
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.predictions import pooled_standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config, epoch_metric
 from sweeper_digits.screen import counted, relative
@@ -188,7 +187,7 @@ def _train_parts(
 def _train_folds(
     config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
-    """Train each fold and return what `_over_folds` makes of their metrics."""
+    """Train each fold; return what `_over_folds` makes of their metrics, and the standard errors over all images."""
     folds = []
     metric = epoch_metric(config.objective)
     if trial := reporting.current_trial():
@@ -201,11 +200,12 @@ def _train_folds(
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
-    return _over_folds(folds, [part.name for part in objectives_of(config)])
+    means = _over_folds(folds, [part.name for part in objectives_of(config)])
+    return means | here.read_validation().standard_errors()
 
 
 def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str, Any]:
-    """Return the means over folds, their standard deviations as `<name>_std`, and the standard errors over all images.
+    """Return the means over folds, and their standard deviations as `<name>_std`.
 
     The standard deviation over folds is what other training and validation images change together.
 
@@ -218,8 +218,6 @@ def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str,
     metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in column.items()}
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", *objectives):
         metrics[f"{name}_std"] = float(np.std(column[name], ddof=1))
-        if errors := column.get(f"{name}_se"):
-            metrics[f"{name}_se"] = pooled_standard_error(column[name], errors, column["validation_images"])
     metrics |= {name: sum(column[name]) for name in ("seconds", "epochs")}
     metrics["parameters"] = folds[0]["parameters"]
     return metrics | {"folds": [{name: fold[name] for name in column} for fold in folds]}
