@@ -16,6 +16,7 @@ from sweeper_digits.training import reporting
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report
 from sweeper_digits.training.context import Watch
 from sweeper_digits.training.feed import prediction_batches
+from sweeper_digits.training.optimizers import unwrapped
 from sweeper_digits.training.prepare import Prepared
 from sweeper_digits.training.validation import Validation, objectives_of
 
@@ -74,7 +75,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
         callbacks.append(_report_to(trial, metric, prepared, history))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
-    if trainee.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
+    if unwrapped(trainee.optimizer).use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     log.info("")
     if first_epoch < config.epochs:
