@@ -18,14 +18,14 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
     Raises:
         UserError: No run has the setting.
     """
-    known = {key for record in found for key in record.settings}
+    known = {key for record in found for key in record.used}
     if name not in known:
         raise UserError(f"--group-by {name}: no run has this setting{closest(name, known)}")
     objective = objectives_of(found)[0]
     maximize = direction_of(found, objective) == "maximize"
     values = pd.Series([record.value(objective) if record.finished else None for record in found], dtype=float)
     states = pd.Series([record.state for record in found])
-    settings = pd.Series([str(record.settings.get(name)) for record in found], name=name)
+    settings = pd.Series([str(record.used.get(name)) for record in found], name=name)
     # A run that cannot be read has no settings. A finished run without a value had no validation part.
     kept = pd.Series([bool(record.settings) for record in found]) & (values.notna() | (states != "finished"))
     settings = settings[kept]

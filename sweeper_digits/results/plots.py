@@ -53,7 +53,7 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
     objectives = objectives_of(found)
     study = optuna.create_study(directions=[direction_of(found, name) for name in objectives])  # type: ignore[misc]
     names = differing_settings(found)
-    values_of = [{name: _scalar(value) for name, value in record.settings.items() if name in names} for record in found]
+    values_of = [{name: _scalar(value) for name, value in record.used.items() if name in names} for record in found]
     distributions = {name: known.get(name) or _distribution([own.get(name) for own in values_of]) for name in names}
     trials = []
     for record, settings in zip(found, values_of, strict=True):

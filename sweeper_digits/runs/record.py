@@ -25,6 +25,7 @@ from sweeper_digits.screen import printable
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
 DEFAULT_OBJECTIVE = "val_loss"
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras; metrics.json has the version of the one that trained
 
 
 @dataclass
@@ -88,9 +89,22 @@ class Record:
         return _number(self.metrics, name)
 
     @cached_property
+    def used(self) -> dict[str, Any]:
+        """Return the settings as they were used: with the precision that `auto` came to, and Keras' backend.
+
+        Both change the numbers. A device does not: `auto` takes a GPU where there is one, as another processor.
+        Where it is not known what `auto` came to, as of an unfinished run, it is left out.
+        """
+        known = {name: value for name, value in self.settings.items() if (name, value) != ("precision", "auto")}
+        versions = self.metrics.get("versions")
+        found = {"precision": self.metrics.get("precision")}
+        found["backend"] = next((name for name in BACKENDS if isinstance(versions, dict) and name in versions), None)
+        return known | {name: value for name, value in found.items() if value is not None}
+
+    @cached_property
     def configuration(self) -> str:
         """Return a short hash that repetitions of this run share: same settings but for seed and fold."""
-        same = {k: v for k, v in self.settings.items() if k not in REPEATED and k.split(".")[0] not in INCIDENTAL}
+        same = {k: v for k, v in self.used.items() if k not in REPEATED and k.split(".")[0] not in INCIDENTAL}
         return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
     def samples(self, name: str) -> dict[tuple[Any, Any], float]:
@@ -211,7 +225,7 @@ def differing_settings(records: list[Record]) -> list[str]:
     """
     values: dict[str, set[str]] = {}
     for record in records:
-        for name, value in record.settings.items():
+        for name, value in record.used.items():
             values.setdefault(name, set()).add(str(value))
     overridden = set().union(*(record.overrides for record in records)) if records else set()
     names = []
