@@ -10,6 +10,8 @@ from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.inspection import Inspection
 from sweeper_digits.data.split import Parts
 from sweeper_digits.schema import Config
+from sweeper_digits.screen import counted
+from sweeper_digits.training.fit import clean_epochs
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ def show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list[
     for line in pixels.lines():
         log.info("%s", line)
     log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
+    clean = clean_epochs(config.clean_fraction, config.epochs)
+    if config.patience is not None and 0 < clean < config.epochs:
+        counts = f"counts from epoch {config.epochs - clean + 1}, the first of {counted(clean, 'clean epoch')}"
+        vain = "; too many to end this run early" if config.patience >= clean else ""
+        log.info("patience   %s: %s%s", counted(config.patience, "epoch"), counts, vain)
     backend = keras.backend.backend()
     version = importlib.metadata.version(backend)
     log.info("device     %s, keras %s on %s %s", hardware, keras.__version__, backend, version)
