@@ -3,11 +3,14 @@
 Nothing here splits, scales to floats or augments: pixels stay uint8 until they are inside the model.
 """
 
+import contextlib
 import functools
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +21,7 @@ from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Data
 from sweeper_digits.screen import counted
+from sweeper_digits.signature import Part
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -86,24 +90,40 @@ class Dataset:
 def load(option: Data) -> Dataset:
     """Load the data set that an option of the config group `data` names, inverted or transposed if the option says so.
 
-    It is loaded once per process; a file that has changed is read again.
+    It is loaded once per process. Where a file has changed, at the path or below it, all is read again.
     """
-    fields = vars(option)
-    path = Path(fields["path"]).expanduser() if fields.get("path") else None
-    changed = path.stat().st_mtime_ns if path and path.exists() else 0
-    key = (repr(sorted(fields.items())), changed)
+    part = registry.find("data", vars(option))
+    # A function that was registered again, as in a notebook, may give other images.
+    key = (part.make, repr(sorted(vars(option).items())), _stamps(vars(option).values()))
     if key not in _latest:
         _latest.clear()
-        _latest[key] = _load(option)
+        _latest[key] = _load(part, option)
     return _latest[key]
 
 
 # The data set that was loaded last.
-_latest: dict[tuple[str, int], Dataset] = {}
+_latest: dict[Any, Dataset] = {}
 
 
-def _load(option: Data) -> Dataset:
-    part = registry.find("data", vars(option))
+def _stamps(values: Iterable[Any]) -> tuple[tuple[str, int, int, int], ...]:
+    """Return the path, size and times of each file that a value names, or that lies below a folder that one names."""
+    found = []
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, OSError):  # no path
+            for file in _at_or_below(Path(value).expanduser()):
+                with contextlib.suppress(OSError):  # nothing is there, or not any more
+                    stat = file.stat()
+                    found.append((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(found)
+
+
+def _at_or_below(path: Path) -> Iterator[Path]:
+    yield path
+    for root, _, names in os.walk(path):
+        yield from (Path(root, name) for name in names)
+
+
+def _load(part: Part, option: Data) -> Dataset:
     dataset = part.build(option)
     if isinstance(dataset, tuple) and len(dataset) == 2:
         try:
