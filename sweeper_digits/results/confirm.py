@@ -22,6 +22,7 @@ from sweeper_digits.results.rows import configuration_row, difference_row, run_r
 from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.noise import ONE_ERROR, interval_text
 from sweeper_digits.runs.origin import PLAIN, Origin, check_harmless, origin_of
 from sweeper_digits.runs.record import direction_of, find_runs, objectives_of
 
@@ -191,18 +192,19 @@ def _origin(group: Configuration, finalists: list[Configuration]) -> Configurati
 
 def rank_finalists(groups: list[Configuration], finalists: list[Configuration], objective: str) -> list[str]:
     """Return the lines of the result: mean and interval of each finalist, and which differences are noise."""
-    lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search, ± over images  run"]
+    lines = [f"rank  {objective + ', mean':20s} {'interval':24s} n   {'in the search':28s} run"]
     for rank, group in enumerate(groups, 1):
         origin = _origin(group, finalists)
         first = "" if rank == 1 else _verdict(groups[0], group, objective, len(groups) - 1)
-        interval = "" if math.isnan(group.interval) else f"± {group.interval:.2g}"
+        interval = "" if math.isnan(group.interval) else interval_text(group.mean, group.interval)
         lines.append(
-            f"{rank:4d}  {mean_text(group, objective):20s} {interval:15s} {len(group.samples):<3d} "
+            f"{rank:4d}  {mean_text(group, objective):20s} {interval:24s} {len(group.samples):<3d} "
             f"{format_value(origin.runs[0], objective):28s} {origin.runs[0].run.folder}  {first}"
         )
-    covers = sorted({group.covers or "one run each, ± one standard error over images" for group in groups})
+    covers = sorted({f"95 % intervals: {group.covers}" for group in groups if group.covers})
+    error = [f"± is {ONE_ERROR}"] if "±" in "".join(lines) else []
     together = [f"worse than the first: 95 % for all {len(groups) - 1} comparisons together"] if len(groups) > 2 else []
-    return [*lines, *(f"95 % intervals: {text}" for text in covers), *together]
+    return [*lines, *error, *covers, *together]
 
 
 def _verdict(first: Configuration, other: Configuration, objective: str, comparisons: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from sweeper_digits.results.mixture import data_settings
-from sweeper_digits.runs.noise import standard_error
+from sweeper_digits.runs.noise import interval_text, standard_error
 from sweeper_digits.runs.record import Record, best_first, direction_of
 from sweeper_digits.screen import counted
 
@@ -181,7 +181,7 @@ def describe_mean(group: Configuration, objective: str) -> str:
         return mean
     if math.isnan(group.interval):
         return f"{mean} ({group.covers}; all equal)"
-    return f"{mean} ± {group.interval:.2g} (95 %, {group.covers})"
+    return f"{mean} ({interval_text(group.mean, group.interval)}; {group.covers})"
 
 
 def mean_text(group: Configuration, objective: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from sweeper_digits.results.repetitions import NO_SPREAD, Configuration, describe_order, interval_of
-from sweeper_digits.runs.noise import Gap, gap_between, judge_noise, width_of
+from sweeper_digits.runs.noise import Gap, gap_between, interval_text, judge_noise, width_of
 from sweeper_digits.runs.record import direction_of
 from sweeper_digits.screen import counted
 
@@ -105,7 +105,7 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     verdict = "are apart" if differ else "cannot be told apart"
     if known and -worse > half:  # the first has folds or seeds that the second lacks
         verdict = "are apart, the second is better where both were measured"
-    text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
+    text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ({interval_text(abs(gap), half)}; {how})"
     return Difference(bool(differ), text, worse, half)
 
 

@@ -33,6 +33,8 @@ WIDTH = width_of(1)
 PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
 # Objectives that are means over the validation images.
 OVER_IMAGES = ("val_loss", "val_accuracy")
+# What ± stands for on every screen; an interval is shown by its ends.
+ONE_ERROR = "one standard error over a run's validation images"
 # What identifies the validation images, and a value of each.
 ByImage = tuple[bytes, np.ndarray]
 
@@ -91,6 +93,12 @@ def paired_gap(first: np.ndarray, second: np.ndarray) -> Gap:
     """Return the difference of values of the same images, float (n,) each."""
     difference = second - first
     return Gap(float(difference.mean()), error_of_mean(difference), len(difference))
+
+
+def interval_text(middle: float, half: float) -> str:
+    """Return a 95 % interval by its ends, to two digits of half its width."""
+    places = min(12, max(0, 1 - math.floor(math.log10(half)))) if half > 0 and math.isfinite(half) else 5
+    return f"95 %: {middle - half:.{places}f} to {middle + half:.{places}f}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,8 @@ def _describe_size(best: Record, gap: Gap, needed: int, name: str) -> list[str]:
     """Say how many validation images would tell the first two apart."""
     text = (
         f"{gap.images:,} validation images are too few to tell the first two apart: {name} differs by "
-        f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {float(f'{needed:.2g}'):,.0f} would do"
+        f"{abs(gap.mean):.2g} ({interval_text(abs(gap.mean), WIDTH * gap.error)}); "
+        f"about {float(f'{needed:.2g}'):,.0f} would do"
     )
     counts = [best.metrics.get(f"{part}_images") for part in ("train", "validation")]
     every = sum(count for count in counts if isinstance(count, int | float))

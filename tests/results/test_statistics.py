@@ -23,7 +23,7 @@ def test_seeds_are_grouped_and_noise_is_said(tool: Tool) -> None:
     groups = group_repetitions(found, "val_loss")
     assert [len(group.samples) for group in groups] == [2, 2]
     assert re.search(r"first and second (are apart|cannot be told apart).*paired over 2 seeds", out)
-    assert re.search(r"best +val_loss [\d.]+ ± [\d.e+-]+ \(95 %, over 2 seeds, on the same 36 images\)", out)
+    assert re.search(r"best +val_loss [\d.]+ \(95 %: [\d.-]+ to [\d.-]+; over 2 seeds, on the same 36 images\)", out)
 
 
 def configuration(*values: float, seeds: range | None = None, split_seed: int = 0) -> Configuration:
@@ -61,7 +61,9 @@ def test_single_runs_are_compared_image_by_image(tool: Tool) -> None:
     for number in (1, 3):  # of each optimizer one seed stays
         shutil.rmtree(SWEEP / str(number))
     out = tool("compare", "multirun/first", "--no-report")
-    assert re.search(r"val_loss differs by .* \(over \d+ validation images, one run each", out)
+    assert re.search(
+        r"val_loss differs by [\d.]+ \(95 %: -?[\d.]+ to [\d.]+; over \d+ validation images, one run each", out
+    )
 
 
 # Of experiment=best (docs/results.md): the folds' levels, and how far a seed and the rest move a run.
@@ -111,7 +113,7 @@ def share_told_apart(folds: int, seeds: int, shared: float, how: str) -> float:
         first, second = sorted(pair, key=lambda group: group.mean)
         differ, text, *_ = judge_difference(first, second, "val_loss")
         apart += bool(differ)
-        assert f"({how})" in text
+        assert f"; {how})" in text
     return apart / REPEATS
 
 
@@ -181,7 +183,8 @@ def test_a_configuration_without_the_hard_fold_is_not_the_best_for_that() -> Non
         "1 of 2 configurations lacks folds; the order leaves out how hard each fold is"
     ]
     text = judge_difference(second, first, "val_loss").text
-    assert "are apart, the second is better where both were measured: val_loss differs by 0.004 ±" in text
+    assert "are apart, the second is better where both were measured" in text
+    assert "val_loss differs by 0.004 (95 %: 0.00341 to 0.00469; " in text
     # Nothing tells how hard folds are that no configuration shares with another one.
     alone = group_repetitions(on_folds(1, 0.010, None) + on_folds(2, None, 0.009), "val_loss")
     assert [group.mean for group in alone] == [0.009, 0.010]

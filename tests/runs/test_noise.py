@@ -68,7 +68,7 @@ def test_the_winner_says_how_many_it_cannot_be_told_from_and_what_would_do(tmp_p
         "1 of 4 others lie within noise of the best (95 % for all together; paired over the same 1,000 valid"
     )
     # (1.96 + 0.84)^2 * (0.01 / 0.0004)^2 = 4,900 of 5,000 images
-    assert "val_loss differs by 0.0004 ± 0.00061; about 4,800 would do" in size
+    assert "val_loss differs by 0.0004 (95 %: -0.00021 to 0.00101); about 4,800 would do" in size
     assert size.endswith("with `confirm --folds 5`")
     near = record(tmp_path / "near", losses + 0.00055 + wobble - wobble.mean())
     _, size = describe_noise([near, best], "val_loss")
