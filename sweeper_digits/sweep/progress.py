@@ -15,6 +15,7 @@ from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.record import read_metrics_alone, read_run
+from sweeper_digits.schema import distinct
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.pruners import scouts_of, why_unpruned
 from sweeper_digits.sweep.queue import Queue
@@ -183,10 +184,14 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
 
 def _write_table(study: optuna.Study, sweep: Sweep) -> None:
     """Write trials.csv, a row for each trial."""
+    every = {"number": "number", "state": "state", "datetime_start": "started", "user_attrs_error": "error"}
+    objectives = distinct(sweep.objectives, every.values(), "objective_")
+    parameters = distinct(sweep.distributions, {*every.values(), *objectives.values()}, "params_")
+    time = distinct(["seconds"], {*every.values(), *objectives.values(), *parameters.values()}, "trial_")
     titles = {"number": "number", "state": "state"}
-    titles |= {f"values_{name}": name for name in sweep.objectives}
-    titles |= {"duration": "seconds", "datetime_start": "started"}
-    titles |= {f"params_{name}": name for name in sweep.distributions}
+    titles |= {f"values_{name}": title for name, title in objectives.items()}
+    titles |= {"duration": time["seconds"], "datetime_start": "started"}
+    titles |= {f"params_{name}": title for name, title in parameters.items()}
     titles |= {"user_attrs_error": "error"}
     attributes = ("number", "state", "values", "duration", "datetime_start", "params", "user_attrs")
     table = study.trials_dataframe(attributes).reindex(columns=list(titles))
