@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper_digits import registry
-from sweeper_digits.data.checks import as_labels, as_pixels
+from sweeper_digits.data.checks import as_labels, as_pixels, depth_white
 from sweeper_digits.data.duplicates import number_images
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Data
@@ -37,6 +37,7 @@ class Dataset:
         classes: The names of the classes, in order, as the source had them; empty without labels.
         ids: What names each image in the source, (n,), or None: a submission keeps it.
         notes: What reading changed or guessed, a line each, for people.
+        white: What became 255 in images of more than 8 bits; None: they had 8.
     """
 
     images: np.ndarray
@@ -45,6 +46,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    white: float | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -196,6 +198,7 @@ def as_dataset(
     ids: Sequence[str] | None = None,
     notes: Sequence[str] = (),
     size: int | None = None,
+    white: float | None = None,
 ) -> Dataset:
     """Check the arrays that a source gave, and return them as a `Dataset`.
 
@@ -207,12 +210,20 @@ def as_dataset(
         ids: What names each image, or None.
         notes: What the source has to say already.
         size: Side in pixels that the images are brought to, or None.
+        white: What becomes 255 in images of more than 8 bits; None: the most that their depth has.
 
     Raises:
         UserError: Another shape, type or value; the message names the first bad one.
     """
-    pixels, changes = as_pixels(images, source, size)
-    dataset = Dataset(pixels, None, source, ids=None if ids is None else tuple(ids), notes=(*notes, *changes))
+    pixels, changes = as_pixels(images, source, size, white)
+    dataset = Dataset(
+        pixels,
+        None,
+        source,
+        ids=None if ids is None else tuple(ids),
+        notes=(*notes, *changes),
+        white=white or depth_white(images),
+    )
     if labels is None:
         return dataset
     places, classes = as_labels(labels, len(pixels), source)
