@@ -127,8 +127,8 @@ def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray,
     """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    elif labels.ndim == 2 and labels.dtype.kind in "buif" and (np.sort(labels, axis=1)[:, :-1] == 0).all():
-        labels = labels.argmax(axis=1)
+    elif labels.ndim == 2 and labels.dtype.kind in "buif" and len(labels) == images:
+        labels = _from_one_hot(labels, source)
     if labels.shape != (images,):
         raise UserError(f"{source}: {images:,} images but labels of shape {labels.shape}")
     labels = _as_integers_or_text(labels, source)
@@ -142,6 +142,18 @@ def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray,
         rank[order] = np.arange(len(order))
         names, places = [names[place] for place in order], rank[places]
     return places.astype(np.int32), tuple(names)
+
+
+def _from_one_hot(rows: np.ndarray, source: str) -> np.ndarray:
+    """Return the place of the 1 in each row; raise a UserError for a row that has not one 1 and else 0."""
+    one_hot = ((rows == 0) | (rows == 1)).all(axis=1) & (rows.sum(axis=1) == 1)
+    if not one_hot.all():
+        place = int(np.argmin(one_hot))
+        found = np.array2string(rows[place], separator=", ", threshold=12, max_line_width=1000)
+        raise UserError(
+            f"{source}: labels {found} at image {place}; one label is expected, or a row with one 1 and else 0"
+        )
+    return rows.argmax(axis=1)
 
 
 def _as_integers_or_text(labels: np.ndarray, source: str) -> np.ndarray:

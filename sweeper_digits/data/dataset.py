@@ -228,7 +228,14 @@ def as_dataset(
         return dataset
     places, classes = as_labels(labels, len(pixels), source)
     if names is not None:
-        classes = tuple(names[int(name)] for name in classes)
+        numbers = {str(number): name for number, name in enumerate(names)}
+        if unknown := [place for place, name in enumerate(classes) if name not in numbers]:
+            found, image = classes[unknown[0]], int(np.argmax(places == unknown[0]))
+            raise UserError(
+                f"{source}: label {found} at image {image}; the file names {counted(len(names), 'class', 'classes')}: "
+                f"numbers from 0 to {len(names) - 1} are expected"
+            )
+        classes = tuple(numbers[name] for name in classes)
     return replace(dataset, labels=places, classes=classes)
 
 
