@@ -245,11 +245,12 @@ def _train_fold(
 
 
 def _finished(source: RunFolder) -> dict[str, Any] | None:
-    """Return the metrics of a fold that has finished, or None; raise a UserError if they are damaged."""
+    """Return the metrics of a fold that has finished and has all its files; raise a UserError if they are damaged."""
     record = read_metrics_alone(source.folder)
     if record.state == "unreadable":
         raise UserError(f"resume={source.folder}: {record.note}")
-    return record.metrics if record.finished and source.model.exists() else None
+    whole = source.model.exists() and source.validation.exists()
+    return record.metrics if record.finished and whole else None
 
 
 def _objective(config: Config, metrics: dict[str, Any]) -> Any:
