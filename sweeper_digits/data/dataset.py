@@ -14,7 +14,7 @@ import pandas as pd
 
 from sweeper_digits import registry
 from sweeper_digits.data.checks import as_labels, as_pixels
-from sweeper_digits.data.duplicates import number_images
+from sweeper_digits.data.duplicates import hash_images
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Data
 from sweeper_digits.screen import counted
@@ -49,9 +49,15 @@ class Dataset:
         return height, width, channels
 
     @functools.cached_property
+    def hashes(self) -> np.ndarray:
+        """Return uint64 (n,), the content of each image; see `hash_images`."""
+        return hash_images(self.images)
+
+    @functools.cached_property
     def groups(self) -> np.ndarray:
-        """Return int64 (n,), equal numbers for equal images."""
-        return number_images(self.images)[0]
+        """Return int64 (n,), equal numbers for equal images, from 0 in the order of the first of each."""
+        _, first, group = np.unique(self.hashes, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[group]
 
     def describe(self) -> str:
         """Return how many images there are, of which shape and how many classes."""
@@ -94,7 +100,7 @@ def load(option: Data) -> Dataset:
     key = (repr(sorted(fields.items())), changed)
     if key not in _latest:
         _latest.clear()
-        _latest[key] = _load(option)
+        _latest[key] = read(option)
     return _latest[key]
 
 
@@ -102,7 +108,8 @@ def load(option: Data) -> Dataset:
 _latest: dict[tuple[str, int], Dataset] = {}
 
 
-def _load(option: Data) -> Dataset:
+def read(option: Data) -> Dataset:
+    """Read a data set as `load` does, but keep nothing in memory for a later call."""
     part = registry.find("data", vars(option))
     dataset = part.build(option)
     if isinstance(dataset, tuple) and len(dataset) == 2:

@@ -16,15 +16,15 @@ import pandas as pd
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.document import as_json
-from sweeper_digits.results.grouping import describe_columns, group_by_setting
-from sweeper_digits.results.mixture import describe_mixture
+from sweeper_digits.results.grouping import describe_columns, differing_settings, group_by_setting
+from sweeper_digits.results.mixture import SHOWN, describe_mixture
 from sweeper_digits.results.repeat import command_of, promote
 from sweeper_digits.results.repetitions import Configuration, describe_mean, group_repetitions, with_error
 from sweeper_digits.results.rows import verdict_of
 from sweeper_digits.results.statistics import Winner, judge_winner
 from sweeper_digits.results.watch import watch
 from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
-from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
+from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
 pd.set_option("mode.string_storage", "python")
@@ -128,19 +128,22 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
     Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
-    `val_accuracy_se`. Finished runs come first, best first; `rank` is empty for the others.
+    `val_accuracy_se`. Of runs on several data sets, `content` tells which. Finished runs come first, best first; `rank`
+    is empty for the others.
     """
     objectives = objectives_of(found)
     ranked = best_first(found, objectives[0])
     ranks = {id(record): rank for rank, record in enumerate(ranked, 1)}
     rest = [record for record in found if id(record) not in ranks]
     settings = differing_settings(found)
+    of_several = len({record.fingerprint for record in ranked}) > 1
     rows = []
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
         for name in objectives:
             row |= _measured(record, name)
         row |= {name: record.settings.get(name) for name in settings}
+        row |= {"content": (record.fingerprint or "")[:SHOWN]} if of_several else {}
         # An objective or a setting of the same name takes the place of what every run has.
         for name, value in _measured(record, "val_accuracy").items():
             row.setdefault(name, value)

@@ -14,8 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from plotly.colors import make_colorscale, sample_colorscale
 
+from sweeper_digits.results.grouping import differing_settings
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
-from sweeper_digits.runs.record import Record, differing_settings, direction_of, objectives_of
+from sweeper_digits.runs.record import Record, direction_of, objectives_of
 from sweeper_digits.sweep.grammar import contains
 from sweeper_digits.sweep.trials import best_first, trials_of
 

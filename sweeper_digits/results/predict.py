@@ -33,7 +33,7 @@ from sweeper_digits.training.device import choose_device, forget_models
 from sweeper_digits.training.network import on_floats
 
 BATCH = 1000  # images
-UNKNOWN = "the training data is not at hand: not known how many of them were trained on"
+UNKNOWN = "not known how many of them were trained on: an earlier version did not keep which images a run read"
 
 
 def main(arguments: argparse.Namespace) -> None:

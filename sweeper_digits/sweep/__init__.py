@@ -30,6 +30,7 @@ Reading order:
     dashboard   a trial's pictures and command, for Optuna's dashboard
     progress    the screen and the result files of a sweep
     claim       to which study a sweep's folder belongs
+    content     what the data of a study is, and the check that it is unchanged
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged
     worker      the loop of one worker process
     private     what is used of other packages beside their public interface

@@ -14,10 +14,11 @@ from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.runs.recipe import override_text
 from sweeper_digits.sweep import budget
 from sweeper_digits.sweep.gpus import deal, visible_gpus
-from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.queue import WORKER, Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
-from sweeper_digits.sweep.worker import CHANGES, DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
+from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.worker import CHANGES, DISK_ERRORS, NUMBER, OTHER_DATA, SUPERVISOR, runs_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Crew:
                     f"{screen.relative(self.sweep.folder)}: {os.strerror(status)}; what is written is whole; once that "
                     "is mended, the same command continues"
                 )
+            if status == OTHER_DATA:
+                raise UserError(_last_error(queue, self.signatures[number]))
             queue.reap(self.sweep.options.max_retries)
             if status != 0 and not queue.has_answered(self.signatures[number]):
                 self.dead_starts += 1
@@ -155,6 +158,12 @@ class Crew:
 
     def _log(self, number: int) -> Path:
         return self.sweep.folder / f"worker-{number}.log"
+
+
+def _last_error(queue: Queue, signature: str) -> str:
+    """Return why the last trial of a worker that has ended could not run."""
+    ours = (trial for trial in reversed(trials_of(queue.study)) if trial.user_attrs.get(WORKER) == signature)
+    return str(next(trial.user_attrs["error"] for trial in ours if "error" in trial.user_attrs))
 
 
 def _cores() -> int:

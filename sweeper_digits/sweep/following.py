@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sweeper_digits.data.fingerprint import Content
+from sweeper_digits.options import Data
+from sweeper_digits.sweep.content import check_data
+
 if TYPE_CHECKING:  # a single run does without Optuna
     from optuna.trial import FrozenTrial
 
@@ -39,6 +43,10 @@ class Follower:
         """Tell the study of epochs that the trial took over."""
         self.taken_over += epochs
         self._write({})
+
+    def check_data(self, option: Data, content: Content) -> None:
+        """Compare what the trial has read with what earlier trials of the study have; see `content.check_data`."""
+        check_data(self.queue, option, content)
 
     def tell(self, progress: Mapping[str, float]) -> bool:
         """Tell the study of an epoch; return whether a person has stopped the trial.

@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import registry, screen
-from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
@@ -33,8 +32,8 @@ from sweeper_digits.sweep.trials import trials_of
 
 log = logging.getLogger(__name__)
 
-# What a data file or folder is known by, beside the keys of its option.
-FINGERPRINT = ("bytes", "files", "sha256")
+# What an earlier version knew a data file by, beside the keys of its option.
+OF_FILES = ("bytes", "files", "sha256")
 # What a run, an environment and a sweep have.
 APART = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 # Keys that conf/ has no more, by file.
@@ -72,8 +71,6 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         # The keys that both have: another version of the program has others.
         ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
         theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
-    if isinstance(theirs.get("data"), dict) and "sha256" not in theirs["data"]:  # of an earlier version
-        ours["data"] = {name: value for name, value in ours["data"].items() if name in theirs["data"]}
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -184,13 +181,10 @@ def warn_of_changed_code(study: optuna.Study) -> None:
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
     """Return what must be the same for two trials to belong to one study, as JSON would give it back."""
-    data = OmegaConf.to_container(sweep.config.data)
-    if isinstance(data, dict):
-        data |= fingerprint({str(key): value for key, value in data.items()})
     settings = {
         "objective": dict(zip(sweep.objectives, sweep.directions, strict=True)),
         "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
-        "data": data,
+        "data": OmegaConf.to_container(sweep.config.data),
         "split": OmegaConf.to_container(sweep.config.split),
         "fixed overrides": sorted(sweep.arguments.fixed),
         "conf/": _composed(sweep),
@@ -213,9 +207,8 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     A study of an earlier version gets the defaults of the data's keys that it did not have.
     """
     if isinstance(settings.get("data"), dict):
-        data = settings["data"]
-        marks = {name: value for name, value in data.items() if name in FINGERPRINT}
-        settings = settings | {"data": upgraded("data", data) | marks}
+        keys = {name: value for name, value in settings["data"].items() if name not in OF_FILES}
+        settings = settings | {"data": upgraded("data", keys)}
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
+from sweeper_digits.sweep.content import look_at_data
 from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
@@ -134,12 +135,13 @@ def set_up(sweep: Sweep) -> Queue:
     """Create or load the study, and queue the points that are to be tried first, if no process has.
 
     Raises:
-        UserError: The study or the folder belongs to another sweep; the database cannot be opened.
+        UserError: The study or the folder belongs to another sweep, or its data changed; the database cannot be opened.
     """
     storage = _opened(sweep.options, begun=False)
     with study_lock(storage, sweep.options.study_name):
-        study = _create(sweep, storage)
-        queue = Queue(study, storage)
+        queue = Queue(_create(sweep, storage), storage)
+    look_at_data(sweep, queue)  # it may take a while, and locks by itself
+    with study_lock(storage, sweep.options.study_name):
         queue.helm.begin(sweep.budget, Space(sweep.distributions, sweep.is_enumerated))
         queue.fill(sweep)
     return queue

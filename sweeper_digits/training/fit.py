@@ -63,7 +63,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
     best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
-    checkpoint = Checkpoint(folder, trainee, best, prepared.started)
+    checkpoint = Checkpoint(folder, trainee, best, prepared.started, prepared.division)
     first_epoch, rows = _continue(source, checkpoint)
     history = History(folder, config.epochs, feed.steps * feed.batch_size, objectives_of(config))
     history.begin_with(rows)

@@ -7,21 +7,25 @@ from typing import Any
 import keras
 
 from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.inspection import Inspection
 from sweeper_digits.data.split import Parts
 from sweeper_digits.schema import Config
+from sweeper_digits.training.continued import compared
 
 log = logging.getLogger(__name__)
 
 
-def show_plan(config: Config, dataset: Dataset, pixels: Inspection, parts: list[Parts], hardware: str) -> None:
-    """Print what a run is going to do, and with what."""
+def show_plan(
+    config: Config, dataset: Dataset, pixels: Inspection, parts: list[Parts], content: Content, hardware: str
+) -> None:
+    """Print what a run is going to do, and with what; of a run that is repeated, whether its data is this."""
     train, validation = parts[0]
     text = f"{len(train):,} for training, {len(validation):,} for validation"
     if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
         text += f", {locked:,} locked away for testing"
     if config.from_run:
-        log.info("as         %s", config.from_run)
+        log.info("as         %s%s", config.from_run, compared(config.from_run, content))
     log.info("data       %s: %s", dataset.source, dataset.describe())
     for line in pixels.lines():
         log.info("%s", line)

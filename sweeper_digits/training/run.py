@@ -12,6 +12,7 @@ import numpy as np
 
 from sweeper_digits import program, registry
 from sweeper_digits.data.dataset import Dataset, load
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.inspection import inspect
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
@@ -19,11 +20,11 @@ from sweeper_digits.options import All
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import pooled_standard_error
-from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config, epoch_metric
 from sweeper_digits.screen import counted, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.context import Watch
+from sweeper_digits.training.continued import checked_source, finished_fold, source_of
 from sweeper_digits.training.device import (
     choose_device,
     choose_precision,
@@ -94,23 +95,22 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     started = time.perf_counter()
     if isinstance(config.split, All) and in_sweep:
         raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
-    source = _source(config, in_sweep)
+    source = source_of(config, in_sweep)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     check_packages(config.export)
-    dataset = load(config.data)
-    if dataset.labels is None:
-        raise UserError(
-            f"{dataset.source}: {counted(len(dataset.images), 'image')} without labels; expected is a column or array "
-            "named label, or at least two folders of pictures, one for each class"
-        )
-    if len(dataset.classes) < 2:
-        raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
+    dataset = _read(config)
+    assert dataset.labels is not None  # noqa: S101 - for mypy
     pixels = inspect(dataset, config.data)
     parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
-    show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
+    content = Content.of(dataset, parts)
+    show_plan(config, dataset, pixels, parts, content, f"{describe_device(device)}, {precision}")
+    source, known = checked_source(source, content)
+    if known:
+        here.write_images(content)
     with keras.device(device), computing_in(precision):
         measured = _train_parts(config, dataset, parts, here, source, watch)
+    measured = (_fingerprints(content, measured) if known else {}) | measured
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
     seconds = round(watch.earlier_seconds + time.perf_counter() - started, 3)
@@ -162,12 +162,30 @@ def train(
     return metrics
 
 
-def _source(config: Config, in_sweep: bool) -> RunFolder | None:
-    source = RunFolder(config.resume) if config.resume else None
-    # In a sweep, a trial may go on from folds that were all finished when its process died.
-    if source and source.metrics.exists() and not in_sweep:
-        raise UserError(f"resume={config.resume}: this run has finished; nothing is left to continue")
-    return source
+def _read(config: Config) -> Dataset:
+    """Return the images to train on.
+
+    Raises:
+        UserError: No labels, or one class. `OtherData` in a trial whose study began with other images.
+    """
+    dataset = load(config.data)
+    if dataset.labels is None:
+        raise UserError(
+            f"{dataset.source}: {counted(len(dataset.images), 'image')} without labels; expected is a column or array "
+            "named label, or at least two folders of pictures, one for each class"
+        )
+    if len(dataset.classes) < 2:
+        raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
+    if trial := reporting.current_trial():
+        trial.check_data(config.data, Content.of(dataset))
+    return dataset
+
+
+def _fingerprints(content: Content, measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what metrics.json says of the images; each fold's validation images are noted with the fold."""
+    for number, fold in enumerate(measured.get("folds", [])):
+        fold["validation_fingerprint"] = content.validation_fingerprint(number)
+    return {"fingerprint": content.fingerprint, "validation_fingerprint": content.validation_fingerprint()}
 
 
 def _train_parts(
@@ -197,7 +215,7 @@ def _train_folds(
         log.info("\nfold %d of %d", number + 1, len(parts))
         fold = here.fold(number)
         metrics = _train_fold(config, dataset, part, fold, source.fold(number) if source else None, watch)
-        fold.write_metrics({"state": "finished"} | metrics)
+        fold.write_metrics({"state": "finished", "division": Content.of(dataset, [part]).division} | metrics)
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
@@ -230,7 +248,7 @@ def _train_fold(
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     try:
-        done = _finished(source) if source else None
+        done = finished_fold(source, Content.of(dataset, [parts])) if source else None
         values = [row[epoch_metric(config.objective)] for row in source.read_history()] if source and done else []
     except UserError as error:
         reporting.start_over(error)
@@ -244,14 +262,6 @@ def _train_fold(
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
     return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None, watch)
-
-
-def _finished(source: RunFolder) -> dict[str, Any] | None:
-    """Return the metrics of a fold that has finished, or None; raise a UserError if they are damaged."""
-    record = read_metrics_alone(source.folder)
-    if record.state == "unreadable":
-        raise UserError(f"resume={source.folder}: {record.note}")
-    return record.metrics if record.finished and source.model.exists() else None
 
 
 def _objective(config: Config, metrics: dict[str, Any]) -> Any:

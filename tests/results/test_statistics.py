@@ -27,8 +27,10 @@ def test_seeds_are_grouped_and_noise_is_said(tool: Tool) -> None:
 
 
 def configuration(*values: float, seeds: range | None = None, split_seed: int = 0) -> Configuration:
-    runs = [Record(RunFolder("nowhere"), "finished", {"split.seed": split_seed}) for _ in values]
-    return Configuration(runs, {(seed, 0): value for seed, value in zip(seeds or range(9), values, strict=False)})
+    metrics = {"validation_fingerprint": f"images of {split_seed}"}
+    runs = [Record(RunFolder("nowhere"), "finished", {"split.seed": split_seed}, metrics=metrics) for _ in values]
+    pairs = zip(seeds or range(9), values, strict=False)
+    return Configuration(runs, {(seed, split_seed): value for seed, value in pairs})
 
 
 def test_differences_are_judged_by_intervals() -> None:
@@ -46,6 +48,11 @@ def test_differences_are_judged_by_intervals() -> None:
     # The same seeds on other images are no pairs, and their spread does not include that of the images.
     differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
     assert differ is None and "validated on different images" in text
+    unknown = configuration(*shifted)
+    unknown.runs[0].metrics.clear()  # of an earlier version
+    differ, text, *_ = judge_difference(configuration(*noisy), unknown, "val_loss")
+    assert differ is None and "not known to be validated on the same images" in text
+    assert unknown.covers == "over 3 seeds"
     # A second that is better on what both have is not worse, whatever its mean over everything.
     second = configuration(*(value - 0.001 for value in noisy), 0.9)
     assert judge_difference(configuration(*noisy), second, "val_loss")[0] is False
@@ -82,7 +89,8 @@ def drawn(
     luck = shared**0.5 * rng.normal(0, SEED, (seeds, 1)) + (1 - shared) ** 0.5 * rng.normal(0, SEED, (seeds, folds))
     values = levels + luck + rng.normal(0, REST, (seeds, folds))
     samples = {(seed, fold): float(values[seed, fold]) for seed in range(seeds) for fold in range(folds)}
-    return Configuration([Record(RunFolder("nowhere"), "finished", {"split.folds": folds})], samples)
+    metrics = {"folds": [{"validation_fingerprint": f"fold {fold}"} for fold in range(folds)]}
+    return Configuration([Record(RunFolder("nowhere"), "finished", {"split.folds": folds}, metrics=metrics)], samples)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,8 @@ def share_told_apart(folds: int, seeds: int, shared: float, how: str) -> float:
         pair = [drawn(rng, folds, seeds, shared, levels) for _ in range(2)]
         if not how.startswith("paired"):
             pair = [drawn(rng, folds, seeds, shared) for _ in range(2)]
-            pair[1].runs[0].settings["split.seed"] = 1
+            for fold in pair[1].runs[0].metrics["folds"]:
+                fold["validation_fingerprint"] += " of another split"
         first, second = sorted(pair, key=lambda group: group.mean)
         differ, text, *_ = judge_difference(first, second, "val_loss")
         apart += bool(differ)
@@ -166,10 +175,14 @@ def test_copies_of_a_run_that_differ_are_not_judged_by_the_better_one() -> None:
 def on_folds(units: int, *values: float | None) -> list[Record]:
     """Runs of one configuration, one for each fold that has a value."""
     settings = {"seed": 0, "split": "kfold", "model.units": units}
-    return [
-        Record(RunFolder(f"{units}/{fold}"), "finished", settings | {"split.fold": fold}, metrics={"val_loss": value})
+    measured = {
+        fold: {"val_loss": value, "validation_fingerprint": str(fold)}
         for fold, value in enumerate(values)
         if value is not None
+    }
+    return [
+        Record(RunFolder(f"{units}/{fold}"), "finished", settings | {"split.fold": fold}, metrics=metrics)
+        for fold, metrics in measured.items()
     ]
 
 
