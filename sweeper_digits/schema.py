@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -120,6 +121,20 @@ class Config:
 def override_key(override: str) -> str:
     """Return the key that an override sets, adds or deletes: of `+seed=1` it is `seed`."""
     return override.lstrip("+~").partition("=")[0]
+
+
+def override_keys(override: str) -> list[str]:
+    """Return the keys that an override sets: of `optimizer={learning_rate: 0.1}` it is `optimizer.learning_rate`."""
+    key, _, written = override.lstrip("+~").partition("=")
+    # Only then: a text that is no override, for example a flag, has the key that it seems to have.
+    values = OverridesParser.create().parse_override(override).value() if written.lstrip().startswith("{") else None
+    found, nested = [], [(key, values)]
+    for name, value in nested:  # it grows
+        if isinstance(value, dict):
+            nested += [(f"{name}.{inner}", one) for inner, one in value.items()]
+        else:
+            found.append(name)
+    return found
 
 
 def refuse_resume(folder: str) -> NoReturn:

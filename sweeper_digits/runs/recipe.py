@@ -14,7 +14,7 @@ from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
 from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, Record, flatten, read_run
-from sweeper_digits.schema import GROUPS, INCIDENTAL, epoch_metric, override_key
+from sweeper_digits.schema import GROUPS, INCIDENTAL, epoch_metric, override_keys
 
 # What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
@@ -106,11 +106,11 @@ def recipe_of(record: Record, compose: Compose, leave_open: tuple[str, ...] = ()
 def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
     """Write a recipe as overrides, followed by those that the user gave; the user's win.
 
-    An option that the user chooses replaces the recipe's option together with its values. Of a split, the values
-    that say which images are locked away stay.
+    An option that the user chooses replaces the recipe's option together with its values; a mapping of values leaves
+    the others. Of a split, the values that say which images are locked away stay.
     """
     given = list(given)
-    keys = set(map(override_key, given))
+    keys = {key for override in given for key in override_keys(override)}
     kept = {
         name: value
         for name, value in recipe.items()

@@ -19,7 +19,7 @@ from sweeper_digits.options import SPLITS
 from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.upgrade import upgraded
-from sweeper_digits.schema import GROUPS, INCIDENTAL, METRIC_OF, objectives, override_key, typed
+from sweeper_digits.schema import GROUPS, INCIDENTAL, METRIC_OF, objectives, override_keys, typed
 from sweeper_digits.screen import printable
 
 # Keys in which repetitions of one configuration differ.
@@ -166,7 +166,7 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
         settings=dict(flatten(whole | {"callbacks": callbacks}))
         | {group: choices[group] for group in GROUPS if group in choices}
         | ({"callbacks": list(callbacks)} if callbacks else {}),
-        overrides={override_key(str(override)) for override in given},
+        overrides={key for override in given for key in override_keys(str(override))},
         metrics=metrics or {},
         history=[row for part in (run, *run.folds()) for row in part.read_history()],
         looks=[row["when"] for row in run.read_tests()],

@@ -12,6 +12,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs import process
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.runs.recipe import override_text
+from sweeper_digits.schema import override_key
 from sweeper_digits.sweep import budget
 from sweeper_digits.sweep.gpus import deal, visible_gpus
 from sweeper_digits.sweep.queue import Queue
@@ -123,7 +124,8 @@ class Crew:
             environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
         # The URL may hold a password, which the list of processes would show.
         environment["OPTUNA_STORAGE"] = self.sweep.options.storage
-        given = [argument for argument in sys.orig_argv[1:] if not argument.startswith((STORAGE, f"{SEARCH_PATH}="))]
+        replaced = (STORAGE.removesuffix("="), SEARCH_PATH)
+        given = [argument for argument in sys.orig_argv[1:] if override_key(argument) not in replaced]
         command = [sys.executable, *given, *self._decided_here(), "--config-path", str(self.conf)]
         with self._log(number).open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone.

@@ -192,10 +192,22 @@ def _settings(sweep: Sweep) -> dict[str, Any]:
         "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
         "data": data,
         "split": OmegaConf.to_container(sweep.config.split),
-        "fixed overrides": sorted(sweep.arguments.fixed),
+        "fixed overrides": _units(sweep.arguments.fixed),
         "conf/": _composed(sweep),
     }
     return dict(json.loads(json.dumps(settings, default=str)))  # an Enum as text
+
+
+def _units(fixed: list[str]) -> list[str]:
+    """Return overrides in alphabetical order; those of one node, where their order counts, are one text."""
+    nodes: dict[str, list[str]] = {}
+    for text in fixed:
+        nodes.setdefault(override_key(text).split(".")[0], []).append(text)
+    units = []
+    for texts in nodes.values():
+        merged = "={" in "".join(texts) or len(set(map(override_key, texts))) < len(texts)
+        units += [" ".join(texts)] if merged else texts
+    return sorted(units)
 
 
 def _composed(sweep: Sweep) -> dict[str, Any]:
@@ -221,7 +233,8 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
         for part, value in settings.items()
     }
     fixed = kept.get("fixed overrides", [])
-    return kept | {"fixed overrides": [one for one in fixed if override_key(one).split(".")[0] not in INCIDENTAL]}
+    skipped = (*INCIDENTAL, "hydra")
+    return kept | {"fixed overrides": [one for one in fixed if override_key(one).split(".")[0] not in skipped]}
 
 
 def _short(value: Any, other: Any) -> str:

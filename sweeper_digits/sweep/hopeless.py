@@ -36,6 +36,7 @@ def check_values(sweep: Sweep) -> None:
     composed: dict[tuple[Any, ...], DictConfig] = {}
     for name in sweep.distributions:
         if name in sweep.groups or name.startswith("+"):
+            sweep.compose(sweep.overrides(chosen | {name: _looked_at(sweep, name)[0]}))  # raises where one run would
             continue
         groups = next(one for one in _choices(sweep, chosen) if name in sweep.active(one))
         key = tuple(groups.values())
@@ -43,7 +44,7 @@ def check_values(sweep: Sweep) -> None:
             overrides = sweep.overrides(groups)
             composed[key] = recipe.without_hydra(sweep.compose(overrides))
         for value in _looked_at(sweep, name):
-            if value not in sweep.arguments.literals.get(name, ()):
+            if value not in sweep.arguments.literals[name]:
                 _check_value(sweep, composed[key], name, value, sweep.active(groups))
 
 

@@ -125,7 +125,7 @@ class Sweep:
 
     def recipe(self, chosen: Point) -> Point:
         """Return the values that lie in the search space of the config that is composed with some options chosen."""
-        composed = self.compose([*self.arguments.fixed, *(f"{name}={value}" for name, value in chosen.items())])
+        composed = self.compose(self.overrides(chosen))
         choices = composed.hydra.runtime.choices
         values = {
             name: choices.get(name) if name in self.groups else OmegaConf.select(composed, name)
@@ -136,17 +136,22 @@ class Sweep:
 
     @property
     def groups(self) -> list[str]:
-        """Return the parameters that choose an option of a config group."""
-        return [name for name in self.distributions if self.loader.get_group_options(name)]
+        """Return the parameters that choose an option of a config group.
+
+        A parameter of mappings, such as `optimizer={learning_rate: 0.1},{learning_rate: 0.2}`, chooses none.
+        """
+        found = (name for name in self.distributions if self.loader.get_group_options(name.lstrip("+")))
+        literals = self.arguments.literals
+        return [n for n in found if not literals[n].issuperset(values_of(self.distributions[n]) or [None])]
 
     def active(self, point: Point) -> set[str]:
         """Return the parameters that exist once the config groups are chosen as in point.
 
         `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam.
         """
-        groups = tuple(f"{name}={point[name]}" for name in self.groups if name in point)
-        if groups not in self._active:
-            composed = self.compose([*self.arguments.fixed, *groups])
+        chosen = {name: point[name] for name in self.groups if name in point}
+        if (groups := tuple(map(str, chosen.items()))) not in self._active:
+            composed = self.compose(self.overrides(chosen))
             self._active[groups] = {name for name in self.distributions if name in self.groups or _has(composed, name)}
         return self._active[groups]
 
@@ -156,11 +161,16 @@ class Sweep:
         return self.loader.load_configuration(name, overrides, RunMode.RUN, validate_sweep_overrides=False)
 
     def overrides(self, point: Point) -> list[str]:
-        """Return what to give to `python train.py` for a point; its `from_run` stands for the recipe of that run."""
-        given = [*self.arguments.fixed]
+        """Return what to give to `python train.py` for a point, in the order in which it was typed.
+
+        Its `from_run` stands for the recipe of that run.
+        """
+        written = {}
         for name, value in point.items():
             literal = isinstance(value, str) and value in self.arguments.literals.get(name, ())
-            given.append(f"{name}={value if literal else recipe.override_text(value)}")
+            written[name] = f"{name}={value if literal else recipe.override_text(value)}"
+        typed = [one for one in self.arguments.typed if one in point or one not in self.distributions]
+        given = [written.pop(one, one) for one in typed] + list(written.values())
         if "from_run" not in point:
             return given
         return recipe.as_overrides(recipe.recipe_of_folder(point["from_run"], self.compose), given)
@@ -192,7 +202,7 @@ class Sweep:
         """Raise a UserError unless each option exists, and each parameter with one of the options at least."""
         choices: dict[str, list[Any]] = {}
         for name in self.groups:
-            options = self.loader.get_group_options(name)
+            options = self.loader.get_group_options(name.lstrip("+"))
             choices[name] = list(values_of(self.distributions[name]) or [str(self.distributions[name])])
             for choice in choices[name]:
                 if choice not in options:

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import program
 from sweeper_digits.runs.origin import Origin
+from sweeper_digits.schema import override_key
 from sweeper_digits.sweep import attributes
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -64,7 +65,7 @@ def command_from(trial: FrozenTrial, origin: Origin) -> str:
         origin: What it is composed from.
     """
     overrides = attributes.of_trial(trial).get(OVERRIDES, [])
-    kept = [text for text in overrides if text.split("=")[0] not in ("study", "search.points")]
+    kept = [text for text in overrides if override_key(text) not in ("study", "search.points")]
     return program.command("train", *origin.flags(), *kept)
 
 

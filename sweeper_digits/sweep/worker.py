@@ -23,6 +23,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
+from sweeper_digits.schema import override_key
 from sweeper_digits.sweep import attributes, dashboard
 from sweeper_digits.sweep.budget import EPOCHS
 from sweeper_digits.sweep.finite import is_finite
@@ -130,7 +131,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
         with _asking, _drawing(queue, sweep):
             overrides = sweep.suggest(trial)
         attributes.keep_with_trial(trial, OVERRIDES, overrides)
-        extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
+        extra = [] if "figures" in map(override_key, overrides) else ["figures=false"]
         resumed = _checkpoint(queue, sweep, trial)
         extra += [f"resume={resumed}"] if resumed else []
         launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
