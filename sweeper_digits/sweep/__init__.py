@@ -3,6 +3,8 @@
 Reading order:
     plugin      the sweeper that Hydra loads
     space       the search space, the fixed overrides and the objectives of a sweep
+    branches    the options of a space, and which parameters each has
+    comparable  what all trials share, so that their values compare
     finite      the points of a finite space, and which were tried
     listed      the points of search.points
     hopeless    values that no run can have

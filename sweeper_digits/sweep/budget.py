@@ -43,14 +43,18 @@ class Budget:
     n_epochs: int | None
 
     @classmethod
-    def of(cls, options: Any) -> "Budget":
+    def of(cls, options: Any, is_open: bool = False) -> "Budget":
         """Return the budget that hydra.sweeper sets.
+
+        Args:
+            options: hydra.sweeper.
+            is_open: Whether there may be no limit at all.
 
         Raises:
             UserError: There is none, or it is nothing.
         """
         values = {"n_trials": options.n_trials, "timeout": options.timeout, "n_epochs": options.n_epochs}
-        if all(value is None for value in values.values()):
+        if not is_open and all(value is None for value in values.values()):
             raise UserError("hydra.sweeper: n_trials, timeout and n_epochs are all null; a sweep needs one of them")
         for key, value in values.items():
             if value is not None and not value > 0:

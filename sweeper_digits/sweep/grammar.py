@@ -1,9 +1,11 @@
 """Hydra's grammar of overrides as Optuna's distributions: what a sweep searches, and what it fixes."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
+import optuna
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -23,7 +25,7 @@ from sweeper_digits.registry import options_of
 from sweeper_digits.schema import Config, override_keys
 
 # Keys that a whole study has, so that its trials cannot differ in them.
-OF_THE_STUDY = ("objective", "study", "search")
+OF_THE_STUDY = ("objective", "study", "search", "hydra")
 
 
 @dataclass
@@ -72,7 +74,7 @@ def parse_arguments(arguments: Iterable[str], loader: ConfigLoader) -> Arguments
             found.typed.append(line)
         elif not override.is_sweep_override():
             found.typed.append(f"{name}={override.get_value_element_as_str()}")
-        elif (key := name.lstrip("+")).split(".")[0] in OF_THE_STUDY:
+        elif re.split(r"[./]", key := name.lstrip("+"))[0] in OF_THE_STUDY:
             raise UserError(f"{line}: {key} belongs to the study and cannot be searched; start one sweep for each")
         elif name in found.distributions:
             raise UserError(
@@ -131,6 +133,18 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
             steps = (value - low) / step if step else 0.0
             return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
     return False
+
+
+def draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Let a trial draw from a distribution."""
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
 
 
 def _distribution_of(name: str, override: Override) -> tuple[BaseDistribution, set[str]]:

@@ -45,6 +45,8 @@ def why_unpruned(sweep: Sweep) -> str | None:
     wanted = chosen._target_ != NO_PRUNER and not _spares(chosen, sweep)
     if not wanted or pruner_options(sweep)["_target_"] != NO_PRUNER:
         return None
+    if sweep.other_images:
+        return "the values are of other images"
     if not (sweep.prunes or sweep.has_front):
         return "an objective is known at the end of a training alone"
     if chosen._target_ == PEER_PRUNER:

@@ -1,7 +1,7 @@
 """How a person steers a sweep that runs, from any machine: through the study alone."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import optuna
@@ -10,6 +10,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.budget import Budget
+from sweeper_digits.sweep.comparable import Images, differing
+from sweeper_digits.sweep.finite import Owners
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
 # User attribute of a study: what steers it. It is read at each look, and the system attributes of a study are many: the
@@ -46,10 +48,16 @@ class Space:
     Attributes:
         distributions: By parameter; none where the study runs listed points.
         is_enumerated: Whether each point is tried once, however many trials the budget has.
+        owners: Which options have the parameters that not all of them have.
+        size: How many points there are; None: not known, or not finite.
+        images: The settings of the images that trials validate on, each once; none of an earlier version.
     """
 
     distributions: dict[str, BaseDistribution]
     is_enumerated: bool
+    owners: Owners = field(default_factory=dict)
+    size: int | None = None
+    images: list[Images] = field(default_factory=list)
 
 
 class Helm:
@@ -68,8 +76,11 @@ class Helm:
         command, found = asdict(budget), self._read()
         if found is None or found.command != command:
             self._write(replace(found or Steering({}, {}), budget=command, command=command))
-        written = {name: distribution_to_json(one) for name, one in space.distributions.items()}
-        attribute: dict[str, Any] = {"distributions": written, "is_enumerated": space.is_enumerated}
+        attribute: dict[str, Any] = {field.name: getattr(space, field.name) for field in fields(space)}
+        attribute["distributions"] = {name: distribution_to_json(one) for name, one in space.distributions.items()}
+        # An earlier command may have listed other runs.
+        before = attributes.of_study(self.study).get(SPACE, {}).get("images", [])
+        attribute["images"] = before + [one for one in space.images if one not in before]
         attributes.keep_with_study(self.study, SPACE, attribute)
 
     def steering(self) -> Steering:
@@ -96,7 +107,11 @@ class Helm:
         if (found := attributes.of_study(self.study).get(SPACE)) is None:
             raise self._unknown()
         distributions = {name: json_to_distribution(text) for name, text in found["distributions"].items()}
-        return Space(distributions, found["is_enumerated"])
+        return Space(**found | {"distributions": distributions})
+
+    def other_images(self) -> list[str]:
+        """Return the keys in which trials validate on other images; none where an earlier version began the study."""
+        return differing(attributes.of_study(self.study).get(SPACE, {}).get("images", []))
 
     def stop(self) -> None:
         """Let the supervisors end, as at Ctrl-C."""

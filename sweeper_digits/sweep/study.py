@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
-from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
+from sweeper_digits.sweep.finite import Point, is_exhausted, values_of
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
 from sweeper_digits.sweep.private import get_storage
@@ -42,11 +42,12 @@ class SeededSampler(BaseSampler):
     Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
     drawn with the same random numbers, and a trial's own are always the same.
 
-    Where the space is finite, no point is drawn twice: training it again would give the same value.
+    Where points can be tried up, none is drawn twice: training it again would give the same value.
 
     Args:
         build: Makes the sampler that draws the trial of a number.
-        is_exhausted: Says whether all points that have some values were tried; None: the space is continuous.
+        is_exhausted: Says whether all points that have some values were tried; None: every option has a continuous
+            parameter.
     """
 
     def __init__(
@@ -140,7 +141,8 @@ def set_up(sweep: Sweep) -> Queue:
     with study_lock(storage, sweep.options.study_name):
         study = _create(sweep, storage)
         queue = Queue(study, storage)
-        queue.helm.begin(sweep.budget, Space(sweep.distributions, sweep.is_enumerated))
+        space = Space(sweep.distributions, sweep.is_enumerated, sweep.owners, sweep.size, sweep.images)
+        queue.helm.begin(sweep.budget, space)
         queue.fill(sweep)
     return queue
 
@@ -175,8 +177,8 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     begun = name in optuna.get_all_study_names(storage)
     if not begun:
         check_folder(sweep.folder, name, None, begun=False)
-        for check in (points_first, points_of_sweep):  # refused before there is a study
-            check(sweep.config, sweep.distributions)
+        points_first(sweep.config, sweep)  # refused before there is a study
+        points_of_sweep(sweep.config, sweep.distributions)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -224,7 +226,7 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
 
 def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
-    tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
+    tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
         attributes.keep_with_study(study, "pruner", pruner_options(sweep))

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import live, screen
@@ -54,8 +53,6 @@ def supervise(sweep: Sweep) -> None:
         if sweep.options[key] is not None and sweep.options[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
     check_range("hydra.sweeper.max_retries", sweep.options.max_retries, 0, INFINITY)
-    if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
-        raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
     check_values(sweep)
     scouts_of(sweep)  # raises
     _interrupt_between_steps()

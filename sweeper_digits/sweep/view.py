@@ -1,5 +1,6 @@
 """What a study says of its sweep at this moment: for the screen of the sweep, and for `status` elsewhere."""
 
+import functools
 import math
 import time
 from collections import Counter
@@ -56,8 +57,8 @@ class View:
         running: The trials that run, by number.
         ended: Trials that have ended since the look before, in the order in which they ended.
         cut_off: How many of the failed trials were cut off; others continue these.
-        best: The best complete trial; None with several objectives, or without a complete trial.
-        front: Numbers of the Pareto front; none with one objective.
+        best: The best complete trial; None with several objectives, without one, or if values do not compare.
+        front: Numbers of the Pareto front; none with one objective, or if values do not compare.
         names: All parameters that a trial has.
         varied: Parameters of which two trials have different values.
         used: For each part of the budget, by key of hydra.sweeper: how much is used, and how much there is.
@@ -99,6 +100,11 @@ class Spotter:
     # By step: the best values so far of the trials that have ended.
     peers: dict[int, list[float]] = field(default_factory=dict)
 
+    @functools.cached_property
+    def compares(self) -> bool:
+        """Return whether the trials validate on the same images."""
+        return not self.queue.helm.other_images()
+
     def look(self) -> View:
         """Return what the study says now."""
         study, trials = self.queue.study, trials_of(self.queue.study)
@@ -113,7 +119,7 @@ class Spotter:
         running = [trial for trial in going_on if trial.state == TrialState.RUNNING]
         for trial in running:
             self._note(point_of(trial))
-        if len(study.directions) > 1 and new:
+        if len(study.directions) > 1 and new and self.compares:
             self.front = [trial.number for trial in study.best_trials]
         used, left = self._budget(trials)
         return View(
@@ -136,7 +142,7 @@ class Spotter:
         self.cut_off += trial.state == TrialState.FAIL and is_cut_off(trial)
         self._note(point_of(trial))
         study = self.queue.study
-        if trial.state == TrialState.COMPLETE and len(study.directions) == 1:
+        if trial.state == TrialState.COMPLETE and len(study.directions) == 1 and self.compares:
             sign = sign_of(study)
             if self.best is None or sign * trial.values[0] < sign * self.best.values[0]:
                 self.best = trial
@@ -151,7 +157,7 @@ class Spotter:
 
     def _running(self, trial: FrozenTrial, running: list[FrozenTrial]) -> Running:
         told, rank, bar, others = progress_of(trial), None, None, np.zeros(0)
-        if trial.last_step is not None:
+        if trial.last_step is not None and self.compares:
             sign, step = sign_of(self.queue.study), trial.last_step
             beside = [one for one in running if one.number != trial.number and step in one.intermediate_values]
             others = np.array(self.peers.get(step, []) + [best_so_far(one, sign, last=step) for one in beside])

@@ -26,7 +26,6 @@ from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import override_key
 from sweeper_digits.sweep import attributes, dashboard
 from sweeper_digits.sweep.budget import EPOCHS
-from sweeper_digits.sweep.finite import is_finite
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
@@ -170,9 +169,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
 
 def _drawing(queue: Queue, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
     """Keep other processes from drawing at the same time where a point could be drawn twice."""
-    if sweep.is_enumerated or not is_finite(sweep):
-        return contextlib.nullcontext()
-    return study_lock(queue.storage, queue.study.study_name)
+    return study_lock(queue.storage, queue.study.study_name) if sweep.may_repeat else contextlib.nullcontext()
 
 
 def _end_without_disk(queue: Queue, trial: optuna.Trial, result: object) -> None:
@@ -237,7 +234,8 @@ def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
 class BestModels:
     """Keeps the weights of the best trials: of `keep_models`, and of the whole Pareto front.
 
-    Several workers may delete the same; each looks once at a trial that has left the best.
+    Where trials validate on other images, all keep theirs. Several workers may delete the same; each looks once at a
+    trial that has left the best.
 
     Args:
         queue: The queue of the study.
@@ -247,6 +245,7 @@ class BestModels:
     def __init__(self, queue: Queue, sweep: Sweep) -> None:
         self.queue, self.sweep = queue, sweep
         self.deleted: set[int] = set()
+        self.ranks = not queue.helm.other_images()
 
     def tidy(self) -> None:
         """Delete the weights of finished trials that are not among the best.
@@ -254,6 +253,8 @@ class BestModels:
         Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
         """
         study, options = self.queue.study, self.sweep.options
+        if not self.ranks:
+            return
         trials = trials_of(study)
         front = len(study.best_trials) if len(study.directions) > 1 else 0
         kept = {trial.number for trial in best_first(study)[: max(front, options.keep_models)]}

@@ -1,5 +1,6 @@
 """What is compared is comparable, and overrides mean in a sweep what they mean in one run."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import yaml
 
 from sweeper_digits.data.dataset import Dataset
 from tests.guards.conftest import TINY, Program, write_npz
+
+OTHER_IMAGES = "other images"
 
 
 @pytest.fixture
@@ -43,6 +46,120 @@ def in_one_run(program: Program, *overrides: str) -> dict[str, Any]:
     found = yaml.safe_load(program.train("--cfg", "job", *overrides))
     assert isinstance(found, dict)
     return found
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "named", "typed"),
+    [
+        ("experiment", "objective: val_accuracy", "objective=val_accuracy", "objective=val_loss"),
+        ("experiment", "objective: [val_loss, params]", "objective=[val_loss,params]", "objective=val_loss"),
+        ("+extra", "objective: val_accuracy", "objective=val_accuracy", "objective=val_loss"),
+        ("experiment", "study: mine", "study=mine", "study=sweep"),
+        ("experiment", "search: {prior: 0.1}", "search.prior", None),
+        ("optimizer", "defaults: [adam@optimizer]\nhydra: {sweeper: {n_trials: 7}}", "hydra.sweeper.n_trials", None),
+        ("experiment", "hydra: {sweeper: {params: {seed: 'choice(1,2)'}}}", "hydra.sweeper.params", None),
+        ("experiment", "defaults: [{override /hydra/sweeper/pruner: none}]", "hydra.sweeper.pruner", None),
+        ("experiment", "hydra: {job: {env_set: {A: b}}}", "hydra.job.env_set", None),
+    ],
+)
+def test_a_swept_option_that_sets_what_all_trials_share_is_refused_before_the_first_trial(
+    program: Program, small: list[str], group: str, text: str, named: str, typed: str | None
+) -> None:
+    other = {"experiment": "best_small", "+extra": "other", "optimizer": "adam"}[group]
+    write_option(program, f"{group.lstrip('+')}/mine", text)
+    write_option(program, "extra/other", "epochs: 1")
+    done = program.tries_to_sweep("--config-dir", "my", *small, f"{group}={other},mine")
+    assert done.status == 1 and done.text.count("\n") == 1, done.text
+    assert f"{group}=mine" in done.text and named in done.text
+    assert not list(program.folder.glob("multirun/*/0"))
+    if typed:  # the remedy that the line names
+        assert typed in done.text
+
+
+@pytest.mark.parametrize("listed", ["{experiment: mine}", "{seed: 3, experiment: mine}"])
+def test_a_listed_run_that_sets_what_all_share_is_refused(program: Program, small: list[str], listed: str) -> None:
+    write_option(program, "experiment/mine", "objective: val_accuracy")
+    done = program.tries_to_sweep("--config-dir", "my", *small, f"search.points=[{{seed: 1}},{listed}]")
+    assert done.status == 1 and done.text.count("\n") == 1, done.text
+    assert "search.points: run 1" in done.text and "objective=val_accuracy" in done.text
+
+
+def test_options_that_agree_with_the_command_and_with_each_other_have_a_best(
+    program: Program, small: list[str]
+) -> None:
+    """The refused command with what its line tells to type; seeds and folds are repetitions as before."""
+    for name in ("one", "two"):
+        write_option(program, f"experiment/{name}", "objective: val_accuracy\ndata: {invert: true}")
+    split = ["split=kfold", "split.folds=3", "split.fold=0,1"]
+    text = program.sweep(
+        "--config-dir", "my", *small, "experiment=one,two", "objective=val_loss", "study=agree", *split
+    )
+    assert len(saved(program, "agree")) == 4
+    assert OTHER_IMAGES not in text.split("trials  ")[0] and re.search(r"^best +#\d: val_loss", text, re.MULTILINE)
+    assert {"best_params", "best_value", "best_trial"} <= results_of(program, "agree").keys()
+    losses = [program.metrics(f"multirun/agree/{number}")["val_loss"] for number in range(4)]
+    assert results_of(program, "agree")["best_value"] == pytest.approx(min(losses))
+
+
+def check_no_best(program: Program, study: str, text: str, key: str) -> None:
+    """A sweep has said at both ends that values are of other images, and names no trial as the best."""
+    start, end = text.split("\ntrials  ")
+    for part in (start, end):
+        assert OTHER_IMAGES in part and key in part, text
+    assert "best" not in text.replace("multirun", ""), text
+    assert not {"best_params", "best_value", "best_trial", "solutions"} & results_of(program, study).keys()
+    status = program.verb("status", study)
+    assert "done" in status and "best" not in status.replace("no best", ""), status
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> tuple[Program, str]:
+    """A sampled sweep over two files."""
+    program = Program(tmp_path_factory.mktemp("mixed"))
+    for name, images in (("a", digits.images), ("b", 255 - digits.images)):
+        write_npz(program.folder / f"{name}.npz", images, digits.labels)
+    space = ["data.path=a.npz,b.npz", "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"]
+    few = ["hydra.sweeper.n_trials=3", "hydra.sweeper.keep_models=1"]
+    return program, program.sweep("data=npz", *TINY, "study=mixed", *space, *few)
+
+
+def test_a_sweep_over_data_names_no_best(mixed: tuple[Program, str]) -> None:
+    program, text = mixed
+    check_no_best(program, "mixed", text, "data.path")
+    assert {config["data"]["path"] for config in saved(program, "mixed")} == {"a.npz", "b.npz"}
+
+
+def test_values_of_other_images_neither_prune_nor_delete(mixed: tuple[Program, str]) -> None:
+    program, _ = mixed
+    for number in range(3):
+        assert program.metrics(f"multirun/mixed/{number}")["state"] == "finished"
+        assert (program.folder / f"multirun/mixed/{number}/model.keras").exists()
+
+
+def test_options_whose_split_differs_name_no_best(program: Program, small: list[str]) -> None:
+    write_option(program, "experiment/one", "split: {validation_size: 0.2}")
+    write_option(program, "experiment/two", "split: {validation_size: 0.4}")
+    objectives = "objective=[val_loss,val_accuracy]"  # nor a front
+    text = program.sweep("--config-dir", "my", *small, "study=options", "experiment=one,two", objectives)
+    check_no_best(program, "options", text, "split.validation_size")
+    assert "Pareto" not in text
+
+
+@pytest.mark.parametrize(
+    ("space", "keys"),
+    [
+        (
+            ["data={transpose:true},{transpose:false}", "split.seed=${seed}", "seed=1,2"],
+            "data.transpose, split.seed differ",
+        ),
+        (["search.points=[{split.test_size: 0.1},{split.test_size: 0.2}]"], "split.test_size differs"),
+    ],
+)
+def test_whatever_changes_the_validation_images_is_found(
+    program: Program, small: list[str], space: list[str], keys: str
+) -> None:
+    text = program.sweep(*small, "study=found", *space)
+    check_no_best(program, "found", text, keys)
 
 
 def test_overrides_mean_in_a_sweep_what_they_mean_in_one_run(program: Program, small: list[str]) -> None:
