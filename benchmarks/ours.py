@@ -39,7 +39,14 @@ class Ours(OptunaSearch):
 
         pruner = PeerPruner(PERCENTILE, n_min_trials=1, first_fraction=FIRST_FRACTION, epochs=task.epochs)
         super().__init__(task, generator, SeededSampler(sampler), pruner)
-        self.prior = Prior(lambda chosen: dict(task.default) | chosen, [], WEIGHT, dict(task.space), seed)
+        self.prior = Prior(
+            lambda chosen: dict(task.default) | chosen,
+            [],
+            WEIGHT,
+            dict(task.space),
+            seed,
+            lambda chosen: set(task.space),
+        )
         first = first_judged(FIRST_FRACTION, task.epochs)
         self.scouts = number_of_scouts(SCOUTS, task.epochs, first, n_trials=None)
         # In memory, a storage needs no retries.

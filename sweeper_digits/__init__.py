@@ -2,7 +2,8 @@
 
 Reading order, each line after what it imports:
     errors, overrides, program, passwords, quiet, options  what all others need
-    signature, registry, screen, live, schema, json_schema what a user can say, and what a user sees
+    imports, signature, registry                           what a user's own code brings
+    screen, live, schema, json_schema                      what a user can say, and what a user sees
     data                                                   from a file to arrays
     runs                                                   what a run leaves in its folder
     training                                               one run

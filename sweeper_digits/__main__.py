@@ -48,7 +48,8 @@ def _do(arguments: argparse.Namespace) -> None:
     with quiet_import(users=registry.has_users()):
         room = "sweeper_digits.editors" if arguments.verb == "schema" else f"sweeper_digits.results.{arguments.verb}"
         verb = importlib.import_module(room)
-    verb.main(arguments)
+    with screen.printed():
+        verb.main(arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -276,7 +277,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit."""
-        sys.exit(f"error: {message}; {self.prog} --help lists what there is")
+        sys.exit(f"error: {screen.printable(message)}; {self.prog} --help lists what there is")
 
 
 def _positive(text: str) -> int:

@@ -45,6 +45,10 @@ class Range:
         return f"{left}{_written(self.low)}, {_written(self.high)}{right}"
 
 
+class OtherData(UserError):
+    """The data of a study changed since the study began: none of its trials can run."""
+
+
 class Diverged(UserError):
     """The loss became NaN or infinite."""
 

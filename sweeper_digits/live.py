@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from sweeper_digits.screen import beneath
+
 if TYPE_CHECKING:  # loaded only where there is a terminal
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -104,7 +106,7 @@ def region() -> Iterator[Region | None]:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(file=beneath(sys.stderr), highlight=False)
     live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
     opened = Region(console, live)
     root = logging.getLogger()

@@ -41,6 +41,20 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def override_keys(override: str) -> list[str]:
+    """Return the keys that an override sets: of `optimizer={learning_rate: 0.1}` it is `optimizer.learning_rate`."""
+    key, _, written = override.lstrip("+~").partition("=")
+    # Only then: a text that is no override, for example a flag, has the key that it seems to have.
+    values = OverridesParser.create().parse_override(override).value() if written.lstrip().startswith("{") else None
+    found, nested = [], [(key, values)]
+    for name, value in nested:  # it grows
+        if isinstance(value, dict):
+            nested += [(f"{name}.{inner}", one) for inner, one in value.items()]
+        else:
+            found.append(name)
+    return found
+
+
 def override_text(value: Any) -> str:
     """Write a value as Hydra's command line takes it; `${` in it stays text.
 

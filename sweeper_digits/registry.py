@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
 
+from sweeper_digits import imports
 from sweeper_digits.errors import UserError, closest, place_of
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.signature import KINDS, Part, describe, source_of
@@ -235,10 +236,8 @@ def unset_hint() -> str:
 
 
 def files_of_others() -> set[str]:
-    """Return the files of the modules that registered parts, without the program's own."""
-    modules = {part.make.__module__ for part in parts() if not part.own}
-    files = (getattr(sys.modules.get(module), "__file__", None) for module in modules)
-    return {file for file in files if file}
+    """Return the files of the modules that registered parts, without the program's own, and of their helpers."""
+    return imports.files_of({part.make.__module__ for part in parts() if not part.own})
 
 
 def blame(error: BaseException) -> str | None:

@@ -6,7 +6,7 @@ into dataclasses; nothing after it sees a DictConfig.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -208,6 +208,18 @@ for _name, _class in SPLITS.items():
 def objectives() -> dict[str, str]:
     """Return what `objective` can name, and the direction of each."""
     return MEASURED | {part.name: str(part.direction) for part in registry.parts("objective")}
+
+
+def distinct(names: Iterable[str], taken: Iterable[str], prefix: str) -> dict[str, str]:
+    """Return a title for each of some columns of a table: its name, behind the prefix where another column has it."""
+    used, titles = set(taken), {}
+    for name in names:
+        title = name
+        while title in used:
+            title = prefix + title
+        used.add(title)
+        titles[name] = title
+    return titles
 
 
 def epoch_metric(names: Sequence[str]) -> str:

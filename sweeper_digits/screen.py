@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -31,6 +31,10 @@ OPEN_GROUPS = {kind.group for kind in KINDS.values()}
 # Objects that are made between two searches for garbage; Python's own 700 search the imports of Keras for a second.
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
+# Texts that begin as a formula does in a spreadsheet, and those of them that are numbers.
+FORMULA = re.compile(r"[=+\-@\t\r].", re.DOTALL)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-](inf|nan)", re.IGNORECASE)
+
 # Lines of Hydra's and OmegaConf's messages that repeat other lines or mislead.
 HYDRA_NOISE = ("full_key:", "reference_type=", "object_type=", "To append to your config use")
 
@@ -45,6 +49,7 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
             stream.reconfigure(errors="replace")  # what a terminal cannot show, for example ± in ASCII
     # Of a reader that is gone, `train.py | head -1`, logging would print a traceback for each line.
     logging.raiseExceptions = SHOW_TRACEBACK
+    logging.setLogRecordFactory(Message)
     try:
         do()
         sys.stdout.flush()
@@ -77,6 +82,7 @@ def job_errors() -> Iterator[None]:
     Hydra prints a line of its own for an exception that leaves a job, so a single run
     leaves by SystemExit, which Hydra does not catch.
     """
+    logging.setLogRecordFactory(Message)  # a launcher may have started this process
     try:
         yield
     except (HydraException, OmegaConfBaseException, OSError) as error:
@@ -100,9 +106,63 @@ def brief(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def printable(text: str) -> str:
-    """Replace what would control a terminal, and bytes of a name that are no text."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+def printable(text: str, kept: str = "") -> str:
+    """Replace what would control a terminal, and bytes of a name that are no text.
+
+    Args:
+        text: The text.
+        kept: Characters that stay though they control it, for example those that end a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in kept else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def no_formula(value: Any) -> Any:
+    """Return a cell of a CSV file, a text that a spreadsheet would take for a formula behind an apostrophe.
+
+    A number stays one, also in a text, and so does a sign that stands alone, which may be the name of a class.
+    """
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value) else value
+
+
+class Message(logging.LogRecord):
+    """What is logged, so that it controls no terminal, neither now nor when its file is looked at."""
+
+    def getMessage(self) -> str:
+        """Return the text."""
+        return printable(super().getMessage(), "\n\t")
+
+
+class Printed:
+    """A stream that shows what would control a terminal as a sign, for programs that print what strangers wrote.
+
+    Args:
+        beneath: The stream that is written to.
+    """
+
+    def __init__(self, beneath: TextIO) -> None:
+        self.beneath = beneath
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.beneath, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return self.beneath.write(printable(text, "\n\t"))
+
+
+def beneath(stream: TextIO) -> TextIO:
+    """Return the stream itself, for who colours its own words or moves the cursor."""
+    return stream.beneath if isinstance(stream, Printed) else stream
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[None]:
+    """Let nothing that is printed control the terminal."""
+    out, error = (cast(TextIO, Printed(stream)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        yield
 
 
 def relative(path: Path) -> Path:
@@ -111,11 +171,11 @@ def relative(path: Path) -> Path:
 
 
 def one_line(error: Exception) -> str:
-    """Write what a user is to read of an error, which may name what is in a stranger's file."""
-    return printable(_described(error))
+    """Write what a user is to read of an error, in a line that controls no terminal."""
+    return printable(_said(error))
 
 
-def _described(error: Exception) -> str:
+def _said(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it

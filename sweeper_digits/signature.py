@@ -55,8 +55,8 @@ TAKEN = (
     *("objective", "objectives", "directions", "classes", "image_shape", "data", "device", "precision", "pixels"),
     *("train_images", "validation_images", "confusion_matrix", "class_accuracy", "error", "versions", "git_commit"),
 )
-# What it has beside a value: its standard error over images, its standard deviation over folds.
-DERIVED = ("_se", "_std")
+# How names of others end: a value's standard error over images, its standard deviation over folds; what images are.
+DERIVED = ("_se", "_std", "fingerprint", "division")
 
 
 @dataclass(frozen=True)

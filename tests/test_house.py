@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     {"errors"},
     {"quiet", "options", "overrides", "program", "passwords"},
-    {"signature"},
+    {"signature", "imports"},
     {"registry"},
     {"__init__", "screen", "live", "schema", "json_schema"},
     {"data"},
@@ -100,7 +100,7 @@ def test_a_reading_order_names_each_module_of_its_room(path: Path) -> None:
 def test_tests_mirror_the_rooms() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     mirrored = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
-    assert mirrored == rooms | {"guards"}
+    assert mirrored - {"guards"} == rooms  # which know no room
 
 
 def test_nothing_is_named_utils() -> None:

@@ -23,5 +23,5 @@ Reading order:
     orientation  whether digits are upright, compared with MNIST's
     duplicates   which images are equal
     split        which images train, which validate, and which stay locked
-    fingerprint  what tells the files of a data set from other files
+    fingerprint  what a run keeps of its images: which they are, and which train, validate, and stay locked
 """

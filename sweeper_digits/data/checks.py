@@ -12,15 +12,18 @@ CHANNELS = (1, 3)
 MOST_CLASSES = 1000
 
 
-def as_pixels(images: np.ndarray, source: str, size: int | None = None) -> tuple[np.ndarray, list[str]]:
+def as_pixels(
+    images: np.ndarray, source: str, size: int | None = None, white: float | None = None
+) -> tuple[np.ndarray, list[str]]:
     """Return images as uint8 (n, height, width, channels), contiguous, and what was changed, a line for each change.
 
     Args:
         images: (n, p) where p or p / 3 is a square, (n, height, width), (n, height, width, channels) or
-            (n, channels, height, width). Whole numbers from 0 to 255 of any type, bool, decimals from 0 to 1 or from
-            -1 to 1, or whole numbers from 0 to 16, as scikit-learn's digits have them.
+            (n, channels, height, width). Whole numbers from 0 to 255 of any type, uint16, bool, decimals from 0 to 1 or
+            from -1 to 1, or whole numbers from 0 to 16, as scikit-learn's digits have them.
         source: What was read, for messages.
         size: Side in pixels that the images are brought to, or None.
+        white: What becomes 255 in images of another type than uint8; None: what type and range say.
 
     Raises:
         UserError: Another shape, type or range.
@@ -28,7 +31,7 @@ def as_pixels(images: np.ndarray, source: str, size: int | None = None) -> tuple
     if len(images) == 0:
         raise UserError(f"{source}: no images")
     images, notes = _as_four_axes(images, source)
-    pixels, scaled = _as_bytes(images, source)
+    pixels, scaled = _as_bytes(images, source, white)
     notes += scaled
     if size is not None and pixels.shape[1:3] != (size, size):
         notes.append(f"images of {pixels.shape[1]}x{pixels.shape[2]} pixels were brought to {size}x{size}")
@@ -76,13 +79,23 @@ def _as_colours(images: np.ndarray, side: int) -> tuple[np.ndarray, str]:
     return orders[smoothest], smoothest
 
 
-def _as_bytes(images: np.ndarray, source: str) -> tuple[np.ndarray, list[str]]:
+def depth_white(images: np.ndarray) -> float | None:
+    """Return the largest value of 16 bits for images of that type; None for others, and where 8 bits hold them."""
+    return 65535.0 if images.dtype == np.uint16 and images.size and images.max() > 255 else None
+
+
+def _as_bytes(images: np.ndarray, source: str, white: float | None) -> tuple[np.ndarray, list[str]]:
     if images.dtype.kind not in "buif":
         raise UserError(f"{source}: pixels of type {images.dtype}; whole numbers from 0 to 255 are expected")
     least, most = images.min(), images.max()
     found = f"pixels from {least:g} to {most:g}"
     if not (math.isfinite(least) and math.isfinite(most)):
         raise UserError(f"{source}: a pixel that is not a number; whole numbers from 0 to 255 are expected")
+    if (white := white or depth_white(images)) and least >= 0 and images.dtype != np.uint8:
+        cut = np.clip(np.round(images * np.float32(255 / white)), 0, 255).astype(np.uint8)
+        more = f"; data=file with data.white={most:g} makes them brighter" if 4 * float(most) < white else ""
+        more = ", and so did all above" if most > white else more
+        return cut, [f"{found} were scaled: {white:,.10g} became 255{more}"]
     if least >= 0 and 0 < most <= 1:
         return np.round(images * np.float32(255)).astype(np.uint8), [f"{found} were scaled to 0 to 255"]
     if -1 <= least < 0 and most <= 1:
@@ -114,8 +127,8 @@ def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray,
     """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    elif labels.ndim == 2 and labels.dtype.kind in "buif" and (np.sort(labels, axis=1)[:, :-1] == 0).all():
-        labels = labels.argmax(axis=1)
+    elif labels.ndim == 2 and labels.dtype.kind in "buif" and len(labels) == images:
+        labels = _from_one_hot(labels, source)
     if labels.shape != (images,):
         raise UserError(f"{source}: {images:,} images but labels of shape {labels.shape}")
     labels = _as_integers_or_text(labels, source)
@@ -129,6 +142,18 @@ def as_labels(labels: np.ndarray, images: int, source: str) -> tuple[np.ndarray,
         rank[order] = np.arange(len(order))
         names, places = [names[place] for place in order], rank[places]
     return places.astype(np.int32), tuple(names)
+
+
+def _from_one_hot(rows: np.ndarray, source: str) -> np.ndarray:
+    """Return the place of the 1 in each row; raise a UserError for a row that has not one 1 and else 0."""
+    one_hot = ((rows == 0) | (rows == 1)).all(axis=1) & (rows.sum(axis=1) == 1)
+    if not one_hot.all():
+        place = int(np.argmin(one_hot))
+        found = np.array2string(rows[place], separator=", ", threshold=12, max_line_width=1000)
+        raise UserError(
+            f"{source}: labels {found} at image {place}; one label is expected, or a row with one 1 and else 0"
+        )
+    return rows.argmax(axis=1)
 
 
 def _as_integers_or_text(labels: np.ndarray, source: str) -> np.ndarray:

@@ -3,18 +3,21 @@
 Nothing here splits, scales to floats or augments: pixels stay uint8 until they are inside the model.
 """
 
+import contextlib
 import functools
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sweeper_digits import registry
-from sweeper_digits.data.checks import as_labels, as_pixels
-from sweeper_digits.data.duplicates import number_images
+from sweeper_digits.data.checks import as_labels, as_pixels, depth_white
+from sweeper_digits.data.duplicates import hash_images
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import Data
 from sweeper_digits.screen import counted
@@ -33,6 +36,7 @@ class Dataset:
         classes: The names of the classes, in order, as the source had them; empty without labels.
         ids: What names each image in the source, (n,), or None: a submission keeps it.
         notes: What reading changed or guessed, a line each, for people.
+        white: What became 255 in images of more than 8 bits; None: they had 8.
     """
 
     images: np.ndarray
@@ -41,6 +45,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    white: float | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -49,9 +54,15 @@ class Dataset:
         return height, width, channels
 
     @functools.cached_property
+    def hashes(self) -> np.ndarray:
+        """Return uint64 (n,), the content of each image; see `hash_images`."""
+        return hash_images(self.images)
+
+    @functools.cached_property
     def groups(self) -> np.ndarray:
-        """Return int64 (n,), equal numbers for equal images."""
-        return number_images(self.images)[0]
+        """Return int64 (n,), equal numbers for equal images, from 0 in the order of the first of each."""
+        _, first, group = np.unique(self.hashes, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[group]
 
     def describe(self) -> str:
         """Return how many images there are, of which shape and how many classes."""
@@ -86,23 +97,41 @@ class Dataset:
 def load(option: Data) -> Dataset:
     """Load the data set that an option of the config group `data` names, inverted or transposed if the option says so.
 
-    It is loaded once per process; a file that has changed is read again.
+    It is loaded once per process. Where a file has changed, at the path or below it, all is read again.
     """
-    fields = vars(option)
-    path = Path(fields["path"]).expanduser() if fields.get("path") else None
-    changed = path.stat().st_mtime_ns if path and path.exists() else 0
-    key = (repr(sorted(fields.items())), changed)
+    part = registry.find("data", vars(option))
+    # A function that was registered again, as in a notebook, may give other images.
+    key = (part.make, repr(sorted(vars(option).items())), _stamps(vars(option).values()))
     if key not in _latest:
         _latest.clear()
-        _latest[key] = _load(option)
+        _latest[key] = read(option)
     return _latest[key]
 
 
 # The data set that was loaded last.
-_latest: dict[tuple[str, int], Dataset] = {}
+_latest: dict[Any, Dataset] = {}
 
 
-def _load(option: Data) -> Dataset:
+def _stamps(values: Iterable[Any]) -> tuple[tuple[str, int, int, int], ...]:
+    """Return the path, size and times of each file that a value names, or that lies below a folder that one names."""
+    found = []
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, OSError):  # no path
+            for file in _at_or_below(Path(value).expanduser()):
+                with contextlib.suppress(OSError):  # nothing is there, or not any more
+                    stat = file.stat()
+                    found.append((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(found)
+
+
+def _at_or_below(path: Path) -> Iterator[Path]:
+    yield path
+    for root, _, names in os.walk(path):
+        yield from (Path(root, name) for name in names)
+
+
+def read(option: Data) -> Dataset:
+    """Read a data set as `load` does, but keep nothing in memory for a later call."""
     part = registry.find("data", vars(option))
     dataset = part.build(option)
     if isinstance(dataset, tuple) and len(dataset) == 2:
@@ -176,6 +205,7 @@ def as_dataset(
     ids: Sequence[str] | None = None,
     notes: Sequence[str] = (),
     size: int | None = None,
+    white: float | None = None,
 ) -> Dataset:
     """Check the arrays that a source gave, and return them as a `Dataset`.
 
@@ -187,17 +217,32 @@ def as_dataset(
         ids: What names each image, or None.
         notes: What the source has to say already.
         size: Side in pixels that the images are brought to, or None.
+        white: What becomes 255 in images of more than 8 bits; None: the most that their depth has.
 
     Raises:
         UserError: Another shape, type or value; the message names the first bad one.
     """
-    pixels, changes = as_pixels(images, source, size)
-    dataset = Dataset(pixels, None, source, ids=None if ids is None else tuple(ids), notes=(*notes, *changes))
+    pixels, changes = as_pixels(images, source, size, white)
+    dataset = Dataset(
+        pixels,
+        None,
+        source,
+        ids=None if ids is None else tuple(ids),
+        notes=(*notes, *changes),
+        white=white or depth_white(images),
+    )
     if labels is None:
         return dataset
     places, classes = as_labels(labels, len(pixels), source)
     if names is not None:
-        classes = tuple(names[int(name)] for name in classes)
+        numbers = {str(number): name for number, name in enumerate(names)}
+        if unknown := [place for place, name in enumerate(classes) if name not in numbers]:
+            found, image = classes[unknown[0]], int(np.argmax(places == unknown[0]))
+            raise UserError(
+                f"{source}: label {found} at image {image}; the file names {counted(len(names), 'class', 'classes')}: "
+                f"numbers from 0 to {len(names) - 1} are expected"
+            )
+        classes = tuple(numbers[name] for name in classes)
     return replace(dataset, labels=places, classes=classes)
 
 

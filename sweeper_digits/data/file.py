@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeper_digits.data.arrays import Named, describe, find_arrays, list_npz
+from sweeper_digits.data.checks import depth_white
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.folders import find_folders
@@ -24,7 +25,12 @@ EXPECTED = "expected are CSV, IDX, .npz, .npy, .mat, .h5, Parquet, or a folder o
 
 
 def load_file(
-    path: str, part: str = "train", size: int | None = None, label: str | None = None, member: str | None = None
+    path: str,
+    part: str = "train",
+    size: int | None = None,
+    label: str | None = None,
+    member: str | None = None,
+    white: float | None = None,
 ) -> Dataset:
     """Load images from a file, a folder or a zip of any layout that docs/data.md lists.
 
@@ -34,11 +40,12 @@ def load_file(
         size: Side in pixels that pictures are brought to; None: the commonest.
         label: The column of the labels in a table: its name, or `first` or `last`.
         member: The data set, or the file, among several.
+        white: What becomes 255 in images of more than 8 bits; None: the most that their depth has.
 
     Raises:
         UserError: Nothing that is read, several data sets, no such part, or bad content.
     """
-    return _load(path, part, Wish(label, size), member, find_pieces(existing_path(path)))
+    return _load(path, part, Wish(label, size, white), member, find_pieces(existing_path(path)))
 
 
 def load_idx(path: str, part: str = "train") -> Dataset:
@@ -93,13 +100,27 @@ def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence
     chosen = choose(pieces, path, part, member, alone=existing_path(path).is_file())
     found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
     source = chosen[0].where if len(chosen) == 1 else path
+    # One scale for all parts: one of them may be dark throughout.
+    known = (one.white if one.images.dtype == np.uint8 else wish.white or depth_white(one.images) for one in found)
+    white = max(filter(None, known), default=None)
     if len(found) == 1:
         (one,) = found
-        return as_dataset(one.images, one.labels, source, names=one.names, ids=one.ids, notes=one.notes, size=wish.size)
+        return as_dataset(
+            one.images,
+            one.labels,
+            source,
+            names=one.names,
+            ids=one.ids,
+            notes=one.notes,
+            size=wish.size,
+            white=white,
+        )
     unlabelled = [piece.part for piece, one in zip(chosen, found, strict=True) if one.labels is None]
     if 0 < len(unlabelled) < len(found):
         raise UserError(f"{path}: its {unlabelled[0]} part has no labels, others have; leave out data.part=all")
-    parts = [as_dataset(one.images, None, source, ids=one.ids, notes=one.notes, size=wish.size) for one in found]
+    parts = [
+        as_dataset(one.images, None, source, ids=one.ids, notes=one.notes, size=wish.size, white=white) for one in found
+    ]
     if len(shapes := {one.image_shape for one in parts}) > 1:
         raise UserError(f"{path}: its parts have images of shapes {' and '.join(map(str, shapes))}; add data.size=28")
     return as_dataset(
@@ -109,6 +130,7 @@ def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence
         names=found[0].names,
         ids=[name for one in parts for name in one.ids or ()] or None,
         notes=tuple(dict.fromkeys(note for one in parts for note in one.notes)),
+        white=white,
     )
 
 

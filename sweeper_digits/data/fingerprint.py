@@ -1,56 +1,122 @@
-"""What tells the files of a data set from other files: a sweep that goes on with other data would mix its numbers."""
+"""What a run keeps of the images that it read: by it they are found again, wherever and in whichever order they are.
 
+The place of an image in a file says nothing once the file has changed, and neither does the file's name.
+"""
+
+import functools
 import hashlib
-from pathlib import Path
-from typing import Any
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sweeper_digits import registry
-from sweeper_digits.data.contents import Member, list_members
-from sweeper_digits.data.kinds import REFUSED
+import numpy as np
 
-# Of a folder with more files, only names, sizes and times are read, not the contents.
-MOST_READ = 1000
+from sweeper_digits.screen import counted
+
+if TYPE_CHECKING:  # they bring pandas and scikit-learn; `compare` reads run folders without
+    from sweeper_digits.data.dataset import Dataset
+    from sweeper_digits.data.split import Parts
+
+# What a run does with an image that it does not validate. An image that it validates has the number of the fold, from
+# 0; without folds, or with one of them alone, 0.
+LOCKED, TRAINS = -2, -1
 
 
-def fingerprint(data: dict[str, Any]) -> dict[str, int | str]:
-    """Return sizes and a hash of what an option of the group `data` reads.
+@dataclass(frozen=True)
+class Content:
+    """The images that a run read, after every option of its data, and what it does with each.
 
-    Args:
-        data: The option's keys; `path` is a file or a folder, `_target_` the function that reads it.
-
-    Returns:
-        `bytes` and `sha256`; of a folder also `files`, their number. Nothing for an option without a path, and for a
-        path where nothing is.
+    Attributes:
+        hashes: uint64 (n,), see `hash_images`.
+        labels: int (n,), places in the classes.
+        classes: Their names.
+        parts: int8 (n,): the number of the fold that the image validates, `TRAINS` or `LOCKED`.
     """
-    path = Path(str(data["path"])).expanduser() if data.get("path") else None
-    if path and path.is_file():
-        return {"bytes": path.stat().st_size, "sha256": _hash(path)}
-    if not path or not path.is_dir():
-        return {}
-    files = _files_read(path, data)
-    digest = hashlib.sha256()
-    for file in files:
-        content = _hash(file) if len(files) <= MOST_READ else str(file.stat().st_mtime_ns)
-        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{content}\n".encode(errors="surrogateescape"))
-    return {"files": len(files), "bytes": sum(file.stat().st_size for file in files), "sha256": digest.hexdigest()}
+
+    hashes: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    parts: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: "Dataset", parts: Sequence["Parts"] = ()) -> "Content":
+        """Return the content of labelled images, and of the trainings that they are split for."""
+        assert dataset.labels is not None  # noqa: S101 - whoever trains has labels
+        uses = np.full(len(dataset.hashes), LOCKED, np.int8)
+        for one in parts:
+            uses[one.train] = TRAINS
+        for number, one in enumerate(parts):
+            uses[one.validation] = number
+        return cls(dataset.hashes, dataset.labels, dataset.classes, uses)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Return a hash of all images, labels and classes in their order, whatever the run does with them."""
+        return _digest(self.hashes, self.labels, self.classes)
+
+    @property
+    def division(self) -> str:
+        """Return a hash of the same, and of what the run does with each image."""
+        return hashlib.sha256(self.fingerprint.encode() + self.parts.tobytes()).hexdigest()
+
+    def trained(self, fold: int | None) -> np.ndarray:
+        """Return the hashes of the images that a model trained on, uint64 (m,); of a run with folds, a fold's model."""
+        return self.hashes[(self.parts != LOCKED) & ~self._validates(fold)]
+
+    def validated(self, fold: int | None) -> np.ndarray:
+        """Return the hashes of the images that a model was validated on, as `trained` does."""
+        return self.hashes[self._validates(fold)]
+
+    @property
+    def locked(self) -> np.ndarray:
+        """Return the hashes of the images that are locked away for testing, uint64 (m,)."""
+        return self.hashes[self.parts == LOCKED]
+
+    def validation_fingerprint(self, fold: int | None = None) -> str:
+        """Return a hash of the validation images and their labels, in whichever order they are; "" of none."""
+        places = np.flatnonzero(self._validates(fold))
+        places = places[np.lexsort((self.labels[places], self.hashes[places]))]
+        return _digest(self.hashes[places], self.labels[places], self.classes) if len(places) else ""
+
+    def changes(self, now: "Content") -> str:
+        """Return in words how other images differ from these; "" for the same ones in the same order."""
+        if now.fingerprint == self.fingerprint:
+            return ""
+        before, after = (Counter(one.hashes.tolist()) for one in (self, now))
+        new, gone = (after - before).total(), (before - after).total()
+        relabelled = (self._labelled() - now._labelled()).total() - gone
+        said = [
+            f"{counted(number, 'image')} {what}"
+            for number, what in ((new, "more"), (gone, "fewer"), (relabelled, "with another label"))
+            if number > 0
+        ]
+        if not said:
+            same_order = np.array_equal(self.hashes, now.hashes)
+            said = ["the same images with other names of classes" if same_order else "the same images in another order"]
+        return ", ".join(said)
+
+    def other_labels(self, hashes: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Return which of some images are among these with another label, bool (m,).
+
+        Args:
+            hashes: uint64 (m,).
+            names: The class of each.
+        """
+        ours = self._labelled()
+        pairs = zip(hashes.tolist(), names, strict=True)
+        return np.isin(hashes, self.hashes) & np.array([pair not in ours for pair in pairs], bool)
+
+    def _validates(self, fold: int | None) -> np.ndarray:
+        return self.parts >= 0 if fold is None else self.parts == fold
+
+    def _labelled(self) -> Counter[tuple[int, str]]:
+        return Counter(zip(self.hashes.tolist(), (self.classes[label] for label in self.labels.tolist()), strict=True))
 
 
-def _files_read(folder: Path, data: dict[str, Any]) -> list[Path]:
-    """Return the files of a folder that its option reads; other files, for example a log, may change."""
-    loader = registry.find("data", data).name
-    if loader == "kaggle":
-        found = iter([folder / f"{data.get('part', 'train')}.csv"])
-    elif loader in ("idx", "file"):
-        found = (folder / member.name for member in list_members(folder) if _is_read(member, loader))
-    else:
-        found = folder.rglob("*")
-    return sorted(file for file in found if file.is_file())
-
-
-def _is_read(member: Member, loader: str) -> bool:
-    return member.kind == "idx" if loader == "idx" else member.kind not in ("text", "unknown", *REFUSED)
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _digest(hashes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps(list(classes)).encode())
+    digest.update(hashes.astype("<u8").tobytes())
+    digest.update(labels.astype("<i8").tobytes())
+    return digest.hexdigest()

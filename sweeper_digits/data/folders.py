@@ -4,9 +4,10 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,7 +17,7 @@ from sweeper_digits.data.checks import SIDES, resized
 from sweeper_digits.data.contents import Member
 from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.limits import check_size
-from sweeper_digits.data.pictures import known_formats, pixels_of
+from sweeper_digits.data.pictures import is_deep, known_formats, pixels_of, said_white, white_in_use
 from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, words_of
 from sweeper_digits.errors import UserError
 
@@ -90,16 +91,16 @@ def read_sized(members: Sequence[Member], every: Sequence[Member], wish: Wish) -
         )
     check_size(len(members) * size[0] * size[1] * 3, f"{members[0].where}: {len(members):,} pictures")
     images = np.empty((len(members), size[1], size[0], 3), np.uint8)
-    resized = 0
+    resized, scale = 0, _Scale(every, wish.white)
     for place, member in enumerate(members):
-        images[place], changed = _pixels(member, size)
+        images[place], changed = _pixels(member, size, scale)
         resized += changed
-    notes = []
+    notes = scale.notes(len(members))
     if resized:
         notes.append(f"{resized:,} of {len(members):,} pictures were brought to {size[0]}x{size[1]} pixels")
     if (images[..., 0] == images[..., 1]).all() and (images[..., 0] == images[..., 2]).all():
         images = images[..., :1]
-    return Found(images, None, notes=tuple(notes))
+    return Found(images, None, notes=tuple(notes), white=max(scale.whites, default=None))
 
 
 def _open(member: Member) -> Image.Image:
@@ -120,13 +121,66 @@ def _open(member: Member) -> Image.Image:
     return picture
 
 
-def _pixels(member: Member, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Return uint8 (height, width, 3), upright, and whether the size was changed."""
+class _Scale:
+    """What becomes 255 in grey pictures of more than 8 bits: the same for all of one depth.
+
+    Args:
+        every: Pictures that decide it, where the depth of one does not say it.
+        wished: What the user says that it is, or None.
+    """
+
+    def __init__(self, every: Sequence[Member], wished: float | None) -> None:
+        self.every, self.wished = every, wished
+        self.whites: list[float] = []
+        self.brightest = 0.0
+
+    def white_of(self, picture: Image.Image) -> float | None:
+        """Return what becomes 255 in a picture; None: it has 8 bits."""
+        if not is_deep(picture):
+            return None
+        self.brightest = max(self.brightest, float(np.asarray(picture).max()))
+        self.whites.append(self.wished or said_white(picture) or self._in_use)
+        return self.whites[-1]
+
+    @cached_property
+    def _in_use(self) -> float:
+        """Return what holds all values of pictures that do not say their depth."""
+        largest = self.brightest  # for the case that no picture that decides is such a one
+        for member in self.every:
+            with _reading(member) as picture:
+                if is_deep(picture) and said_white(picture) is None:
+                    largest = max(largest, float(np.asarray(picture).max()))
+        return white_in_use(largest)
+
+    def notes(self, pictures: int) -> list[str]:
+        """Return the line that says the scale; none where all pictures have 8 bits."""
+        if not self.whites:
+            return []
+        became = " and ".join(f"{white:,.10g}" for white in sorted(set(self.whites)))
+        text = f"{len(self.whites):,} of {pictures:,} pictures have more than 8 bits: {became} became 255"
+        fewer = white_in_use(self.brightest)
+        if self.brightest > max(self.whites):
+            text += f", and so did all up to {self.brightest:,.10g}"
+        elif fewer < min(self.whites):
+            text += f"; they reach {self.brightest:,.10g}, and data.white={fewer:.10g} makes them brighter"
+        return [text]
+
+
+@contextmanager
+def _reading(member: Member) -> Iterator[Image.Image]:
+    """Open a picture; raise a UserError for what goes wrong while its pixels are unpacked, inside the block."""
     try:
         with _open(member) as picture:
-            pixels = pixels_of(ImageOps.exif_transpose(picture), 3)
+            yield picture
     except UNREADABLE as error:
         raise UserError(f"{member.where}: not a readable picture ({error})") from error
+
+
+def _pixels(member: Member, size: tuple[int, int], scale: _Scale) -> tuple[np.ndarray, bool]:
+    """Return uint8 (height, width, 3), upright, and whether the size was changed."""
+    with _reading(member) as picture:
+        white = scale.white_of(picture)
+        pixels = pixels_of(ImageOps.exif_transpose(picture), 3, white)
     if pixels.shape[1::-1] == size:
         return pixels, False
     return resized(pixels, *size), True

@@ -30,6 +30,7 @@ class Inspection:
     Attributes:
         least: The darkest pixel of all, from 0 to 255.
         most: The brightest pixel of all.
+        white: What became 255 in images of more than 8 bits; None: they had 8.
         background: `dark`, `light`, or `mixed` where the border of the images has no colour of its own.
         neighbours: Correlation over images of pixels one above the other, and side by side, from -1 to 1.
         images_per_class: In the order of the classes.
@@ -42,6 +43,7 @@ class Inspection:
 
     least: int
     most: int
+    white: float | None
     background: str
     neighbours: tuple[float, float]
     images_per_class: tuple[int, ...]
@@ -85,6 +87,7 @@ def inspect(dataset: Dataset, option: Data) -> Inspection:
     return Inspection(
         least=int(images.min()),
         most=most,
+        white=dataset.white,
         background=background,
         neighbours=neighbours,
         images_per_class=tuple(counts.tolist()),

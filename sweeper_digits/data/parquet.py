@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -48,11 +49,12 @@ def _read(members: Sequence[Member], wish: Wish) -> Found:
         raise UserError(f"{where}: not a readable Parquet file ({' '.join(str(error).split())})") from error
     image = next((name for name in table.column_names if _is_pictures(table.schema.field(name).type, pyarrow)), None)
     label = _label(table.column_names, wish.label, where)
-    labels = None if label is None else np.array(table[label].to_pylist())
     names = _names(table.schema.metadata or {}, label)
+    labels = None if label is None else _labels(table[label], label, where)
+    table, labels, notes = _without_hidden(table, labels, names)
     if image is None:
         pixels = [name for name in table.column_names if name != label]
-        return Found(_numbers(table, pixels, where), labels, names=names)
+        return Found(_numbers(table, pixels, where), labels, names=names, notes=notes)
     values = table[image].to_pylist()
     raws = [value["bytes"] if isinstance(value, dict) else value for value in values]
     if missing := [place for place, raw in enumerate(raws) if raw is None]:
@@ -62,7 +64,7 @@ def _read(members: Sequence[Member], wish: Wish) -> Found:
         for place, raw in enumerate(raws)
     ]
     found = read_sized(pictures, pictures, wish)
-    return Found(found.images, labels, names=names, notes=found.notes)
+    return replace(found, labels=labels, names=names, notes=(*notes, *found.notes))
 
 
 def _is_pictures(kind: Any, pyarrow: Any) -> bool:
@@ -82,9 +84,47 @@ def _label(columns: Sequence[str], wished: str | None, where: str) -> str | None
 def _names(metadata: dict[bytes, bytes], label: str | None) -> list[str] | None:
     """Return what Hugging Face's metadata call the labels 0, 1, 2, ..."""
     try:
-        return json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, ValueError, TypeError):
         return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _labels(column: Any, name: str, where: str) -> np.ndarray | None:
+    """Return a column of labels, one for each image; None where all are null.
+
+    Raises:
+        UserError: Some are null, or they are structures, or lists of other lengths than the first.
+    """
+    values = column.to_pylist()
+    missing = [place for place, value in enumerate(values) if value is None]
+    if missing and len(missing) < len(values):
+        raise UserError(f"{where}: column {name}: no label at image {missing[0]} (null); names or numbers are expected")
+    lengths = [len(value) if isinstance(value, list) else 0 for value in values]
+    odd = [place for place, length in enumerate(lengths) if length != lengths[0] or isinstance(values[place], dict)]
+    if odd:
+        raise UserError(f"{where}: column {name}: {values[odd[0]]} at image {odd[0]}; one label is expected")
+    return None if missing else np.array(values)
+
+
+def _without_hidden(
+    table: Any, labels: np.ndarray | None, names: list[str] | None
+) -> tuple[Any, np.ndarray | None, tuple[str, ...]]:
+    """Return a table, its labels and a note without the rows whose label is hidden; all rows where all labels are.
+
+    Hugging Face writes -1 for a label that is not given away, as of a test part. Without names, -1 is hidden where it
+    is the only label, or the others count from 0.
+    """
+    if labels is None or labels.ndim > 1 or labels.dtype.kind not in "if":
+        return table, labels, ()
+    shown = labels != -1
+    others = np.unique(labels[shown])
+    if shown.all() or not (names or len(others) == 0 or (len(others) > 1 and (others == np.arange(len(others))).all())):
+        return table, labels, ()
+    if not shown.any():
+        return table, None, ("all labels are hidden (-1)",)
+    note = f"{(~shown).sum():,} of {len(labels):,} images have a hidden label (-1), and were left out"
+    return table.filter(shown), labels[shown], (note,)
 
 
 def _numbers(table: Any, columns: Sequence[str], where: str) -> np.ndarray:

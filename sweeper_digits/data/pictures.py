@@ -29,10 +29,11 @@ STRANGERS = {
 }
 HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a pixel that cameras and scanners give
+BITS = 258  # TIFF's tag for the bits of a value
 
 
 def read_pictures(
-    paths: Sequence[Path], image_shape: tuple[int, int, int], digits: bool
+    paths: Sequence[Path], image_shape: tuple[int, int, int], digits: bool, white: float | None = None
 ) -> tuple[np.ndarray, dict[Path, str]]:
     """Read picture files in the form that a model takes.
 
@@ -43,6 +44,8 @@ def read_pictures(
         paths: The files.
         image_shape: Height, width and channels, 1 (grey) or 3 (RGB), of the model's images.
         digits: Whether the model knows MNIST's digits, bright on dark: a picture with a light ground is inverted.
+        white: What became 255 in the model's images; None: they had 8 bits, and of a picture with more, the most of
+            the bits in use becomes 255.
 
     Returns:
         uint8 (n, height, width, channels), of the files that could be read, in their order; and of the others, why not.
@@ -50,20 +53,21 @@ def read_pictures(
     images, refused = [], {}
     for path in paths:
         try:
-            images.append(_in_form(read_picture(path, image_shape[2]), image_shape, digits))
+            images.append(_in_form(read_picture(path, image_shape[2], white), image_shape, digits))
         except UserError as error:
             refused[path] = str(error)
     return np.array(images, np.uint8).reshape(-1, *image_shape), refused
 
 
-def read_picture(path: Path, channels: int) -> np.ndarray:
+def read_picture(path: Path, channels: int, white: float | None = None) -> np.ndarray:
     """Return the pixels of a picture file, upright, uint8 (height, width, channels).
 
-    Pixels of more than 8 bits are scaled. What is transparent is white, or black if nothing is to be seen on white.
+    What is transparent is white, or black if nothing is to be seen on white.
 
     Args:
         path: The file.
         channels: 1 for grey, 3 for RGB.
+        white: What becomes 255 in a picture of more than 8 bits; None: the most of the bits in use.
 
     Raises:
         UserError: No picture, a damaged one, one of more than 89 million pixels, or one of several pages.
@@ -77,7 +81,8 @@ def read_picture(path: Path, channels: int) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=known_formats()) as picture:
                 pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
-                pixels = pixels_of(ImageOps.exif_transpose(picture), channels) if pages == 1 else np.zeros(0)
+                upright = ImageOps.exif_transpose(picture)
+                pixels = pixels_of(upright, channels, white) if pages == 1 else np.zeros(0)
     except Exception as error:  # Pillow's readers raise almost anything for a damaged file
         raise UserError(f"not a readable picture ({_reason(path, error)})") from error
     if pages > 1:
@@ -130,10 +135,44 @@ def _reason(path: Path, error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def pixels_of(picture: Image.Image, channels: int) -> np.ndarray:
-    """Return uint8 (height, width, channels): 16 bits scaled, white or black where it is transparent."""
-    if picture.mode.startswith(("I", "F")):
-        grey = _eight_bits(np.asarray(picture).astype(np.float64), picture.mode)
+def is_deep(picture: Image.Image) -> bool:
+    """Return whether a picture is grey and has more than 8 bits; of colours, Pillow reads the first 8 bits alone."""
+    return picture.mode.startswith(("I", "F"))
+
+
+def said_white(picture: Image.Image) -> float | None:
+    """Return the largest value that the depth of a deep picture has; None: its file does not say it.
+
+    So a picture is read alike in every set. The depth of decimals, and of whole numbers of 32 bits, says nothing.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        return float(2 ** getattr(picture, "tag_v2", {}).get(BITS, (16,))[0] - 1)
+    return None
+
+
+def white_in_use(largest: float) -> float:
+    """Return the largest value of the fewest bits that hold a value; 1 for decimals up to 1."""
+    return 1.0 if largest <= 1 else next((2.0**bits - 1 for bits in DEPTHS if largest < 2**bits), largest)
+
+
+def pixels_of(picture: Image.Image, channels: int, white: float | None) -> np.ndarray:
+    """Return uint8 (height, width, channels), white or black where a picture is transparent.
+
+    Args:
+        picture: The picture.
+        channels: 1 for grey, 3 for RGB.
+        white: What becomes 255 in a deep picture; None: the most of the bits in use.
+
+    Raises:
+        ValueError: A value that is no number, or below 0.
+    """
+    if is_deep(picture):
+        values = np.asarray(picture).astype(np.float64)
+        if not (np.isfinite(values).all() and values.min() >= 0):
+            raise ValueError(
+                f"a pixel of {values[~(values >= 0) | np.isinf(values)][0]:g}; numbers from 0 up are expected"
+            )
+        grey = np.clip(values * (255 / (white or white_in_use(values.max()))), 0, 255).round().astype(np.uint8)
         return np.repeat(grey[..., np.newaxis], channels, axis=2)
     mode = "L" if channels == 1 else "RGB"
     if not picture.has_transparency_data:
@@ -146,16 +185,6 @@ def pixels_of(picture: Image.Image, channels: int) -> np.ndarray:
             if np.ptp(pixels) >= LEAST_RANGE:
                 break
     return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
-    """Scale whole numbers by the fewest bits that hold the largest, and floats up to 1 by 255."""
-    largest = float(values.max())
-    if mode == "F" and largest <= 1:
-        most = 1.0
-    else:
-        most = next((2.0**bits - 1 for bits in DEPTHS if largest < 2**bits), largest)
-    return np.clip(values * (255 / most), 0, 255).round().astype(np.uint8)
 
 
 def _in_form(pixels: np.ndarray, image_shape: tuple[int, int, int], digits: bool) -> np.ndarray:

@@ -31,6 +31,7 @@ class Found:
         ids: What names each image, or None.
         names: What to call the labels 0, 1, 2, ..., or None.
         notes: What was changed or guessed, a line each.
+        white: What became 255 in pictures of more than 8 bits, or None.
     """
 
     images: np.ndarray
@@ -38,14 +39,16 @@ class Found:
     ids: Sequence[str] | None = None
     names: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    white: float | None = None
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user says of the content: the column of the labels, and the side of the images in pixels."""
+    """What the user says of the content: the column of the labels, the side of the images in pixels, what is white."""
 
     label: str | None = None
     size: int | None = None
+    white: float | None = None
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def read_table(raw: bytes, where: str, wish: Wish) -> Found:
     header = rows[0] if named else None
     table = _Table(raw, separator, header, count)
     text = [place for place in (roles.label, roles.id) if place is not None]
-    frame = _read_numbers(table, roles, text, where)
+    frame = _read_numbers(table, roles, text, where, wish.white)
     images, labels, notes = frame[roles.pixels].to_numpy(), None, roles.notes
     if roles.either:
         labels, images, notes = _by_position(images, where)
@@ -162,13 +162,14 @@ class _Table:
         )
 
 
-def _read_numbers(table: _Table, roles: Roles, text: Sequence[int], where: str) -> pd.DataFrame:
-    """Return the columns, those of text as they are, pixels as uint8, or as float32 where there are decimals."""
-    for kind in (np.uint8, np.float32):  # the first raises where a cell is no integer in 0-255
+def _read_numbers(table: _Table, roles: Roles, text: Sequence[int], where: str, white: float | None) -> pd.DataFrame:
+    """Return the columns, those of text as they are, pixels as uint8, or as float32 where they are to be scaled."""
+    kinds = (np.float32,) if white else (np.uint8, np.float32)  # the latter raises where a cell is no integer in 0-255
+    for kind in kinds:
         try:
             frame = table.read({**dict.fromkeys(roles.pixels, kind), **dict.fromkeys(text, str)})
             if kind is np.float32 and not roles.either:
-                as_pixels(frame[roles.pixels].to_numpy(), where)
+                as_pixels(frame[roles.pixels].to_numpy(), where, white=white)
             return frame
         except pd.errors.ParserError as error:
             raise UserError(f"{where}: {_plain(error)}") from error

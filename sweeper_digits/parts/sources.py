@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from sweeper_digits.errors import INFINITY
 from sweeper_digits.registry import register
 from sweeper_digits.signature import Range
 
@@ -24,6 +25,7 @@ def file(
     size: Annotated[int | None, Range(8, 128)],
     label: str | None,
     member: str | None,
+    white: Annotated[float | None, Range(0, INFINITY, open_low=True, open_high=True)] = None,
 ) -> "Dataset":
     """Any file, folder or zip with images; docs/data.md lists the layouts.
 
@@ -33,10 +35,11 @@ def file(
         size: Side in pixels that pictures are brought to; null: the commonest.
         label: The column of the labels in a table: its name, or `first` or `last`.
         member: The data set, or the file, among several.
+        white: Value that becomes 255 in images of more than 8 bits; null: the largest that their depth has.
     """
     from sweeper_digits.data.file import load_file
 
-    return load_file(path, part, size, label, member)
+    return load_file(path, part, size, label, member, white)
 
 
 @register("data")

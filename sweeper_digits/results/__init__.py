@@ -2,7 +2,7 @@
 
 Reading order:
     compare      the table of runs: filter, sort and group
-    grouping     the values of one setting, with the runs that did not finish
+    grouping     which settings differ; the values of one, with the runs that did not finish
     repeat       the commands that repeat a run, and its recipe as an experiment
     watch        the report again, whenever runs go on
     repetitions  means and intervals of a configuration over its seeds and folds, and which is first

@@ -1,5 +1,6 @@
 """A data set to predict, in the light and dark that a model was trained on; what cannot be adapted is refused."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +39,8 @@ def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
     if {ours, theirs} == OPPOSITE:
         dataset = inverted(dataset, f"inverted: the background is {ours}, that of the training data was {theirs}")
         ours = theirs
-    _check_range(dataset, known)
+    if dataset.white is None or dataset.white != trained_white(trained):  # else they were scaled alike
+        _check_range(dataset, known)
     orientation = orientation_of(dataset, ours)[0] if dataset.labels is not None else None
     if {orientation, trained_on := str(known.get("orientation"))} == {UPRIGHT, TRANSPOSED}:
         raise UserError(
@@ -59,6 +61,12 @@ def adapt_pictures(images: np.ndarray, trained: Record) -> np.ndarray:
     theirs = str(_look_at_training(trained).get("background"))
     turned = [{background_of(image[np.newaxis]), theirs} == OPPOSITE for image in images]
     return np.where(np.array(turned)[:, np.newaxis, np.newaxis, np.newaxis], 255 - images, images)
+
+
+def trained_white(trained: Record) -> float | None:
+    """Return what became 255 in a run's images, where these had more than 8 bits; else None."""
+    white = _look_at_training(trained).get("white")
+    return float(white) if isinstance(white, int | float) and 0 < white < math.inf else None
 
 
 def _look_at_training(trained: Record) -> dict[str, Any]:

@@ -18,7 +18,10 @@ def main(arguments: argparse.Namespace) -> None:
     name, runs = printable(queue.study.study_name), is_supervised(queue.study.user_attrs)
     enumerated = queue.helm.space().is_enumerated
     if "n_trials" in values and enumerated:
-        raise UserError("n_trials: this sweep tries each point of its space once, however many they are")
+        raise UserError(
+            "n_trials: this sweep tries each point of its space once; if they are not all, its command with a larger "
+            "hydra.sweeper.n_trials tries more of them"
+        )
     jobs = values.pop("n_jobs", None)
     if jobs is not None and not runs:
         raise UserError(f"n_jobs: no sweep of {name} runs; give hydra.sweeper.n_jobs={jobs:g} with its command")

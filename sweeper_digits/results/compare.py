@@ -16,21 +16,21 @@ import pandas as pd
 from sweeper_digits import program, screen
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.results.document import as_json
-from sweeper_digits.results.grouping import describe_columns, group_by_setting
-from sweeper_digits.results.mixture import describe_mixture
+from sweeper_digits.results.grouping import describe_columns, differing_settings, group_by_setting
+from sweeper_digits.results.mixture import SHOWN, describe_mixture
 from sweeper_digits.results.repeat import command_of, promote
 from sweeper_digits.results.repetitions import Configuration, describe_mean, group_repetitions, with_error
 from sweeper_digits.results.rows import verdict_of
 from sweeper_digits.results.statistics import Winner, judge_winner
 from sweeper_digits.results.watch import watch
-from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
-from sweeper_digits.runs.record import Record, best_first, differing_settings, find_runs, objectives_of
+from sweeper_digits.runs.noise import ONE_ERROR, OVER_IMAGES, standard_error
+from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of
+from sweeper_digits.schema import distinct
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
 pd.set_option("mode.string_storage", "python")
 # What --watch does not do.
 UNWATCHED = ["csv", "json", "group_by", "verdict", "sort", "descending", "top", "promote", "force", "no_report"]
-ONE_ERROR = "one standard error over a run's validation images"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -128,22 +128,27 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
     Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
-    `val_accuracy_se`. Finished runs come first, best first; `rank` is empty for the others.
+    `val_accuracy_se`. Of runs on several data sets, `content` tells which. Finished runs come first, best first; `rank`
+    is empty for the others.
     """
     objectives = objectives_of(found)
     ranked = best_first(found, objectives[0])
     ranks = {id(record): rank for rank, record in enumerate(ranked, 1)}
     rest = [record for record in found if id(record) not in ranks]
-    settings = differing_settings(found)
+    of_several = len({record.fingerprint for record in ranked}) > 1
+    own = ("rank", "state", "folder", "note", *(["content"] if of_several else []))
+    titles = distinct(objectives, own, "objective_")
+    settings = distinct(differing_settings(found), (*own, *titles.values()), "params_")
     rows = []
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
-        for name in objectives:
-            row |= _measured(record, name)
-        row |= {name: record.settings.get(name) for name in settings}
+        for name, title in titles.items():
+            row |= {f"{title}{what}": value for what, value in _measured(record, name).items()}
+        row |= {title: record.used.get(name) for name, title in settings.items()}
+        row |= {"content": (record.fingerprint or "")[:SHOWN]} if of_several else {}
         # An objective or a setting of the same name takes the place of what every run has.
-        for name, value in _measured(record, "val_accuracy").items():
-            row.setdefault(name, value)
+        for what, value in _measured(record, "val_accuracy").items():
+            row.setdefault(f"val_accuracy{what}", value)
         row.setdefault("epochs", record.metrics.get("epochs"))
         row.setdefault("seconds", record.value("run_seconds"))
         row |= {"state": record.state, "folder": str(record.run.folder), "note": record.note}
@@ -154,8 +159,9 @@ def build_table(found: list[Record]) -> pd.DataFrame:
 
 
 def _measured(record: Record, name: str) -> dict[str, float | None]:
-    found = {name: record.value(name)}
-    return found | {f"{name}_se": standard_error(record, name)} if name in OVER_IMAGES else found
+    """Return the value, and its standard error where there can be one, by the end of the name of their columns."""
+    found = {"": record.value(name)}
+    return found | {"_se": standard_error(record, name)} if name in OVER_IMAGES else found
 
 
 def join_errors(frame: pd.DataFrame) -> pd.DataFrame:
@@ -220,6 +226,7 @@ def as_text(frame: pd.DataFrame) -> str:
 def as_csv(frame: pd.DataFrame) -> str:
     """Return the table as CSV, with full precision."""
     text = io.StringIO()
+    frame = frame.map(screen.no_formula).rename(columns=screen.no_formula)
     frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
     return text.getvalue()
 

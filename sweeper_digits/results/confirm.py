@@ -15,15 +15,18 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sweeper_digits import command_line, program
+from sweeper_digits.data.dataset import load
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.results.document import as_json
+from sweeper_digits.results.images import change_since
 from sweeper_digits.results.repetitions import Configuration, format_value, group_repetitions, mean_text
 from sweeper_digits.results.rows import configuration_row, difference_row, run_row
 from sweeper_digits.results.statistics import judge_difference
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.record import direction_of, find_runs, objectives_of
+from sweeper_digits.runs.noise import ONE_ERROR, interval_text
+from sweeper_digits.runs.record import direction_of, find_runs, objectives_of, saved_option
 
 # Exit status of a sweep that a person has stopped.
 STOPPED = 130
@@ -36,6 +39,8 @@ def main(arguments: argparse.Namespace) -> None:
     for group in finalists:  # raises for one that cannot be repeated, before anything is trained
         recipe.recipe_of_folder(group.runs[0].run.folder, recipe.composer(command_line.CONF), arguments.overrides)
     points = plan_points(finalists, arguments.seeds, arguments.folds)
+    for note in dict.fromkeys(map(_change_since, finalists)):
+        print(note, end="", file=sys.stderr if arguments.json else sys.stdout, flush=True)
     with _on_stderr() if arguments.json else contextlib.nullcontext():
         folder, status = train_points(arguments.sweep, points, arguments.n_jobs, arguments.overrides)
     if status == STOPPED:  # the sweep has named its own command, which does not rank
@@ -165,7 +170,34 @@ def document_of(groups: list[Configuration], finalists: list[Configuration], obj
         row = {"rank": rank} | configuration_row(group, objective) | difference_row(difference)
         rows.append(row | {"search": run_row(_origin(group, finalists).runs[0], objective)})
     direction = direction_of([record for group in groups for record in group.runs], objective)
-    return {"objective": objective, "direction": direction, "finalists": rows}
+    warnings = compare_data(groups, finalists)
+    return {"objective": objective, "direction": direction, "finalists": rows, "warnings": warnings}
+
+
+def _change_since(finalist: Configuration) -> str:
+    """Return a line that says how the data changed since the search; "" if it is the same, or cannot be read here."""
+    record = finalist.runs[0]
+    if "data.path" not in record.settings:  # what another source gives may need Keras
+        return ""
+    try:
+        change = change_since(record, load(saved_option(record, "data")))
+    except (UserError, OSError):  # the trainings tell the cause
+        return ""
+    return change and f"warning    {change}; the finalists are trained on what it is now\n"
+
+
+def compare_data(groups: list[Configuration], finalists: list[Configuration]) -> list[str]:
+    """Return the line that says of the values in the search that they are of other images, or that nobody knows.
+
+    Args:
+        groups: The finalists as they were trained again.
+        finalists: As the search had them.
+    """
+    pairs = {(_origin(group, finalists).runs[0].fingerprint, group.runs[0].fingerprint) for group in groups}
+    if any(None in pair for pair in pairs):
+        return ["it is not known whether the search read the same data: an earlier version did not keep that"]
+    changed = any(before != now for before, now in pairs)
+    return ["the data changed since the search: its values are of other images than these"] if changed else []
 
 
 def _origin(group: Configuration, finalists: list[Configuration]) -> Configuration:
@@ -176,18 +208,20 @@ def _origin(group: Configuration, finalists: list[Configuration]) -> Configurati
 
 def rank_finalists(groups: list[Configuration], finalists: list[Configuration], objective: str) -> list[str]:
     """Return the lines of the result: mean and interval of each finalist, and which differences are noise."""
-    lines = [f"rank  {objective + ', mean':20s} 95 % interval   n   in the search, ± over images  run"]
+    lines = [f"rank  {objective + ', mean':20s} {'interval':24s} n   {'in the search':28s} run"]
     for rank, group in enumerate(groups, 1):
         origin = _origin(group, finalists)
         first = "" if rank == 1 else _verdict(groups[0], group, objective, len(groups) - 1)
-        interval = "" if math.isnan(group.interval) else f"± {group.interval:.2g}"
+        interval = "" if math.isnan(group.interval) else interval_text(group.mean, group.interval)
         lines.append(
-            f"{rank:4d}  {mean_text(group, objective):20s} {interval:15s} {len(group.samples):<3d} "
+            f"{rank:4d}  {mean_text(group, objective):20s} {interval:24s} {len(group.samples):<3d} "
             f"{format_value(origin.runs[0], objective):28s} {origin.runs[0].run.folder}  {first}"
         )
-    covers = sorted({group.covers or "one run each, ± one standard error over images" for group in groups})
+    covers = sorted({f"95 % intervals: {group.covers}" for group in groups if group.covers})
+    error = [f"± is {ONE_ERROR}"] if "±" in "".join(lines) else []
     together = [f"worse than the first: 95 % for all {len(groups) - 1} comparisons together"] if len(groups) > 2 else []
-    return [*lines, *(f"95 % intervals: {text}" for text in covers), *together]
+    warnings = [f"warning    {text}" for text in compare_data(groups, finalists)]
+    return [*lines, *error, *covers, *together, *warnings]
 
 
 def _verdict(first: Configuration, other: Configuration, objective: str, comparisons: int) -> str:

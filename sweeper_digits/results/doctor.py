@@ -26,8 +26,9 @@ from sweeper_digits.schema import check_study
 from sweeper_digits.screen import one_line, printable
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, OWNER, TRIAL, find_copies, has_trials, owner_of
-from sweeper_digits.sweep.queue import WORKER, Queue
-from sweeper_digits.sweep.trials import DONE, counts, trials_of
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.storage import StorageError
+from sweeper_digits.sweep.trials import DONE, FOREIGN, WORKER, counts, trials_of
 from sweeper_digits.sweep.url import sqlite_file
 
 # What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
@@ -81,7 +82,7 @@ def _repair(text: str, do: Callable[[], object], fix: bool) -> dict[str, Any]:
         try:
             do()
         except (OSError, ValueError) as error:  # a read-only folder; a trial that has ended meanwhile
-            row |= {"done": False, "reason": printable(one_line(error))}
+            row |= {"done": False, "reason": one_line(error)}
             print(f"    not done: {row['reason']}")
     return row
 
@@ -99,7 +100,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
     """
     queues = open_queues(storage)
     names = list(queues)
-    identities = {one: attributes.of_study(queue.study).get(IDENTITY) for one, queue in queues.items()}
+    identities = {one: _identity(queue) for one, queue in queues.items()}
     unknown = _unknown_folders(multirun, name, identities)
     if name is not None and name not in names:
         if not unknown:
@@ -114,7 +115,8 @@ def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str
     Args:
         multirun: Has a folder for each study.
         name: The one folder to look at, or None for all.
-        identities: Of the studies in the database, by name; None: an earlier version of this program began it.
+        identities: Of the studies in the database, by name; None: an earlier version of this program began it; empty:
+            it is not readable.
     """
     folders = [entry for entry in sorted(multirun.glob("*")) if (entry / OWNER).is_file() or has_trials(entry)]
     copies, lines = find_copies(folders), []
@@ -129,12 +131,19 @@ def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str
             lines.append(
                 f"{folder}: a copy of {original}, so `compare` counts its runs twice; move it away or delete it"
             )
-        elif study not in identities or (owner and identities[study] != owner.identity):
+        elif study not in identities or (owner and identities[study] not in ("", owner.identity)):
             lines.append(
                 f"{folder}: the database has no study of these trials; `{program.command('compare', str(folder))}` "
                 "reads them; for a new sweep choose another study=NAME, or move the folder away"
             )
     return [Diagnosis([line]) for line in lines]
+
+
+def _identity(queue: Queue) -> str | None:
+    try:
+        return attributes.of_study(queue.study).get(IDENTITY)
+    except StorageError:
+        return ""
 
 
 def _read(queue: Queue, multirun: Path) -> Diagnosis:
@@ -143,6 +152,8 @@ def _read(queue: Queue, multirun: Path) -> Diagnosis:
     try:
         check_study(name)
         return _of(queue, multirun / name)
+    except StorageError as error:
+        return Diagnosis([str(error)])
     except UserError as error:
         return Diagnosis([f"{name}: not a study of this program ({error})"])
     except Exception as error:  # values of another program, of any type, can raise anything
@@ -159,7 +170,9 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     known["trials"] = {state.name.lower(): count for state, count in states.items()}
     result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {size / 2**20:,.0f} MiB"], known=known)
     for trial in trials:
-        if trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
+        if FOREIGN in trial.user_attrs:
+            result.lines.append(f"  #{trial.number}: {trial.user_attrs['error']}")
+        elif trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
             result.lines.append(
                 f"  #{trial.number}: running, and no worker has signed it; the next sweep of it decides"
             )

@@ -16,7 +16,7 @@ from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.listed import KEY, in_space
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.scouts import POINT_FROM
-from sweeper_digits.sweep.trials import QUEUED_WITH, trials_of
+from sweeper_digits.sweep.trials import LISTED, QUEUED_WITH, trials_of, tried_points
 
 BY_HAND = "enqueued by hand"
 
@@ -61,15 +61,18 @@ def enqueue(queue: Queue, point: Point) -> int:
     """
     space = queue.helm.space()
     if space.distributions:
+        point = in_space(point, space)
         if space.is_enumerated:
-            raise UserError("this sweep tries each point of its space once, without being told")
-        point = in_space(point, space.distributions)
+            queued = tried_points(trials_of(queue.study))
+            more = f"; {queued} of its {space.size} are queued, and all with hydra.sweeper.n_trials={space.size}"
+            cut = space.size is not None and queued < space.size
+            raise UserError(f"this sweep tries each point of its space once, without being told{more if cut else ''}")
     for trial in trials_of(queue.study):
         if trial.state != TrialState.FAIL and point in (_queued_point(trial), trial.params):
             raise UserError(f"#{trial.number} has this point already ({trial.state.name.lower()})")
     attributes: dict[str, Any] = {POINT_FROM: BY_HAND}
     fixed = point if space.distributions else {}
-    attributes |= {} if space.distributions else {"point": point}
+    attributes |= {} if space.distributions else {LISTED: point}
     queue.study.add_trial(
         optuna.create_trial(state=TrialState.WAITING, user_attrs=attributes, system_attrs={QUEUED_WITH: fixed})
     )
@@ -77,4 +80,4 @@ def enqueue(queue: Queue, point: Point) -> int:
 
 
 def _queued_point(trial: FrozenTrial) -> Point:
-    return dict(trial.user_attrs.get("point") or trial.system_attrs.get(QUEUED_WITH) or {})
+    return dict(trial.user_attrs.get(LISTED) or trial.system_attrs.get(QUEUED_WITH) or {})

@@ -1,6 +1,5 @@
 """Which runs predict together, and with which weights."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Split
 from sweeper_digits.runs.folder import FOLD, RunFolder
+from sweeper_digits.runs.noise import read_by_content
 from sweeper_digits.runs.predictions import LEAST
-from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of, saved_option
+from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of
 
 
 @dataclass
@@ -21,13 +20,13 @@ class Member:
     Attributes:
         record: The run that it belongs to.
         run: The folder with its model.keras: the run's, or that of a fold.
-        split: Which images it trained on; of a fold, with the fold's number.
+        fold: The fold that it was validated on, of a run with several; else None.
         weight: Its share of the average.
     """
 
     record: Record
     run: RunFolder
-    split: Split
+    fold: int | None
     weight: float
 
 
@@ -47,9 +46,10 @@ def choose_members(paths: Sequence[str | Path], top: int) -> tuple[list[Record],
     if not chosen:
         raise UserError(f"{', '.join(map(str, paths))}: no finished run with a model.keras in it")
     for record in chosen[1:]:
-        if (ours := _data_of(record)) != (theirs := _data_of(chosen[0])):
+        if not _same_data(record, chosen[0]):
             raise UserError(
-                f"{record.run.folder}: trained on {ours}, but {chosen[0].run.folder} on {theirs}; choose one"
+                f"{record.run.folder}: trained on {_data_of(record)}, but {chosen[0].run.folder} on "
+                f"{_data_of(chosen[0])}; choose one"
             )
         if record.classes != chosen[0].classes:
             raise UserError(
@@ -61,7 +61,7 @@ def choose_members(paths: Sequence[str | Path], top: int) -> tuple[list[Record],
 
 def predict_together(first: Record, second: Record) -> bool:
     """Return whether the models of two runs can be averaged: they know the same data, and the same classes."""
-    return _data_of(first) == _data_of(second) and first.classes == second.classes
+    return _same_data(first, second) and first.classes == second.classes
 
 
 def weigh_members(chosen: list[Record], how: str) -> np.ndarray:
@@ -72,7 +72,8 @@ def weigh_members(chosen: list[Record], how: str) -> np.ndarray:
         how: `equal`, `loss` (inverse validation loss) or `greedy` (chosen on validation predictions).
 
     Raises:
-        UserError: `loss` with a run without val_loss; `greedy` with runs validated on different images.
+        UserError: `loss` with a run without val_loss; `greedy` with runs that were validated on different images, or
+            did not keep which.
     """
     if how == "equal" or len(chosen) == 1:
         return np.full(len(chosen), 1 / len(chosen))
@@ -81,13 +82,13 @@ def weigh_members(chosen: list[Record], how: str) -> np.ndarray:
         if missing := [record for record, loss in zip(chosen, losses, strict=True) if loss is None]:
             raise UserError(f"--weights loss: {missing[0].run.folder} has no val_loss")
         return weights_by_loss([loss for loss in losses if loss is not None])
-    saved = [record.run.read_validation() for record in chosen]
-    orders = [np.argsort(one.images) for one in saved]  # folds come in another order
-    for one, order, record in zip(saved, orders, chosen, strict=True):
-        if not np.array_equal(one.images[order], saved[0].images[orders[0]]):
-            raise UserError(f"--weights greedy: {record.run.folder} was validated on other images; use equal or loss")
-    candidates = np.stack([one.probabilities[order] for one, order in zip(saved, orders, strict=True)])
-    return greedy_weights(candidates, saved[0].labels[orders[0]])
+    found = [read_by_content(record) for record in chosen]
+    for one, record in zip(found, chosen, strict=True):
+        if one.key is None or one.key != found[0].key:
+            cause = "was validated on other images" if one.key else "did not keep which images it was validated on"
+            raise UserError(f"--weights greedy: {record.run.folder} {cause}; use equal or loss")
+    candidates = np.stack([one.saved.probabilities[one.order] for one in found])
+    return greedy_weights(candidates, found[0].saved.labels[found[0].order])
 
 
 def models_of(chosen: list[Record], weights: np.ndarray) -> list[Member]:
@@ -96,10 +97,8 @@ def models_of(chosen: list[Record], weights: np.ndarray) -> list[Member]:
     for record, weight in zip(chosen, weights, strict=True):
         runs = record.run.models() if weight else []
         for run in runs:
-            split = saved_option(record, "split")
-            if run is not record.run and (match := FOLD.fullmatch(run.folder.name)):
-                split = dataclasses.replace(split, fold=int(match[1]))
-            members.append(Member(record, run, split, float(weight) / len(runs)))
+            match = FOLD.fullmatch(run.folder.name) if run is not record.run else None
+            members.append(Member(record, run, int(match[1]) if match else None, float(weight) / len(runs)))
     return members
 
 
@@ -135,6 +134,12 @@ def greedy_weights(candidates: np.ndarray, labels: np.ndarray, rounds: int = 50)
         if losses[model] < best_loss - 1e-12:
             best, best_loss = chosen, losses[model]
     return best / best.sum()
+
+
+def _same_data(first: Record, second: Record) -> bool:
+    """Return whether two runs read the same images, or other parts or other states of the same file."""
+    same_content = first.fingerprint is not None and first.fingerprint == second.fingerprint
+    return same_content or _data_of(first) == _data_of(second)
 
 
 def _data_of(record: Record) -> str:

@@ -1,16 +1,17 @@
 """The images that `predict` looks at, and what the runs did with them: trained, validated, locked away."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sweeper_digits.data.dataset import Dataset, load
-from sweeper_digits.data.duplicates import number_images
-from sweeper_digits.data.split import Parts, split_test, splits
+from sweeper_digits.data.fingerprint import Content
+from sweeper_digits.data.split import splits
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Split
 from sweeper_digits.results.ensemble import Member
 from sweeper_digits.runs.record import Record, saved_option
+from sweeper_digits.screen import counted, printable
 
 
 @dataclass
@@ -21,9 +22,11 @@ class Looked:
         dataset: The images, with labels where there are any.
         part: `test`, `validation` or `all`.
         used: bool (models, n), which model predicts which image.
-        known: Whether the runs' own data is at hand; without it the next three are all False.
+        known: Whether each run has kept which images it read, with every version since they do. Of the others, the next
+            four are as today's file says, if it is there: it may be another than they read.
         trained: bool (n,), images that a model trained on which predicts them.
         validated: bool (n,), images that a model was validated on.
+        relabelled: bool (n,), images that a run read with another label.
         locked: bool (runs, n), images that the run locked away for testing.
     """
 
@@ -33,6 +36,7 @@ class Looked:
     known: bool
     trained: np.ndarray
     validated: np.ndarray
+    relabelled: np.ndarray
     locked: np.ndarray
 
     def describe(self) -> str:
@@ -53,11 +57,11 @@ class Looked:
             chosen: How many runs predict.
             candidates: From how many they were chosen, by their values on the validation images.
         """
+        text = f"; {counted(self.relabelled.sum(), 'label')} changed since training" if self.relabelled.any() else ""
         if not self.known:
-            return "; not known how many of them were trained on"
-        text = (
-            f"; not a score of new images: {self.trained.sum():,} of them were trained on" if self.trained.any() else ""
-        )
+            return f"{text}; not known how many of them were trained on"
+        if self.trained.any():
+            text += f"; not a score of new images: {self.trained.sum():,} of them were trained on"
         if chosen < candidates and self.validated.any():
             text += f"; optimistic: chosen from {candidates:,} runs by their scores on {self.validated.sum():,} of them"
         if greedy and self.validated.any():
@@ -66,7 +70,7 @@ class Looked:
 
 
 def find_part(chosen: list[Record], members: list[Member], part: str | None) -> Looked:
-    """Return a part of the runs' own data.
+    """Return a part of the runs' own data: the images that were in it when the runs read them, wherever they are now.
 
     A validation image is predicted by the models that did not train on it: of five folds by one.
 
@@ -76,7 +80,8 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
         part: `test` (locked away by split.test_size), `validation` or `all`; None: test if there is one.
 
     Raises:
-        UserError: No such part, runs that locked different images away, or data that only the environment knows.
+        UserError: No such part, runs that locked different images away, images that are gone, or data that only the
+            environment knows.
     """
     if unknown := sorted(name for name in chosen[0].unknown if name.startswith("data.")):
         value = chosen[0].settings[unknown[0]]
@@ -84,70 +89,131 @@ def find_part(chosen: list[Record], members: list[Member], part: str | None) -> 
             f"{chosen[0].run.folder}: it was trained with {unknown[0]}={value}, and what a run folder refers to is not "
             "looked up; name the data with --data"
         )
-    own = load(saved_option(chosen[0], "data"))
+    option = saved_option(chosen[0], "data")
+    own, classes = load(option), chosen[0].classes
     if own.labels is None:
         return look(own, "all", chosen, members)
-    options = [saved_option(record, "split") for record in chosen]
-    part = part or ("test" if options[0].test_size else "validation")
+    changes = [change_since(record, own) for record in chosen if saved_option(record, "data") == option]
+    own = replace(own, notes=(*own.notes, *dict.fromkeys(filter(None, changes))))
+    part = part or ("test" if saved_option(chosen[0], "split").test_size else "validation")
     if part == "all":
-        return look(own, part, chosen, members)
+        return look(own.with_classes(classes), part, chosen, members)
+    contents, _ = _contents(chosen, own)
+    used = None
     if part == "test":
-        places = _find_test_part(options, own.labels, own.groups)
-        used = None
+        wanted = _locked_by_all(chosen, contents)
+        places = _places(wanted, own, "locked away")
     else:
-        parts = [_parts(member.split, own.labels, own.groups) for member in members]
-        places = np.unique(np.concatenate([one.validation for one in parts]))
-        used = np.stack([~np.isin(places, one.train) for one in parts])
-        if len(places) == 0:
+        wanted = np.unique(np.concatenate(_of_members(members, chosen, contents, Content.validated)))
+        if len(wanted) == 0:
             raise UserError("--part validation: this run has none (split=all); use --data or --part all")
-    return look(own.part(places), part, chosen, members, used)
+        places = _places(wanted, own, "validated on")
+        trained = _of_members(members, chosen, contents, Content.trained)
+        used = np.stack([~np.isin(own.hashes[places], one) for one in trained])
+    return look(own.part(places).with_classes(classes), part, chosen, members, used)
 
 
 def look(
     dataset: Dataset, part: str, chosen: list[Record], members: list[Member], used: np.ndarray | None = None
 ) -> Looked:
-    """Say of each image what the runs did with it.
+    """Say of each image what each run did with it, by what the run kept of the images that it read.
 
     Args:
-        dataset: The images.
+        dataset: The images; labels are places in the classes of the runs.
         part: Their name.
         chosen: The runs.
         members: Their models.
         used: bool (models, n), which model predicts which image; None: each predicts all.
+
+    Raises:
+        UserError: What a run kept is damaged.
     """
-    number = len(dataset.images)
-    used = np.ones((len(members), number), bool) if used is None else used
-    nothing = np.zeros(number, bool)
-    try:
-        own = load(saved_option(chosen[0], "data"))
-    except (UserError, OSError):
-        own = None
-    if own is None or own.labels is None:
-        return Looked(dataset, part, used, False, nothing, nothing, np.zeros((len(chosen), number), bool))
-    ours, theirs = number_images(dataset.images, own.images)
-    parts = [_parts(member.split, own.labels, theirs) for member in members]
-    trained = [np.isin(ours, theirs[one.train]) for one in parts]
-    locked = [split_test(saved_option(record, "split"), own.labels, theirs)[1] for record in chosen]
+    hashes = dataset.hashes
+    used = np.ones((len(members), len(hashes)), bool) if used is None else used
+    contents, known = _contents(chosen)
+    trained, validated = (
+        np.stack([np.isin(hashes, one) for one in _of_members(members, chosen, contents, what)])
+        for what in (Content.trained, Content.validated)
+    )
+    relabelled = np.zeros(len(hashes), bool)
+    if dataset.labels is not None:
+        names = [dataset.classes[label] for label in dataset.labels]
+        for content in contents:
+            relabelled |= content.other_labels(hashes, names)
     return Looked(
         dataset=dataset,
         part=part,
         used=used,
-        known=True,
-        trained=(np.stack(trained) & used).any(axis=0),
-        validated=np.isin(ours, np.concatenate([theirs[one.validation] for one in parts])),
-        locked=np.stack([np.isin(ours, theirs[indices]) for indices in locked]),
+        known=known,
+        trained=(trained & used).any(axis=0),
+        validated=np.asarray(validated.any(axis=0)),
+        relabelled=relabelled,
+        locked=np.stack([np.isin(hashes, content.locked) for content in contents]),
     )
 
 
-def _find_test_part(options: list[Split], labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    if not options[0].test_size:
+# What a model did with images, for example `Content.trained`.
+Use = Callable[[Content, int | None], np.ndarray]
+
+
+def _contents(chosen: Sequence[Record], own: Dataset | None = None) -> tuple[list[Content], bool]:
+    """Return what each run read and did with it, and whether the runs themselves have kept that.
+
+    Of a run of an earlier version, today's file says it, if it is there.
+
+    Args:
+        chosen: The runs.
+        own: Today's images of the first run; None: not loaded yet.
+    """
+    kept = [record.run.read_images() for record in chosen]
+    if None in kept and own is None:
+        try:
+            own = load(saved_option(chosen[0], "data"))
+        except (UserError, OSError):
+            own = None
+    today = saved_option(chosen[0], "data")
+    found = [
+        content or _as_today(record, own if saved_option(record, "data") == today else None)
+        for record, content in zip(chosen, kept, strict=True)
+    ]
+    return found, None not in kept
+
+
+def _as_today(record: Record, own: Dataset | None) -> Content:
+    if own is None or own.labels is None:
+        nothing = np.zeros(0, np.int64)
+        return Content(nothing.astype(np.uint64), nothing, (), nothing)
+    return Content.of(own, list(splits(saved_option(record, "split"), own.labels, own.groups)))
+
+
+def _of_members(members: list[Member], chosen: list[Record], contents: list[Content], what: Use) -> list[np.ndarray]:
+    """Return the hashes of the images with which each model did something, uint64 (m,) each."""
+    by_run = {record.run.folder: content for record, content in zip(chosen, contents, strict=True)}
+    return [what(by_run[member.record.run.folder], member.fold) for member in members]
+
+
+def change_since(record: Record, own: Dataset) -> str:
+    """Return the note that says how a run's data has changed since; "" if it has not, or if that is not known."""
+    kept = record.run.read_images()
+    changes = kept.changes(Content.of(own)) if kept else ""
+    return changes and f"the data changed since {printable(str(record.run.folder))} read it: {changes}"
+
+
+def _locked_by_all(chosen: list[Record], contents: list[Content]) -> np.ndarray:
+    """Return the hashes of the images that the runs locked away, each once."""
+    locked = [np.unique(content.locked) for content in contents]
+    if len(locked[0]) == 0:
         raise UserError("--part test: this run locked no test part away (split.test_size=0)")
-    if len({(one.test_size, one.seed) for one in options}) > 1:
+    if not all(np.array_equal(one, locked[0]) for one in locked):
         raise UserError("--part test: these runs locked different images away; choose runs of one split")
-    return split_test(options[0], labels, groups)[1]
+    return locked[0]
 
 
-def _parts(split: Split, labels: np.ndarray, groups: np.ndarray) -> Parts:
-    """Return the images that a model trained on and was validated on."""
-    parts = list(splits(split, labels, groups))
-    return Parts(*(np.concatenate(indices) for indices in zip(*parts, strict=True)))
+def _places(wanted: np.ndarray, own: Dataset, what: str) -> np.ndarray:
+    """Return the places of images, by their hashes; raise a UserError unless all are there."""
+    if gone := len(wanted) - np.isin(wanted, own.hashes).sum():
+        raise UserError(
+            f"{own.source}: {gone:,} of the {counted(len(wanted), 'image')} that the runs {what} are not in it any "
+            "more; put the file back as it was, or score other images with --data FILE"
+        )
+    return np.flatnonzero(np.isin(own.hashes, wanted))

@@ -8,6 +8,8 @@ from sweeper_digits.sweep.claim import find_copies
 
 # Groups of runs that a line names.
 MOST_GROUPS = 4
+# Digits of a fingerprint that a person sees.
+SHOWN = 8
 
 
 def describe_mixture(found: list[Record]) -> list[str]:
@@ -15,28 +17,32 @@ def describe_mixture(found: list[Record]) -> list[str]:
     return _describe_data(found) + _describe_copies(found)
 
 
-def data_settings(record: Record) -> dict[str, object]:
-    """Return the settings that decide which images train and validate, apart from the fold."""
-    settings = record.settings.items()
-    return {k: v for k, v in settings if k.split(".")[0] in ("data", "split") and k not in REPEATED}
-
-
 def _describe_data(found: list[Record]) -> list[str]:
-    groups: dict[str, tuple[dict[str, object], list[Record]]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in (record for record in found if record.finished):
-        settings = data_settings(record)
-        groups.setdefault(str(sorted(settings.items())), (settings, []))[1].append(record)
+        groups.setdefault(str(sorted(record.data.items())), []).append(record)
     if len(groups) < 2:
         return []
-    every = [settings for settings, _ in groups.values()]
+    every = [_settings(runs[0]) for runs in groups.values()]
+    contents = {runs[0].fingerprint for runs in groups.values()}
+    mix = "may mix" if None in contents else "mix"
+    left_out = ("data",) if len(contents) == 1 and None not in contents else ()  # of copies, the paths do not matter
     names = sorted({name for settings in every for name in settings if not name.endswith("_target_")})
+    names = [name for name in names if name.split(".")[0] not in left_out]
     differing = [name for name in names if len({str(settings.get(name)) for settings in every}) > 1]
     parts = []
-    for settings, runs in sorted(groups.values(), key=lambda group: -len(group[1]))[:MOST_GROUPS]:
+    for runs in sorted(groups.values(), key=len, reverse=True)[:MOST_GROUPS]:
+        settings = _settings(runs[0])
         values = " ".join(printable(f"{name}={settings[name]}") for name in differing if name in settings)
         parts.append(f"{counted(len(runs), 'run')} with {values or 'another version of the options'}")
     more = f", and {counted(len(groups) - MOST_GROUPS, 'more group')}" if len(groups) > MOST_GROUPS else ""
-    return [f"the ranks mix values of different images: {', '.join(parts)}{more}; choose one group with --filter"]
+    return [f"the ranks {mix} values of different images: {', '.join(parts)}{more}; choose one group with --filter"]
+
+
+def _settings(record: Record) -> dict[str, object]:
+    """Return the settings of a run's data and split, apart from the fold, and what tells its data."""
+    settings = {k: v for k, v in record.settings.items() if k.split(".")[0] in ("data", "split") and k not in REPEATED}
+    return settings | {"content": record.fingerprint[:SHOWN] if record.fingerprint else "unknown"}
 
 
 def _describe_copies(found: list[Record]) -> list[str]:

@@ -14,8 +14,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from plotly.colors import make_colorscale, sample_colorscale
 
+from sweeper_digits.results.grouping import differing_settings
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
-from sweeper_digits.runs.record import Record, differing_settings, direction_of, objectives_of
+from sweeper_digits.runs.record import Record, direction_of, objectives_of
+from sweeper_digits.screen import brief, printable
 from sweeper_digits.sweep.grammar import contains
 from sweeper_digits.sweep.trials import best_first, trials_of
 
@@ -53,7 +55,7 @@ def as_study(found: list[Record], known: dict[str, BaseDistribution]) -> optuna.
     objectives = objectives_of(found)
     study = optuna.create_study(directions=[direction_of(found, name) for name in objectives])  # type: ignore[misc]
     names = differing_settings(found)
-    values_of = [{name: _scalar(value) for name, value in record.settings.items() if name in names} for record in found]
+    values_of = [{name: _scalar(value) for name, value in record.used.items() if name in names} for record in found]
     distributions = {name: known.get(name) or _distribution([own.get(name) for own in values_of]) for name in names}
     trials = []
     for record, settings in zip(found, values_of, strict=True):
@@ -94,7 +96,6 @@ def draw_plots(
         saved: Validation predictions of the best run, if there are any.
         classes: The names of the classes.
     """
-    study = _without_tags(study)
     complete = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
     varied = any(trial.params for trial in complete) and len({tuple(trial.values) for trial in complete}) > 1
     target: dict[str, Any] = {"target_name": objectives[0]}
@@ -102,7 +103,7 @@ def draw_plots(
         target["target"] = lambda trial: trial.values[0]
     drawers: list[Callable[[], Plot]] = []
     if len(objectives) > 1:
-        drawers.append(lambda: _pareto_front(study, objectives))
+        drawers.append(lambda: _pareto_front(study, found, objectives))
     else:
         drawers.append(lambda: _history(study, found, target))
     drawers.append(lambda: _curves(study, found))
@@ -113,44 +114,38 @@ def draw_plots(
     plots = []
     for draw in drawers:
         try:
-            plots.append(draw())
+            plot = draw()
+            plots.append(plot._replace(figure=_as_text(plot.figure)))
         except Exception as error:  # whatever Optuna and plotly do with values that nobody tried
             print(f"warning    a figure is missing: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return plots
 
 
-def _without_tags(study: optuna.Study) -> optuna.Study:
-    """Return a study whose parameters and texts have no tags: plotly renders some, a link for example."""
+def _as_text(node: Any) -> Any:
+    """Return a part of a figure whose texts are shown as they are: plotly renders some tags, a link for example.
 
-    def shown(value: Any) -> Any:
-        return html.escape(value, quote=False) if isinstance(value, str) else value
-
-    trials = trials_of(study)
-    texts = {text for trial in trials for item in trial.params.items() for text in item if isinstance(text, str)}
-    if all(shown(text) == text for text in texts):
-        return study
-    escaped = optuna.create_study(directions=study.directions)
-    for trial in trials:
-        distributions = {
-            shown(name): CategoricalDistribution([shown(choice) for choice in one.choices])
-            if isinstance(one, CategoricalDistribution)
-            else one
-            for name, one in trial.distributions.items()
-        }
-        escaped.add_trial(
-            optuna.create_trial(
-                state=trial.state,
-                values=trial.values,
-                params={shown(name): shown(value) for name, value in trial.params.items()},
-                distributions=distributions,
-                intermediate_values=trial.intermediate_values,
-            )
-        )
-    return escaped
+    What ends in `template` is Optuna's, and has no text of a run.
+    """
+    if isinstance(node, dict):
+        return {key: value if key.endswith("template") else _as_text(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return list(map(_as_text, node))
+    return html.escape(node, quote=False).replace("\n", "<br>") if isinstance(node, str) else node
 
 
-def _pareto_front(study: optuna.Study, objectives: list[str]) -> Plot:
-    return Plot("Pareto front", "", _drawn(visualization.plot_pareto_front(study, target_names=objectives)))
+def _pareto_front(study: optuna.Study, found: list[Record], objectives: list[str]) -> Plot:
+    figure, trials = _drawn(visualization.plot_pareto_front(study, target_names=objectives)), trials_of(study)
+
+    def told(text: str) -> str:
+        """Return what a run was, a line for each value, instead of Optuna's JSON with tags in it."""
+        trial = trials[int(text.partition('"number": ')[2].partition(",")[0])]
+        values = [f"{name} {value:.5g}" for name, value in zip(objectives, trial.values, strict=True)]
+        params = [f"{name}={brief(value)}" for name, value in trial.params.items()]
+        return "\n".join(map(printable, [found[trial.number].name, *values, *params]))
+
+    for trace in figure["data"]:
+        trace["text"] = list(map(told, trace["text"]))
+    return Plot("Pareto front", "", figure)
 
 
 def _history(study: optuna.Study, found: list[Record], target: dict[str, Any]) -> Plot:
@@ -198,7 +193,7 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
         trace |= {
             "mode": "lines" if len(trace["x"]) > 1 else "markers",
             "x": [epoch + 1 for epoch in trace["x"]],
-            "name": html.escape(found[number].name, quote=False),
+            "name": found[number].name,
             "opacity": 0.75 if complete else 0.3,
             "showlegend": False,
             "line": {"width": 3 if number in best else 1},
@@ -225,7 +220,7 @@ def _confusion(saved: Predictions, classes: Sequence[str]) -> Plot:
     named = range(0, len(classes), math.ceil(len(classes) / MOST_CLASSES))
     axis = {  # places, not names: plotly would read some names as dates
         "tickvals": list(named),
-        "ticktext": [html.escape(classes[place]) for place in named],  # plotly renders some tags
+        "ticktext": [classes[place] for place in named],
         "showgrid": False,
         "zeroline": False,
     }

@@ -16,7 +16,7 @@ from sweeper_digits.data.dataset import load
 from sweeper_digits.data.file import default_part
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
-from sweeper_digits.results.adapt import adapt_pixels
+from sweeper_digits.results.adapt import adapt_pixels, trained_white
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.ensemble import Member, choose_members, models_of, weigh_members
 from sweeper_digits.results.images import find_part, look
@@ -34,7 +34,7 @@ from sweeper_digits.training.network import on_floats
 
 BATCH = 1000  # images
 TARGET = "data._target_"
-UNKNOWN = "the training data is not at hand: not known how many of them were trained on"
+UNKNOWN = "not known how many of them were trained on: an earlier version did not keep which images a run read"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -59,9 +59,7 @@ def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]
     weights = weigh_members(chosen, arguments.weights)
     for record, weight in zip(chosen, weights, strict=True):
         loss = format_value(record, "val_loss")
-        print(
-            f"model      {screen.printable(str(record.run.folder))}  weight {weight:.3f}{loss and f'  val_loss {loss}'}"
-        )
+        print(f"model      {record.run.folder}  weight {weight:.3f}{loss and f'  val_loss {loss}'}")
     members, classes = models_of(chosen, weights), chosen[0].classes
     document: dict[str, Any] = {"models": model_rows(chosen, weights)}
     if pictures:
@@ -71,7 +69,9 @@ def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]
         return document | {"pictures": rows}
     sample = None
     if arguments.data:
-        option = compose_data(data_overrides(arguments.data, saved_option(chosen[0], "data")), chosen[0])
+        option = compose_data(
+            data_overrides(arguments.data, saved_option(chosen[0], "data"), trained_white(chosen[0])), chosen[0]
+        )
         dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
         part = getattr(option, "part", "all")
         looked = look(dataset, part if part == "all" else f"its {part} part", chosen, members)
@@ -115,20 +115,21 @@ def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path])
         raise UserError("--part is a part of the run's own data; leave out --part or --data")
 
 
-def data_overrides(given: list[str], own: Any) -> list[str]:
+def data_overrides(given: list[str], own: Any, white: float | None = None) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
     Of a path without `part=`, the part for testing is meant if it has one, else all; its images are brought to the
-    size that the run's own were brought to. `kaggle part=test` takes the path from the run's own data, if it has one
-    of the same option.
+    size that the run's own were brought to, and scaled as they were. `kaggle part=test` takes the path from the run's
+    own data, if it has one of the same option.
     """
     name, *values = given
     keyed = {key.removeprefix("data."): text for key, _, text in (value.partition("=") for value in values)}
     path = Path(name).expanduser()
     if path.exists():
         part = keyed.get("part") or default_part(path, keyed.get("member"))
-        size = {"size": str(own.size)} if getattr(own, "size", None) else {}
-        name, keyed = "file", {"path": name, **size, **keyed, "part": part}
+        known = {"size": getattr(own, "size", None), "white": white}
+        alike = {key: str(value) for key, value in known.items() if value}
+        name, keyed = "file", {"path": name, **alike, **keyed, "part": part}
     elif name == registry.find("data", vars(own)).name and hasattr(own, "path"):
         keyed = {"path": own.path, **keyed}
     texts = {key: value if value.isdecimal() else override_text(value) for key, value in keyed.items()}

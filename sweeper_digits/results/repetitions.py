@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sweeper_digits.results.mixture import data_settings
-from sweeper_digits.runs.noise import standard_error
+from sweeper_digits.runs.noise import interval_text, standard_error
 from sweeper_digits.runs.record import Record, best_first, direction_of
 from sweeper_digits.screen import counted
 
@@ -60,8 +59,17 @@ class Configuration:
 
     @cached_property
     def data(self) -> str:
-        """Return the settings of the images that train and validate, apart from the fold."""
-        return str(sorted(data_settings(self.runs[0]).items()))
+        """Return what decides which images train and validate, apart from the fold."""
+        return str(sorted(self.runs[0].data.items()))
+
+    @cached_property
+    def validated(self) -> dict[Any, str]:
+        """Return the fingerprint of the validation images of each fold of which all runs are known to have the same."""
+        found: dict[Any, set[str | None]] = {}
+        for record in self.runs:
+            for fold, images in record.validated().items():
+                found.setdefault(fold, set()).add(images)
+        return {fold: next(iter(one)) or "" for fold, one in found.items() if len(one) == 1 and one != {None}}
 
     @property
     def by_seed(self) -> dict[Any, float]:
@@ -105,7 +113,8 @@ class Configuration:
         if len(self.folds) == 1:
             images = self.runs[0].metrics.get("validation_images")
             shown = counted(images, "image") if isinstance(images, int) else "images"
-            return f"over {len(self.units)} seeds, on the same {shown}"
+            known = self.validated.keys() == self.folds.keys()
+            return f"over {len(self.units)} seeds" + (f", on the same {shown}" if known else "")
         seeds = len(self.by_seed)
         crossed = f" or over {seeds} seeds, the wider of both" if seeds else ""
         return f"over {len(self.folds)} folds{crossed}; {OVERLAP}"
@@ -181,7 +190,7 @@ def describe_mean(group: Configuration, objective: str) -> str:
         return mean
     if math.isnan(group.interval):
         return f"{mean} ({group.covers}; all equal)"
-    return f"{mean} ± {group.interval:.2g} (95 %, {group.covers})"
+    return f"{mean} ({interval_text(group.mean, group.interval)}; {group.covers})"
 
 
 def mean_text(group: Configuration, objective: str) -> str:

@@ -19,9 +19,10 @@ from sweeper_digits.replay.resampling import BUDGET_PART, COSTS, HALVES, PARTS, 
 from sweeper_digits.replay.workers import Curve
 from sweeper_digits.results.document import as_json
 from sweeper_digits.runs import recipe
+from sweeper_digits.runs.noise import interval_text
 from sweeper_digits.runs.record import Record, direction_of, find_runs, objectives_of
 from sweeper_digits.schema import AT_THE_END
-from sweeper_digits.screen import counted
+from sweeper_digits.screen import beneath, counted
 from sweeper_digits.sweep.pruners import for_trainings, make_pruner
 
 NONE = "none"
@@ -68,9 +69,10 @@ def main(arguments: argparse.Namespace) -> None:
     for kind, name, replayed in replays(recorded.curves, pruners, arguments.replays, arguments.workers, arguments.seed):
         found[kind][name] = replayed
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{sum(map(len, found.values()))} of {len(COSTS) * len(pruners)} replayed\x1b[K")
+            done = sum(map(len, found.values()))
+            beneath(sys.stderr).write(f"\r{done} of {len(COSTS) * len(pruners)} replayed\x1b[K")
     if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+        beneath(sys.stderr).write("\r\x1b[K")
     if arguments.json:
         print(as_json(document_of(recorded, found)), end="")
     else:
@@ -140,6 +142,12 @@ class Advice:
     equals: list[str]
 
     @property
+    def fewer(self) -> str:
+        """Return the 95 % interval of the difference of the two shares, in words."""
+        gap = self.plain - self.place
+        return f"the difference is {interval_text(100 * gap, 100 * self.half)} percentage points"
+
+    @property
     def tells(self) -> bool:
         """Return whether the difference to no pruning is more than chance."""
         return self.plain - self.place > self.half
@@ -165,7 +173,7 @@ def lines_of(
         f"{trials} of {counted(epochs, 'epoch')} at most, {recorded.objective}; {workers}; "
         f"{arguments.replays} replays of each pruner",
         "A replay draws from a half of the trials until a third of their seconds, or epochs, is used up. Better ones",
-        f"are the share of the half that beats what was reached; ± is half a 95 % interval over {HALVES} halves.",
+        f"are the share of the half that beats what was reached; 95 % is its interval over {HALVES} halves.",
     ]
     if recorded.left_out:
         lines.append(f"Left out: {counted(recorded.left_out, 'trial')} that failed or did not end.")
@@ -175,14 +183,14 @@ def lines_of(
 
 
 def _table(kind: str, table: dict[str, Replayed], recorded: Recorded) -> list[str]:
-    heads = "".join(f"{f'{part:.0%}':>9s}" for part in PARTS)
+    heads = "".join(f"{f'{part:.0%}':>8s}" for part in PARTS)
     lines = [f"{recorded.objective} reached at equal {kind}, after a part of the budget:"]
-    lines.append(f"{heads}{'':9s}{'better ones':>13s}{'best kept':>12s}{'epochs saved':>15s}   pruner")
+    lines.append(f"{heads}{'95 %':>18s}{'better ones':>12s}{'best kept':>11s}{'epochs saved':>15s}   pruner")
     for name, one in sorted(table.items(), key=lambda item: float(item[1].place.mean())):
-        values = "".join(f"{recorded.sign * value:9.4f}" for value in one.reached.mean(axis=0))
-        error = f" ± {interval(one.reached[:, -1]):.4f}"
-        shares = f"{one.place.mean():13.1%}{_shown(one.survived):>12s}{_shown(one.saved):>15s}"
-        lines.append(f"{values}{error}{shares}   {_short(name)}")
+        values = "".join(f"{recorded.sign * value:8.4f}" for value in one.reached.mean(axis=0))
+        end, half = recorded.sign * float(one.reached[:, -1].mean()), interval(one.reached[:, -1])
+        shares = f"{one.place.mean():12.1%}{_shown(one.survived):>11s}{_shown(one.saved):>15s}"
+        lines.append(f"{values}  {end - half:.4f} to {end + half:.4f}{shares}   {_short(name)}")
     return lines
 
 
@@ -205,11 +213,12 @@ def _recommendation(advice: Advice, recorded: Recorded) -> list[str]:
     if not advice.tells:
         return [
             f"too few trials to tell, or too few replays; the best here is {_short(advice.best)}:",
-            f"{places} (± {advice.half:.1%})",
+            f"{places};",
+            advice.fewer,
         ]
     lines = [
         f"recommended  {advice.best}",
-        f"             {places} (± {advice.half:.1%}); {recorded.objective} is better by {advice.gain:.4f}",
+        f"             {places}; {advice.fewer}; {recorded.objective} is better by {advice.gain:.4f}",
     ]
     if advice.equals:
         lines.append(f"             not told apart from it: {'; '.join(map(_short, advice.equals))}")

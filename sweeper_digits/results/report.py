@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits.results.compare import ONE_ERROR, build_table, cell_text, join_errors, states_of
+from sweeper_digits.results.compare import build_table, cell_text, join_errors, states_of
 from sweeper_digits.results.importance import LEAST_RUNS, importances
 from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.plots import as_study, draw_plots
@@ -26,6 +26,7 @@ from sweeper_digits.results.steps import Step
 from sweeper_digits.results.suspects import Suspect, find_suspects, validation_of
 from sweeper_digits.results.watch import LIVE
 from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.noise import ONE_ERROR, interval_text
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
 from sweeper_digits.screen import counted, printable
@@ -90,7 +91,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sweeper_digits.results"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"one_error": ONE_ERROR, "least": LEAST_RUNS}
+    environment.globals |= {"one_error": ONE_ERROR, "interval": interval_text, "least": LEAST_RUNS}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment.get_template("report.html.j2")
 

@@ -92,6 +92,7 @@ def data_row(looked: Looked) -> dict[str, Any]:
         "images": len(looked.dataset.images),
         "trained_on": looked.trained.sum() if looked.known else None,
         "validated_on": looked.validated.sum() if looked.known else None,
+        "relabelled": looked.relabelled.sum() if looked.known else None,
         "locked_for_testing": looked.locked.any(axis=0).sum() if looked.known else None,
         "notes": list(looked.dataset.notes),
     }

@@ -13,7 +13,7 @@ from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.mnist import DIGITS
 from sweeper_digits.data.pictures import is_picture, read_pictures
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.adapt import adapt_pictures
+from sweeper_digits.results.adapt import adapt_pictures, trained_white
 from sweeper_digits.results.ensemble import Member
 from sweeper_digits.results.images import look
 from sweeper_digits.results.scores import note_looks
@@ -73,7 +73,7 @@ def label_pictures(
         predict: Gives probabilities, float (n, classes), of images, uint8 (n, height, width, channels).
     """
     classes = chosen[0].classes
-    images, refused = read_pictures(pictures, chosen[0].image_shape, classes == DIGITS)
+    images, refused = read_pictures(pictures, chosen[0].image_shape, classes == DIGITS, trained_white(chosen[0]))
     known: Iterator[np.ndarray] = iter(())
     if len(images):
         images = adapt_pictures(images, chosen[0])

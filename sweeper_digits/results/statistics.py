@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from sweeper_digits.results.repetitions import NO_SPREAD, Configuration, describe_order, interval_of
-from sweeper_digits.runs.noise import Gap, gap_between, judge_noise, width_of
+from sweeper_digits.runs.noise import Gap, gap_between, interval_text, judge_noise, width_of
 from sweeper_digits.runs.record import direction_of
 from sweeper_digits.screen import counted
 
@@ -73,17 +73,16 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     seed's luck may be the same in all folds, and folds alone do not show it. With one seed nothing shows it: if its
     folds share half of the variance between seeds, five folds tell equals apart in 25 % of cases, not in 5 %.
     """
-    alike = first.data == second.data
     a, b = first.units, second.units
-    if alike and (ways := _pairings(first, second)):
+    if ways := _pairings(first, second):
         gap, half, how = _widest(stats.ttest_rel, ways, comparisons)
         how = f"paired {how}" + (": another seed may reverse it" if "seeds" not in ways else "")
     elif min(len(a), len(b)) > 1:
         by_fold = min(len(first.folds), len(second.folds)) > 1
-        if not by_fold and not (alike and first.folds.keys() == second.folds.keys()):
-            return Difference(
-                None, "they were validated on different images; repeat both on the same folds with `confirm`"
-            )
+        if not by_fold and not (first.folds.keys() == second.folds.keys() == _common_folds(first, second)):
+            known = _are_known(first, second)
+            images = "validated on different images" if known else "not known to be validated on the same images"
+            return Difference(None, f"they were {images}; repeat both on the same folds with `confirm`")
         ways = {"folds" if by_fold else "seeds": (b, a)}
         if first.by_seed and second.by_seed:
             ways["seeds"] = list(second.by_seed.values()), list(first.by_seed.values())
@@ -92,9 +91,8 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
         return Difference(None, "only one of the two was repeated; repeat both with `confirm`")
     elif found := _over_images(first, second, objective):
         gap, half = found.mean, width_of(comparisons) * found.error
-        images = (
-            f"over {counted(found.images, 'validation image')}" if found.images else "unpaired: over different images"
-        )
+        apart = "over different images" if _are_known(first, second) else "not known to be over the same images"
+        images = f"over {counted(found.images, 'validation image')}" if found.images else f"unpaired: {apart}"
         how = f"{images}, one run each: another seed may reverse it"
     else:
         return Difference(None, "one seed each: their difference may be luck; repeat them with `confirm`")
@@ -105,7 +103,7 @@ def judge_difference(first: Configuration, second: Configuration, objective: str
     verdict = "are apart" if differ else "cannot be told apart"
     if known and -worse > half:  # the first has folds or seeds that the second lacks
         verdict = "are apart, the second is better where both were measured"
-    text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ± {half:.2g} ({how})"
+    text = f"first and second {verdict}: {objective} differs by {abs(gap):.2g} ({interval_text(abs(gap), half)}; {how})"
     return Difference(bool(differ), text, worse, half)
 
 
@@ -134,12 +132,23 @@ def _over_images(first: Configuration, second: Configuration, objective: str) ->
     return gap_between(first.runs[0], second.runs[0], objective) if single else None
 
 
+def _are_known(*groups: Configuration) -> bool:
+    """Return whether it is known which images validate in each fold of some configurations."""
+    return all(group.validated.keys() == group.folds.keys() for group in groups)
+
+
+def _common_folds(first: Configuration, second: Configuration) -> set[Any]:
+    """Return the folds that both have, and on which both are known to be validated on the same images."""
+    both = first.folds.keys() & second.folds.keys() & first.validated.keys()
+    return {fold for fold in both if first.validated[fold] == second.validated.get(fold)}
+
+
 def _pairings(first: Configuration, second: Configuration) -> dict[str, Sample]:
     """Return the second's and the first's values, paired by fold, and by the seeds that both have on each fold.
 
     Of one common fold, by seed alone. A way with fewer than two pairs is left out.
     """
-    folds = sorted(first.folds.keys() & second.folds.keys(), key=str)
+    folds = sorted(_common_folds(first, second), key=str)
     shared = [first.folds[fold].keys() & second.folds[fold].keys() for fold in folds]
     seeds = sorted(set.intersection(*map(set, shared)), key=str) if shared else []
 

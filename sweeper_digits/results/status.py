@@ -1,6 +1,7 @@
 """A sweep as its own terminal shows it, from anywhere: `status`."""
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -13,12 +14,13 @@ from sweeper_digits import live, program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.document import as_json
 from sweeper_digits.results.studies import find_queue, open_queues
-from sweeper_digits.screen import printable
+from sweeper_digits.screen import beneath, printable
 from sweeper_digits.sweep.budget import is_supervised, last_watched
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.storage import StorageError
 from sweeper_digits.sweep.table import show, summary, table, value_text
 from sweeper_digits.sweep.trials import STANDARD_ERROR
-from sweeper_digits.sweep.view import Spotter, View, objectives_of
+from sweeper_digits.sweep.view import Spotter, View
 
 # Seconds between two looks of --watch, and the columns and lines of what is no terminal.
 WATCH_SECONDS = 1.5
@@ -42,8 +44,8 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.watch and is_supervised(queue.study.user_attrs):
         _watch(queue, spotter)
         return
-    print(printable(_state(queue)))
-    console = Console(highlight=False)
+    print(_state(queue))
+    console = Console(highlight=False, file=beneath(sys.stdout))
     if console.is_terminal:
         console.print(table(view, *console.size))
         return
@@ -75,21 +77,32 @@ def document(queue: Queue, view: View) -> dict[str, Any]:
 
 
 def _running(storage: str) -> str | None:
-    """Return the one study that is supervised now."""
-    found = [name for name, queue in open_queues(storage).items() if is_supervised(queue.study.user_attrs)]
+    """Return the one study that is supervised now; one that is not readable is not counted."""
+    found = []
+    for name, queue in open_queues(storage).items():
+        with contextlib.suppress(StorageError):
+            found += [name] if is_supervised(queue.study.user_attrs) else []
     return found[0] if len(found) == 1 else None
 
 
 def _print_all(arguments: argparse.Namespace) -> None:
-    queues = open_queues(arguments.storage)
-    views = {name: Spotter(queue, _is_enumerated(queue)).look() for name, queue in queues.items()}
-    if arguments.json:
-        print(as_json({"studies": [document(queues[name], view) for name, view in views.items()]}), end="")
-        return
-    for name, view in views.items():
+    lines, documents = [], []
+    for name, queue in open_queues(arguments.storage).items():
+        try:
+            view = Spotter(queue, _is_enumerated(queue)).look()
+            documents.append(document(queue, view))
+        except StorageError as error:
+            lines.append(str(error))
+            documents.append({"study": name, "error": str(error)})
+            continue
         best = f"; best {value_text(view.best.values[0], view.best)} #{view.best.number}" if view.best else ""
-        print(printable(f"{name:20s} {', '.join(objectives_of(queues[name].study))}: {summary(view)[0]}{best}"))
-    print("no studies" if not views else f"\none of them: {program.command('status', 'STUDY')}")
+        lines.append(f"{name:20s} {', '.join(view.objectives)}: {summary(view)[0]}{best}")
+    if arguments.json:
+        print(as_json({"studies": documents}), end="")
+        return
+    print("\n".join(map(printable, lines)) or "no studies")
+    if lines:
+        print(f"\none of them: {program.command('status', 'STUDY')}")
 
 
 def _watch(queue: Queue, spotter: Spotter) -> None:
@@ -108,7 +121,7 @@ def _watch(queue: Queue, spotter: Spotter) -> None:
 
 
 def _state(queue: Queue) -> str:
-    attributes, name = queue.study.user_attrs, queue.study.study_name
+    attributes, name = queue.study.user_attrs, printable(queue.study.study_name)
     if is_supervised(attributes):
         return f"{name}: the sweep runs"
     if (last := last_watched(attributes)) is None:
@@ -119,5 +132,7 @@ def _state(queue: Queue) -> str:
 def _is_enumerated(queue: Queue) -> bool:
     try:
         return queue.helm.space().is_enumerated
+    except StorageError:
+        raise
     except UserError:  # of a study that an earlier version began, the total is not known
         return False

@@ -21,7 +21,7 @@ from sweeper_digits.runs.record import Record, best_first, objectives_of
 from sweeper_digits.schema import DEFAULT_STORAGE
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, owner_of
-from sweeper_digits.sweep.private import get_storage
+from sweeper_digits.sweep.reading import Reader
 from sweeper_digits.sweep.steering import COMMAND, SPACE, STEERING
 from sweeper_digits.sweep.trials import DONE, trials_of
 from sweeper_digits.sweep.url import hidden, sqlite_file
@@ -100,7 +100,7 @@ def _search_on(found: list[Record], storage: str) -> Step | None:
         owner = owner_of(folders.pop())
         if owner is None or ((file := sqlite_file(storage)) and not file.exists()):
             return None
-        study = optuna.load_study(study_name=owner.study, storage=get_storage(storage))
+        study = optuna.load_study(study_name=owner.study, storage=Reader(optuna.storages.RDBStorage(storage)))
         kept = attributes.of_study(study)
         typed, folder = kept[COMMAND]["words"], kept[COMMAND]["folder"]
         if kept[IDENTITY] != owner.identity or Path(folder) != Path.cwd():

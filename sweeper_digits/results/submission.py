@@ -14,7 +14,7 @@ from sweeper_digits import registry
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.screen import counted
+from sweeper_digits.screen import counted, no_formula
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def write_predictions(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows((name, classes[labels[place]]) for name, place in zip(asked, order, strict=True))
+    writer.writerows((name, no_formula(classes[labels[place]])) for name, place in zip(asked, order, strict=True))
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

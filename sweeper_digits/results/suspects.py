@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.mixture import data_settings
+from sweeper_digits.runs.noise import fits
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, best_first
 
@@ -20,7 +21,7 @@ class Suspect(NamedTuple):
     """An image whose label is probably wrong.
 
     Attributes:
-        image: Its place in the data, counted from 0.
+        image: Its place in the data as the best run read it, counted from 0.
         label: Place of its label in the list of classes.
         found: Place of the class that the models see.
         probability: Mean probability of that class, 0-1.
@@ -45,13 +46,11 @@ def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
     left out. So are images whose label was changed between the runs.
 
     Args:
-        found: The runs; the best of those with the data and the split of `best` are asked.
+        found: The runs; the best of those with the classes of `best` are asked, each of the images that it shares with
+            `best`, wherever they were in its data.
         best: The best run.
     """
-    data = data_settings(best)
-    same = [record for record in found if record.finished and data_settings(record) == data]
-    asked = best_first(same, best.objectives[0])[:MOST_RUNS]
-    saved = [one for record in asked if (one := validation_of(record, best.classes))]
+    saved = _same_images([best, *best_first([one for one in found if one is not best], best.objectives[0])], best)
     if not saved:
         return []
     images, place = np.unique(np.concatenate([one.images for one in saved]), return_inverse=True)
@@ -74,6 +73,50 @@ def find_suspects(found: Sequence[Record], best: Record) -> list[Suspect]:
         if images[i] not in corrected and (picture := pictures.get(int(images[i]))) is not None
     ]
     return sorted(suspects, key=lambda suspect: -suspect.probability)
+
+
+def _same_images(asked: Sequence[Record], best: Record) -> list[Predictions]:
+    """Return the predictions of some runs for images of the best run's data, with their places there.
+
+    A run that did not keep which images it read is asked for nothing but its own: equal places may be other images.
+    """
+    own, found = _content_of(best), []
+    for record in asked[:MOST_RUNS]:
+        saved, content = validation_of(record, best.classes), _content_of(record)
+        if saved is None or record.classes != best.classes:
+            continue
+        if record is best or (own and content and own.fingerprint == content.fingerprint):
+            found.append(saved)
+        elif own and content and fits(saved, content):
+            found.append(_moved(saved, content, own))
+    return found
+
+
+def _moved(saved: Predictions, content: Content, own: Content) -> Predictions:
+    """Return the predictions for those images of one data set that another one has too, with their places there.
+
+    Of several copies, each with a prediction, one counts.
+    """
+    place_of: dict[tuple[int, int] | int, int] = {}
+    for place, (image, label) in reversed(list(enumerate(zip(own.hashes.tolist(), own.labels.tolist(), strict=True)))):
+        place_of[image] = place_of[image, label] = place
+    row_of: dict[int, int] = {}
+    for row, image in enumerate(content.hashes[saved.images].tolist()):
+        place = place_of.get((image, int(saved.labels[row])), place_of.get(image))
+        if place is not None:
+            row_of.setdefault(place, row)
+    rows = np.array(list(row_of.values()), int)
+    kept = np.isin(saved.worst, rows)
+    worst = np.array([int(np.flatnonzero(rows == row)[0]) for row in saved.worst[kept]], int)
+    places = np.array(list(row_of), int)
+    return Predictions(places, saved.labels[rows], saved.log_probabilities[rows], worst, saved.pictures[kept])
+
+
+def _content_of(record: Record) -> Content | None:
+    try:
+        return record.run.read_images()
+    except UserError:
+        return None
 
 
 def _contradicted(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:

@@ -150,7 +150,7 @@ def notes(begun: Begun | None, now: Begun) -> list[str]:
 
 
 def not_started(folder: str, typed: list[str]) -> list[str]:
-    """Return a line on the callbacks of the run in a folder, unless the user has typed which to start."""
+    """Return a line on the callbacks of the run in a folder; nothing if it has none or the user typed which start."""
     saved = saved_config(Path(folder))[0].get("callbacks") or {}
     if not isinstance(saved, dict | list) or "callbacks" in map(override_key, typed):
         return []

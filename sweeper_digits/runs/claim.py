@@ -89,7 +89,7 @@ def check_free(run: RunFolder, otherwise: str) -> None:
         raise UserError(f"{shown}: it holds a finished run; {otherwise}, or delete it")
     if run.checkpoint.exists() or run.folds():
         raise UserError(f"{shown}: it holds an unfinished run; continue it with resume={shown}, or {otherwise}")
-    if run.files():
+    if set(run.files()) - {run.images}:  # which a run writes before its first epoch
         raise UserError(f"{shown}: it holds a run that was cut off; {otherwise}, or delete it")
 
 

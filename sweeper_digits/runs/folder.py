@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from sweeper_digits.data.fingerprint import Content
+from sweeper_digits.data.limits import check_archive
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import Predictions, check_arrays
 from sweeper_digits.runs.process import machine
@@ -29,6 +32,8 @@ class RunFolder:
     """One run's folder.
 
     Files, beside Hydra's .hydra/ and train.log:
+        images.npz      which images it read, and what it does with each: written before the first epoch; in the
+                        folder of a run with folds, once for all of them
         history.csv     a row per epoch, appended as it ends
         checkpoint.npz  the state to continue from, until the run has finished
         model.keras     a model with the best weights; it takes raw pixels
@@ -42,6 +47,7 @@ class RunFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.images = self.folder / "images.npz"
         self.history = self.folder / "history.csv"
         self.checkpoint = self.folder / "checkpoint.npz"
         self.model = self.folder / "model.keras"
@@ -85,6 +91,40 @@ class RunFolder:
     def models(self) -> list["RunFolder"]:
         """Return what has weights: the run itself, or its folds."""
         return [run for run in (self, *self.folds()) if run.model.exists()]
+
+    def write_images(self, content: Content) -> None:
+        """Write which images the run read and what it does with each, about 9 bytes an image."""
+        arrays = vars(content) | {"labels": content.labels.astype(np.uint16), "classes": json.dumps(content.classes)}
+        with replacing(self.images) as temporary:
+            np.savez_compressed(temporary, **{field.name: arrays[field.name] for field in dataclasses.fields(content)})
+
+    def read_images(self) -> Content | None:
+        """Return what `write_images` was given; None for a run of an earlier version, which did not keep it.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        if not (self.images.exists() or self.images.is_symlink()):
+            return None
+        try:
+            if not self.images.is_file():  # a pipe would be waited on for ever
+                raise ValueError("not a file")
+            check_archive(self.images)
+            with self.images.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                found = Content(
+                    archive["hashes"].astype(np.uint64, casting="safe"),
+                    archive["labels"].astype(np.int64, casting="safe"),
+                    tuple(map(str, json.loads(str(archive["classes"])))),
+                    archive["parts"].astype(np.int8, casting="safe"),
+                )
+            if found.labels.max(initial=0) >= len(found.classes) or found.labels.min(initial=0) < 0:
+                raise ValueError("a label without a class")
+            if not found.hashes.shape == found.labels.shape == found.parts.shape == (found.hashes.size,):
+                raise ValueError("columns of several lengths")
+        except Exception as error:  # of a stranger's file, anything: NotImplementedError, RecursionError
+            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{self.images}: not readable ({cause}); delete it, then nothing is known") from error
+        return found
 
     def append_history(self, row: dict[str, float]) -> None:
         """Append one epoch; the first call writes the header."""

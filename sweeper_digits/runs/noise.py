@@ -8,13 +8,14 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.predictions import error_of_mean
+from sweeper_digits.runs.predictions import Predictions, error_of_mean
 from sweeper_digits.runs.record import Record, best_first
 
 
@@ -33,8 +34,26 @@ WIDTH = width_of(1)
 PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
 # Objectives that are means over the validation images.
 OVER_IMAGES = ("val_loss", "val_accuracy")
-# What identifies the validation images, and a value of each.
-ByImage = tuple[bytes, np.ndarray]
+# What ± stands for on every screen; an interval is shown by its ends.
+ONE_ERROR = "one standard error over a run's validation images"
+
+
+class ByContent(NamedTuple):
+    """A run's predictions for its validation images, ordered by what the images are and not by where they were.
+
+    Attributes:
+        key: Equal for equal images with equal labels; None: it is not known which images they are.
+        order: int (n,), places in the predictions.
+        saved: The predictions, as they were saved.
+    """
+
+    key: bytes | None
+    order: np.ndarray
+    saved: Predictions
+
+
+# The key of `ByContent`, and a value of each image in its order.
+ByImage = tuple[bytes | None, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,7 @@ class Gap:
     Attributes:
         mean: The second's value minus the first's.
         error: The standard error of the mean.
-        images: How many images both predicted; 0 if they were validated on different images.
+        images: How many images both predicted; 0 if they were validated on different images, or it is not known.
     """
 
     mean: float
@@ -70,14 +89,17 @@ def standard_error(record: Record, name: str) -> float | None:
 
 
 def gap_between(first: Record, second: Record, name: str) -> Gap | None:
-    """Return the difference of two runs: paired over images if both were validated on the same; None if not known."""
+    """Return the difference of two runs; None if it is not known.
+
+    It is paired over images if both are known to be validated on the same.
+    """
     return _gap(first, lambda: _by_image(first, name), second, name) if name in OVER_IMAGES else None
 
 
 def _gap(first: Record, read_first: Callable[[], ByImage | None], second: Record, name: str) -> Gap | None:
     """Return what `gap_between` does; `read_first` reads the predictions of the first run, or has them."""
     ours, theirs = read_first(), _by_image(second, name)
-    if ours and theirs and ours[0] == theirs[0]:
+    if ours and theirs and ours[0] is not None and ours[0] == theirs[0]:
         return paired_gap(ours[1], theirs[1])
     values = first.value(name), second.value(name)
     errors = standard_error(first, name), standard_error(second, name)
@@ -91,6 +113,12 @@ def paired_gap(first: np.ndarray, second: np.ndarray) -> Gap:
     """Return the difference of values of the same images, float (n,) each."""
     difference = second - first
     return Gap(float(difference.mean()), error_of_mean(difference), len(difference))
+
+
+def interval_text(middle: float, half: float) -> str:
+    """Return a 95 % interval by its ends, to two digits of half its width."""
+    places = min(12, max(0, 1 - math.floor(math.log10(half)))) if half > 0 and math.isfinite(half) else 5
+    return f"95 %: {middle - half:.{places}f} to {middle + half:.{places}f}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +165,9 @@ def judge_noise(found: list[Record], name: str) -> Noise | None:
     images = max((gap.images for gap in gaps), default=0)
     how = [f"paired over the same {images:,} validation images"] if images else []
     unpaired = sum(not gap.images for gap in noise)
-    how += [f"{unpaired} of them unpaired, validated on other images"] if unpaired else []
+    images_known = all(record.fingerprint for record in ranked)
+    cause = "validated on other images" if images_known else "not known to be validated on the same images"
+    how += [f"{unpaired} of them unpaired, {cause}"] if unpaired else []
     unknown = len(unclear) - len(gaps)
     how += [f"{unknown} cannot be judged"] if unknown else []
     ways = "; ".join([*how, "another seed may add to it"])
@@ -171,7 +201,8 @@ def _describe_size(best: Record, gap: Gap, needed: int, name: str) -> list[str]:
     """Say how many validation images would tell the first two apart."""
     text = (
         f"{gap.images:,} validation images are too few to tell the first two apart: {name} differs by "
-        f"{abs(gap.mean):.2g} ± {WIDTH * gap.error:.2g}; about {float(f'{needed:.2g}'):,.0f} would do"
+        f"{abs(gap.mean):.2g} ({interval_text(abs(gap.mean), WIDTH * gap.error)}); "
+        f"about {float(f'{needed:.2g}'):,.0f} would do"
     )
     counts = [best.metrics.get(f"{part}_images") for part in ("train", "validation")]
     every = sum(count for count in counts if isinstance(count, int | float))
@@ -183,17 +214,35 @@ def _describe_size(best: Record, gap: Gap, needed: int, name: str) -> list[str]:
     return [f"{text}: validate on every image, with `confirm --folds 5`"]
 
 
-def _by_image(record: Record, name: str) -> ByImage | None:
-    """Return what identifies the validation images, and each one's cross entropy or 1.0 if it was labelled rightly.
+def read_by_content(record: Record) -> ByContent:
+    """Read a run's validation predictions.
 
-    Folds come in another order than one validation part of the same images, so they are sorted.
+    Folds come in another order than one validation part of the same images, and so do the rows of another file.
+
+    Raises:
+        UserError: There are none, or a file is damaged.
     """
+    saved, content = record.run.read_validation(), record.run.read_images()
+    if content is None or not fits(saved, content):
+        return ByContent(None, np.argsort(saved.images, kind="stable"), saved)
+    hashes = content.hashes[saved.images]
+    order = np.lexsort((saved.labels, hashes))
+    labels = saved.labels[order].astype(np.int64)
+    return ByContent(hashes[order].tobytes() + labels.tobytes() + repr(content.classes).encode(), order, saved)
+
+
+def fits(saved: Predictions, content: Content) -> bool:
+    """Return whether predictions can be of these images: one of both files may be of another run."""
+    places = saved.images
+    inside = len(places) and places.min() >= 0 and places.max() < len(content.hashes)
+    return bool(inside) and np.array_equal(content.labels[places], saved.labels)
+
+
+def _by_image(record: Record, name: str) -> ByImage | None:
+    """Return what identifies the validation images, and each one's cross entropy or 1.0 if it was labelled rightly."""
     try:
-        saved = record.run.read_validation()
+        key, order, saved = read_by_content(record)
     except UserError:
         return None
     right = saved.log_probabilities.argmax(axis=1) == saved.labels
-    values = saved.losses if name == "val_loss" else right.astype(float)
-    order = np.argsort(saved.images, kind="stable")
-    data = Path(str(record.metrics.get("data"))).name.encode()
-    return data + saved.images[order].tobytes() + saved.labels[order].tobytes(), values[order]
+    return key, (saved.losses if name == "val_loss" else right.astype(float))[order]

@@ -96,20 +96,6 @@ def error_of_mean(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def pooled_standard_error(means: Sequence[float], errors: Sequence[float], counts: Sequence[int]) -> float:
-    """Return the standard error of a mean over the images of several folds together.
-
-    Args:
-        means: Of each fold.
-        errors: Standard error of each fold's mean, over the images of the fold.
-        counts: Number of each fold's images.
-    """
-    mean, error, count = (np.asarray(values, np.float64) for values in (means, errors, counts))
-    within = ((count - 1) * count * error**2).sum()
-    between = (count * (mean - np.average(mean, weights=count)) ** 2).sum()
-    return float(np.sqrt((within + between) / (count.sum() - 1) / count.sum()))
-
-
 def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return arrays read from a file; raise a ValueError unless `Predictions.arrays` may have written them.
 

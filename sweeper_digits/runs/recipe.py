@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeper_digits import program, registry
 from sweeper_digits.errors import UserError
-from sweeper_digits.overrides import OPTION, escaped, override_key, override_text, typed_value
+from sweeper_digits.overrides import OPTION, escaped, override_key, override_keys, override_text, typed_value
 from sweeper_digits.runs.damage import load_yaml
 from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
 from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, Record, flatten, read_run, saved_config
@@ -249,11 +249,11 @@ def _known_options(group: str, compose: Compose) -> list[str]:
 def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]:
     """Write a recipe as overrides, followed by those that the user gave; the user's win.
 
-    An option that the user chooses replaces the recipe's option together with its values. Of a split, the values
-    that say which images are locked away stay.
+    An option that the user chooses replaces the recipe's option together with its values; a mapping of values leaves
+    the others. Of a split, the values that say which images are locked away stay.
     """
     given = list(given)
-    keys = set(map(override_key, given))
+    keys = {key for override in given for key in override_keys(override)}
     kept = {
         name: value
         for name, value in recipe.items()

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits.data.mnist import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
-from sweeper_digits.overrides import override_key, plain
+from sweeper_digits.overrides import override_keys, plain
 from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.upgrade import upgraded
@@ -23,6 +23,7 @@ from sweeper_digits.screen import printable
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
 DEFAULT_OBJECTIVE = "val_loss"
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras; metrics.json has the version of the one that trained
 
 
 @dataclass
@@ -87,15 +88,51 @@ class Record:
         """Return a metric by the name that `objective=` has for it; None if it is missing or not finite."""
         return _number(self.metrics, name)
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Return the fingerprint of the images and labels that it read; None if an earlier version did not keep it."""
+        return _text(self.metrics, "fingerprint")
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """Return what decides which images train and validate, apart from the fold.
+
+        It is the content of the data, wherever that was read. Of a run of an earlier version it is the settings, which
+        do not tell whether a file has changed.
+        """
+        content = {"content": self.fingerprint} if self.fingerprint else self._settings_of("data")
+        return content | {name: value for name, value in self._settings_of("split").items() if name not in REPEATED}
+
+    @cached_property
+    def used(self) -> dict[str, Any]:
+        """Return the settings as they were used: with the precision that `auto` came to, and Keras' backend.
+
+        Both change the numbers. A device does not: `auto` takes a GPU where there is one, as another processor.
+        Where it is not known what `auto` came to, as of an unfinished run, it is left out.
+        """
+        known = {name: value for name, value in self.settings.items() if (name, value) != ("precision", "auto")}
+        versions = self.metrics.get("versions")
+        found = {"precision": self.metrics.get("precision")}
+        found["backend"] = next((name for name in BACKENDS if isinstance(versions, dict) and name in versions), None)
+        return known | {name: value for name, value in found.items() if value is not None}
+
     @cached_property
     def configuration(self) -> str:
-        """Return a short hash that repetitions of this run share: same settings but for seed and fold.
+        """Return a short hash that repetitions of this run share: same data and settings but for seed and fold.
 
         Of the objectives only what chooses the best epoch is one of these settings.
         """
-        same = {k: v for k, v in self.settings.items() if k not in REPEATED and k.split(".")[0] not in INCIDENTAL}
+        apart = {"data", "split", *INCIDENTAL}
+        same = {k: v for k, v in self.used.items() if k not in REPEATED and k.split(".")[0] not in apart}
         same |= {"objective": metric} if (metric := epoch_metric(self.objectives)) != DEFAULT_OBJECTIVE else {}
+        same |= self.data
         return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+    def validated(self) -> dict[Any, str | None]:
+        """Return the fingerprint of the validation images, and of their labels, of each fold that `samples` has."""
+        if folds := self.metrics.get("folds"):
+            return {number: _text(fold, "validation_fingerprint") for number, fold in enumerate(folds)}
+        return {self._fold: _text(self.metrics, "validation_fingerprint")}
 
     def samples(self, name: str) -> dict[tuple[Any, Any], float]:
         """Return the metric of each repetition in this run, by seed and fold; one, or one per fold."""
@@ -104,8 +141,15 @@ class Record:
         if folds := self.metrics.get("folds"):
             values = {(seed, number): _number(fold, name) for number, fold in enumerate(folds)}
         else:
-            values = {(seed, self.settings.get("split.fold", self.settings.get("split.seed"))): self.value(name)}
+            values = {(seed, self._fold): self.value(name)}
         return {key: value for key, value in values.items() if value is not None}
+
+    @property
+    def _fold(self) -> Any:
+        return self.settings.get("split.fold", self.settings.get("split.seed"))
+
+    def _settings_of(self, group: str) -> dict[str, Any]:
+        return {name: value for name, value in self.settings.items() if name.split(".")[0] == group}
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Record]:
@@ -189,7 +233,7 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
         settings=dict(flatten(whole | {"callbacks": callbacks}))
         | {group: choices[group] for group in GROUPS if group in choices}
         | ({"callbacks": list(callbacks)} if callbacks else {}),
-        overrides={override_key(str(override)) for override in given},
+        overrides={key for override in given for key in override_keys(str(override))},
         metrics=metrics or {},
         history=[row for part in (run, *run.folds()) for row in part.read_history()],
         looks=[row["when"] for row in run.read_tests()],
@@ -222,26 +266,6 @@ def saved_option(record: Record, group: str) -> Any:
         ) from error
 
 
-def differing_settings(records: list[Record]) -> list[str]:
-    """Return the settings in which the records differ.
-
-    Left out are those that only follow from a choice: model.filters where each option of `model`
-    has one value and no command gave another.
-    """
-    values: dict[str, set[str]] = {}
-    for record in records:
-        for name, value in record.settings.items():
-            values.setdefault(name, set()).add(str(value))
-    overridden = set().union(*(record.overrides for record in records)) if records else set()
-    names = []
-    for name, found in values.items():
-        if len(found) < 2 or name.split(".")[0] in INCIDENTAL or name.endswith("_target_"):
-            continue
-        if name in overridden or not _follows(records, name):
-            names.append(name)
-    return sorted(names, key=lambda name: (name.split(".")[0] not in GROUPS, name))
-
-
 def objectives_of(records: list[Record]) -> list[str]:
     """Return what all the records optimized, or val_loss if they optimized different things."""
     found = {tuple(record.objectives) for record in records if record.finished}
@@ -265,17 +289,6 @@ def best_first(records: list[Record], name: str) -> list[Record]:
     return [record for _, record in sorted(with_value, key=lambda pair: sign * pair[0])]
 
 
-def _follows(records: list[Record], name: str) -> bool:
-    group = name.partition(".")[0]
-    if group == name or group not in GROUPS:
-        return False
-    by_option: dict[Any, set[str]] = {}
-    for record in records:
-        if name in record.settings:
-            by_option.setdefault(record.settings.get(group), set()).add(str(record.settings[name]))
-    return all(len(values) == 1 for values in by_option.values())
-
-
 def flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Yield the leaves of nested dictionaries, as `optimizer.learning_rate` and its value."""
     for key, value in node.items():
@@ -293,6 +306,11 @@ def _in_numeric_order(path: Path) -> list[tuple[bool, float, str]]:
 def _number(metrics: dict[str, Any], name: str) -> float | None:
     found = metrics.get(METRIC_OF.get(name, name))
     return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
+
+
+def _text(metrics: dict[str, Any], name: str) -> str | None:
+    found = metrics.get(name)
+    return found if isinstance(found, str) else None
 
 
 def _one_line(error: Exception) -> str:

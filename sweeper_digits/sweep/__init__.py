@@ -3,13 +3,16 @@
 Reading order:
     plugin      the sweeper that Hydra loads
     space       the search space, the fixed overrides and the objectives of a sweep
+    branches    the options of a space, and which parameters each has
+    comparable  what all trials share, so that their values compare
     finite      the points of a finite space, and which were tried
     listed      the points of search.points
     hopeless    values that no run can have
     grammar     the search space as a user types it
     url         the URL of the database, without its password
     storage     the database of studies, with retries
-    attributes  what is kept with a study and its trials and no person reads
+    attributes  what is kept with a study and its trials, and of which kind it is
+    reading     what of a database is believed
     study       opens a study and checks that it is the same sweep; the sampler
     pruners     the pruner, made for the sweep's epochs, folds and objectives
     peers       the default pruner: a trial among all others at its epoch
@@ -30,6 +33,7 @@ Reading order:
     dashboard   a trial's pictures and command, for Optuna's dashboard
     progress    the screen and the result files of a sweep
     claim       to which study a sweep's folder belongs
+    content     what the data of a study is, and the check that it is unchanged
     frozen      the sweep's copy of conf/, and the check that the sweep is unchanged
     worker      the loop of one worker process
     private     what is used of other packages beside their public interface

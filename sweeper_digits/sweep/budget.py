@@ -12,20 +12,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.following import progress_of
 from sweeper_digits.sweep.trials import DONE
 
 KEYS = ("n_trials", "timeout", "n_epochs")
 # User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970, and
 # True once it has left.
-WATCHED = "watched "
+WATCHED = attributes.kept("watched ", attributes.Kind("two times, and true", lambda value: _is_span(value)))
 # A supervisor of which nothing was heard for so long was killed, or its machine is gone.
 SILENT_SECONDS = 20.0
 # A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
 TICK_SECONDS = 5.0
 SLEPT_SECONDS = 60.0
 # User attribute of a trial that has ended: how many epochs it has, with those that it took over.
-EPOCHS = "epochs"
+EPOCHS = attributes.kept("epochs", attributes.COUNT)
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,18 @@ class Budget:
     n_epochs: int | None
 
     @classmethod
-    def of(cls, options: Any) -> "Budget":
+    def of(cls, options: Any, is_open: bool = False) -> "Budget":
         """Return the budget that hydra.sweeper sets.
+
+        Args:
+            options: hydra.sweeper.
+            is_open: Whether there may be no limit at all.
 
         Raises:
             UserError: There is none, or it is nothing.
         """
         values = {"n_trials": options.n_trials, "timeout": options.timeout, "n_epochs": options.n_epochs}
-        if all(value is None for value in values.values()):
+        if not is_open and all(value is None for value in values.values()):
             raise UserError("hydra.sweeper: n_trials, timeout and n_epochs are all null; a sweep needs one of them")
         for key, value in values.items():
             if value is not None and not value > 0:
@@ -93,6 +98,11 @@ class Budget:
         used = self.used(study, trials)
         times = [(limit - amount) / rate for key, (amount, limit) in used.items() if (rate := _rate(key, rates)) > 0]
         return max(0.0, min(times, default=math.inf))
+
+
+def _is_span(value: Any) -> bool:
+    times, left = (value[:2], value[2:]) if isinstance(value, list) else ([], [])
+    return len(times) == 2 and all(map(attributes.TIME.fits, times)) and left in ([], [True])
 
 
 def _rate(key: str, rates: Mapping[str, float]) -> float:

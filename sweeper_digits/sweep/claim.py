@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # `compare` reads owners without Optuna, which takes seconds
     import optuna
 
 # Attribute of a study: what no other study has, not even one of the same name in a database that was made anew.
-IDENTITY = "identity"
+IDENTITY = attributes.kept("identity", attributes.TEXT)
 # The file in a sweep's folder that holds the name and the identity of its study.
 OWNER = ".study.json"
 # The name of a trial's folder.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweeper_digits import screen
 from sweeper_digits.errors import UserError
-from sweeper_digits.overrides import override_text
+from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import process
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.sweep import budget
@@ -17,7 +17,8 @@ from sweeper_digits.sweep.gpus import deal, visible_gpus
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
-from sweeper_digits.sweep.worker import CHANGES, DISK_ERRORS, NUMBER, SUPERVISOR, runs_elsewhere
+from sweeper_digits.sweep.trials import WORKER, trials_of
+from sweeper_digits.sweep.worker import CHANGES, DISK_ERRORS, NUMBER, OTHER_DATA, SUPERVISOR, runs_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Crew:
                     f"{screen.relative(self.sweep.folder)}: {os.strerror(status)}; what is written is whole; once that "
                     "is mended, the same command continues"
                 )
+            if status == OTHER_DATA:
+                raise UserError(_last_error(queue, self.signatures[number]))
             queue.reap(self.sweep.options.max_retries)
             if status != 0 and not queue.has_answered(self.signatures[number]):
                 self.dead_starts += 1
@@ -123,7 +126,8 @@ class Crew:
             environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
         # The URL may hold a password, which the list of processes would show.
         environment["OPTUNA_STORAGE"] = self.sweep.options.storage
-        given = [argument for argument in sys.orig_argv[1:] if not argument.startswith((STORAGE, f"{SEARCH_PATH}="))]
+        replaced = (STORAGE.removesuffix("="), SEARCH_PATH)
+        given = [argument for argument in sys.orig_argv[1:] if override_key(argument) not in replaced]
         command = [sys.executable, *given, *self._decided_here(), "--config-path", str(self.conf)]
         with self._log(number).open("ab") as output:
             # A session of its own: Ctrl-C reaches the supervisor alone.
@@ -155,6 +159,12 @@ class Crew:
 
     def _log(self, number: int) -> Path:
         return self.sweep.folder / f"worker-{number}.log"
+
+
+def _last_error(queue: Queue, signature: str) -> str:
+    """Return why the last trial of a worker that has ended could not run."""
+    ours = (trial for trial in reversed(trials_of(queue.study)) if trial.user_attrs.get(WORKER) == signature)
+    return str(next(trial.user_attrs["error"] for trial in ours if "error" in trial.user_attrs))
 
 
 def _cores() -> int:

@@ -3,15 +3,28 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sweeper_digits.data.fingerprint import Content
+from sweeper_digits.options import Data
+from sweeper_digits.sweep import attributes
+from sweeper_digits.sweep.content import check_data
+
 if TYPE_CHECKING:  # a single run does without Optuna
     from optuna.trial import FrozenTrial
 
     from sweeper_digits.sweep.queue import Queue
 
-# System attributes of a trial, which the dashboard does not list: how far it is, and that a person stops it.
-PROGRESS, STOP = "sweeper_digits:progress", "sweeper_digits:stop"
-# What the progress has beside what the last epoch measured.
+# What the progress of a trial has beside what the last epoch measured.
 BESIDE = ("worker", "trained", "taken_over", "epoch", "epochs")
+
+
+def _is_progress(value: Any) -> bool:
+    kinds = {name: attributes.COUNT for name in BESIDE} | {"worker": attributes.TEXT}
+    return isinstance(value, dict) and all(kinds.get(name, attributes.NUMBER).fits(one) for name, one in value.items())
+
+
+# System attributes of a trial, which the dashboard does not list: how far it is, and that a person stops it.
+PROGRESS = attributes.kept("sweeper_digits:progress", attributes.Kind("epochs and numbers by name", _is_progress))
+STOP = "sweeper_digits:stop"
 
 
 class Follower:
@@ -39,6 +52,10 @@ class Follower:
         """Tell the study of epochs that the trial took over."""
         self.taken_over += epochs
         self._write({})
+
+    def check_data(self, option: Data, content: Content) -> None:
+        """Compare what the trial has read with what earlier trials of the study have; see `content.check_data`."""
+        check_data(self.queue, option, content)
 
     def tell(self, progress: Mapping[str, float]) -> bool:
         """Tell the study of an epoch; return whether a person has stopped the trial.

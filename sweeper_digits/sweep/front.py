@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sweeper_digits.sweep.queue import Queue
 
 # Attribute of a trial: its objectives after each epoch, of its best weights so far.
-CURVE = "objectives_by_epoch"
+CURVE = attributes.kept("objectives_by_epoch", attributes.list_of(attributes.list_of(attributes.NUMBER)))
 # Epochs in which no trial is stopped.
 WARMUP = 1
 

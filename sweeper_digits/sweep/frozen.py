@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import registry, screen
-from sweeper_digits.data.fingerprint import fingerprint
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key
 from sweeper_digits.runs.damage import check_file
@@ -34,8 +33,10 @@ from sweeper_digits.sweep.trials import trials_of
 
 log = logging.getLogger(__name__)
 
-# What a data file or folder is known by, beside the keys of its option.
-FINGERPRINT = ("bytes", "files", "sha256")
+# Attribute of a study: the hash of the code that its trials ran with.
+CODE = attributes.kept("code", attributes.TEXT)
+# What an earlier version knew a data file by, beside the keys of its option.
+OF_FILES = ("bytes", "files", "sha256")
 # What a run, an environment and a sweep have.
 APART = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 # Keys that conf/ has no more, by file.
@@ -44,7 +45,7 @@ REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:
     """Keep the settings of a study that begins, for `check_same`."""
-    attributes.keep_with_study(study, "sweep", _settings(sweep))
+    attributes.keep_with_study(study, attributes.SETTINGS, _settings(sweep))
 
 
 def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = True) -> bool:
@@ -59,7 +60,7 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
             program.
     """
-    recorded = attributes.of_study(study).get("sweep")
+    recorded = attributes.of_study(study).get(attributes.SETTINGS)
     if recorded is None:
         if trials_of(study):
             raise UserError(
@@ -73,8 +74,6 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         # The keys that both have: another version of the program has others.
         ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
         theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
-    if isinstance(theirs.get("data"), dict) and "sha256" not in theirs["data"]:  # of an earlier version
-        ours["data"] = {name: value for name, value in ours["data"].items() if name in theirs["data"]}
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -170,30 +169,40 @@ def drop_removed_keys(frozen: Path) -> None:
 
 
 def warn_of_changed_code(study: optuna.Study) -> None:
-    """Say so if the package, or a module of parts, is another than when the sweep began: trials may not compare."""
-    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, sorted(registry.files_of_others()))]
-    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    began = attributes.of_study(study).get("code")
+    """Say so if the package, or code that brings parts, is not as when the sweep began: trials may not compare."""
+    files = {*Path(__file__).parents[1].rglob("*.py"), *map(Path, registry.files_of_others())}
+    # In an order that folders do not change: another machine has others.
+    code = hashlib.sha256(b"".join(sorted(hashlib.sha256(file.read_bytes()).digest() for file in files))).hexdigest()
+    began = attributes.of_study(study).get(CODE)
     if began is None:
-        attributes.keep_with_study(study, "code", code)
+        attributes.keep_with_study(study, CODE, code)
     elif began != code:
         log.info("warning: the code changed since the sweep began; its earlier trials may not compare with new ones")
 
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
     """Return what must be the same for two trials to belong to one study, as JSON would give it back."""
-    data = OmegaConf.to_container(sweep.config.data)
-    if isinstance(data, dict):
-        data |= fingerprint({str(key): value for key, value in data.items()})
     settings = {
         "objective": dict(zip(sweep.objectives, sweep.directions, strict=True)),
         "space": {name: str(distribution) for name, distribution in sweep.distributions.items()},
-        "data": data,
+        "data": OmegaConf.to_container(sweep.config.data),
         "split": OmegaConf.to_container(sweep.config.split),
-        "fixed overrides": sorted(sweep.arguments.fixed),
+        "fixed overrides": _units(sweep.arguments.fixed),
         "conf/": _composed(sweep),
     }
     return dict(json.loads(json.dumps(settings, default=str)))  # an Enum as text
+
+
+def _units(fixed: list[str]) -> list[str]:
+    """Return overrides in alphabetical order; those of one node, where their order counts, are one text."""
+    nodes: dict[str, list[str]] = {}
+    for text in fixed:
+        nodes.setdefault(override_key(text).split(".")[0], []).append(text)
+    units = []
+    for texts in nodes.values():
+        merged = "={" in "".join(texts) or len(set(map(override_key, texts))) < len(texts)
+        units += [" ".join(texts)] if merged else texts
+    return sorted(units)
 
 
 def _composed(sweep: Sweep) -> dict[str, Any]:
@@ -211,15 +220,15 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     A study of an earlier version gets the defaults of the data's keys that it did not have.
     """
     if isinstance(settings.get("data"), dict):
-        data = settings["data"]
-        marks = {name: value for name, value in data.items() if name in FINGERPRINT}
-        settings = settings | {"data": upgraded("data", data) | marks}
+        keys = {name: value for name, value in settings["data"].items() if name not in OF_FILES}
+        settings = settings | {"data": upgraded("data", keys)}
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()
     }
     fixed = kept.get("fixed overrides", [])
-    return kept | {"fixed overrides": [one for one in fixed if override_key(one).split(".")[0] not in INCIDENTAL]}
+    skipped = (*INCIDENTAL, "hydra")
+    return kept | {"fixed overrides": [one for one in fixed if override_key(one).split(".")[0] not in skipped]}
 
 
 def _short(value: Any, other: Any) -> str:

@@ -1,9 +1,11 @@
 """Hydra's grammar of overrides as Optuna's distributions: what a sweep searches, and what it fixes."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
+import optuna
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
@@ -19,11 +21,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.options import SPLITS
+from sweeper_digits.overrides import override_keys
 from sweeper_digits.registry import options_of
 from sweeper_digits.schema import Config
 
 # Keys that a whole study has, so that its trials cannot differ in them.
-OF_THE_STUDY = ("objective", "study", "search")
+OF_THE_STUDY = ("objective", "study", "search", "hydra")
 
 
 @dataclass
@@ -31,48 +34,91 @@ class Arguments:
     """The arguments of a sweep.
 
     Attributes:
-        distributions: The search space, by parameter. A choice is a Python value; a list or a mapping, which
-            Optuna cannot store, is its text in Hydra's grammar.
+        distributions: The search space, by parameter, in the order in which the keys were first named, and are drawn.
+            A choice is a Python value; a list or a mapping, which Optuna cannot store, is its text in Hydra's grammar.
         literals: The choices that are such texts, by parameter.
-        fixed: The overrides that all trials share, deletions last.
+        typed: In the order of the arguments, the overrides that all trials share, as texts, and the parameters: a
+            parameter stands for its key with one value. Hydra merges them in this order.
     """
 
     distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     literals: dict[str, set[str]] = field(default_factory=dict)
-    fixed: list[str] = field(default_factory=list)
+    typed: list[str] = field(default_factory=list)
+
+    @property
+    def fixed(self) -> list[str]:
+        """Return the overrides that all trials share."""
+        return [text for text in self.typed if text not in self.distributions]
 
 
 def parse_arguments(arguments: Iterable[str], loader: ConfigLoader) -> Arguments:
-    """Split overrides into a search space and fixed overrides; of several with one key the last counts.
+    """Split overrides into a search space and fixed overrides, which mean what they mean in one run.
+
+    A sweep of a key that a later override sets would change nothing, and is left out.
 
     Raises:
-        UserError: A sweep that has no distribution, or a key that belongs to the study.
+        UserError: A sweep that has no distribution, a key that is searched twice, or one that belongs to the study.
         HydraException: A text that is not in Hydra's grammar.
     """
     parser = OverridesParser.create(config_loader=loader)
-    last: dict[str, Override] = {}
+    kept: list[Override] = []
+    places: dict[str, int] = {}
     for text in arguments:
         override = parser.parse_override(text)
         override.config_loader = loader  # for glob(...)
-        last[override.get_key_element().lstrip("~")] = override
-    found, deletions = Arguments(), []
-    for name, override in last.items():
-        line = str(override.input_line)
-        if override.is_delete():
-            deletions.append(line)
-        elif override.is_list_extend():
-            found.fixed.append(line)
+        kept = [one for one in kept if not _replaces(override, one)] + [override]
+        places.setdefault(override.get_key_element().lstrip("~"), len(places))
+    found = Arguments()
+    for override in kept:
+        line, name = str(override.input_line), override.get_key_element()
+        if override.is_delete() or override.is_list_extend():
+            found.typed.append(line)
         elif not override.is_sweep_override():
-            found.fixed.append(f"{name}={override.get_value_element_as_str()}")
-        elif (key := name.lstrip("+")).split(".")[0] in OF_THE_STUDY:
+            found.typed.append(f"{name}={override.get_value_element_as_str()}")
+        elif re.split(r"[./]", key := name.lstrip("+"))[0] in OF_THE_STUDY:
             raise UserError(f"{line}: {key} belongs to the study and cannot be searched; start one sweep for each")
+        elif name in found.distributions:
+            raise UserError(
+                f"{line}: {name} is searched already; search the keys in it, for example {_within(override)}"
+            )
         else:
             try:
                 found.distributions[name], found.literals[name] = _distribution_of(name, override)
             except (ValueError, HydraException) as error:
                 raise UserError(f"{line}: {error}") from error
-    found.fixed += deletions
+            found.typed.append(name)
+    found.distributions = dict(sorted(found.distributions.items(), key=lambda one: places[one[0]]))
     return found
+
+
+def _replaces(later: Override, earlier: Override) -> bool:
+    """Return whether nothing is left of an override once a later one has its effect.
+
+    Mappings are merged; so are an option of a config group and the mapping of its values.
+    """
+    if later.is_delete() or later.is_list_extend() or earlier.is_delete() or earlier.is_list_extend():
+        return False
+    if _mappings(earlier):
+        return False
+    if earlier.is_sweep_override():
+        merged = later.is_sweep_override() and _mappings(later)
+        return not merged and str(earlier.key_or_group) in override_keys(str(later.input_line))
+    return later.get_key_element() == earlier.get_key_element() and not (later.is_add() or _mappings(later))
+
+
+def _mappings(override: Override) -> list[dict[Any, Any]]:
+    """Return the values of an override that are mappings."""
+    value = override.value()
+    return [one for one in (value.list if isinstance(value, ChoiceSweep) else [value]) if isinstance(one, dict)]
+
+
+def _within(override: Override) -> str:
+    """Return the sweeps of the keys in a sweep of mappings."""
+    values: dict[str, list[str]] = {}
+    for mapping in _mappings(override):
+        for key, value in mapping.items():
+            values.setdefault(f"{override.key_or_group}.{Transformer.str(key)}", []).append(Transformer.str(value))
+    return " ".join(f"{key}={','.join(dict.fromkeys(listed))}" for key, listed in values.items())
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
@@ -88,6 +134,18 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
             steps = (value - low) / step if step else 0.0
             return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
     return False
+
+
+def draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Let a trial draw from a distribution."""
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
 
 
 def _distribution_of(name: str, override: Override) -> tuple[BaseDistribution, set[str]]:

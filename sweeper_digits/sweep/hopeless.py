@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import recipe
-from sweeper_digits.sweep.finite import Point, values_of
+from sweeper_digits.sweep.comparable import check_shared, compositions
+from sweeper_digits.sweep.finite import Point, ends_of, values_of
 from sweeper_digits.sweep.space import Sweep
 
 # More values of a parameter than these are not all looked at.
@@ -21,7 +22,7 @@ MOST_COMBINATIONS = 64
 
 
 def check_values(sweep: Sweep) -> None:
-    """Raise a UserError for a value of the search space, or a listed run, that the schema refuses.
+    """Raise a UserError for a value of the search space, or a listed run, that cannot be tried, or not beside others.
 
     A range may depend on other keys of the group, as that of split.fold does on split.folds: a value is refused only
     if none of their values goes with it.
@@ -29,22 +30,20 @@ def check_values(sweep: Sweep) -> None:
     OmegaConf.to_object(sweep.config.search)  # raises
     for number, point in enumerate(sweep.runs_listed()[:MOST_VALUES]):
         try:
-            schema.parse(recipe.without_hydra(sweep.compose(sweep.overrides(point))))
+            schema.parse(recipe.without_hydra(sweep.composed(point)))
         except UserError as error:
             raise UserError(f"search.points: run {number} can never work: {error}") from error
-    chosen = {name: _looked_at(sweep, name)[0] for name in sweep.groups}
-    composed: dict[tuple[Any, ...], DictConfig] = {}
+    for where, composed in compositions(sweep):
+        check_shared(sweep.config, composed, where)
     for name in sweep.distributions:
+        groups = sweep.with_key(name)
         if name in sweep.groups or name.startswith("+"):
+            sweep.composed(groups | {name: _looked_at(sweep, name)[0]})  # raises where one run would
             continue
-        groups = next(one for one in _choices(sweep, chosen) if name in sweep.active(one))
-        key = tuple(groups.values())
-        if key not in composed:
-            overrides = sweep.overrides(groups)
-            composed[key] = recipe.without_hydra(sweep.compose(overrides))
+        config = recipe.without_hydra(sweep.composed(groups))
         for value in _looked_at(sweep, name):
-            if value not in sweep.arguments.literals.get(name, ()):
-                _check_value(sweep, composed[key], name, value, sweep.active(groups))
+            if value not in sweep.arguments.literals[name]:
+                _check_value(sweep, config, name, value, sweep.active(groups))
 
 
 def _check_value(sweep: Sweep, config: DictConfig, name: str, value: Any, active: set[str]) -> None:
@@ -82,16 +81,7 @@ def _refusal(config: DictConfig, name: str, value: Any, others: Point) -> str | 
     return None
 
 
-def _choices(sweep: Sweep, first: Point) -> "itertools.chain[Point]":
-    """Return choices of the config groups of which one at least has each parameter."""
-    others = ({**first, name: value} for name in first for value in _looked_at(sweep, name))
-    return itertools.chain([first], others)
-
-
 def _looked_at(sweep: Sweep, name: str) -> list[Any]:
     """Return the values of a parameter; of many, or of an interval, the first and the last."""
-    distribution: Any = sweep.distributions[name]
-    values = values_of(distribution)
-    if values is None:
-        return [distribution.low, distribution.high]
-    return list(values) if len(values) <= MOST_VALUES else [values[0], values[-1]]
+    values = values_of(sweep.distributions[name])
+    return ends_of(sweep.distributions[name]) if values is None or len(values) > MOST_VALUES else list(values)

@@ -1,21 +1,29 @@
 """The points of search.points: those that a search tries first, or the runs that a sweep without a space makes."""
 
+import itertools
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.runs.record import best_first, find_runs
 from sweeper_digits.screen import counted
-from sweeper_digits.sweep.finite import Point
+from sweeper_digits.sweep.finite import Point, Searched
 from sweeper_digits.sweep.grammar import OF_THE_STUDY, contains
+from sweeper_digits.sweep.trials import QUEUED_WITH, has_point
+
+if TYPE_CHECKING:
+    from sweeper_digits.sweep.space import Sweep
 
 # A key as conf/ has them: no `+` or `~`, nothing of Hydra's grammar.
 KEY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
@@ -25,37 +33,78 @@ MOST_OF_A_SWEEP = 5
 GROUPS_ALONE = ("experiment",)
 
 
-def points_first(config: DictConfig, distributions: dict[str, BaseDistribution]) -> list[Point]:
+def points_to_queue(sweep: "Sweep", trials: list[FrozenTrial], is_new: bool) -> list[Point]:
+    """Return the points that are to be tried first, or those of a space of which each is tried once.
+
+    Args:
+        sweep: The sweep.
+        trials: Whose points are not queued again.
+        is_new: Whether the study has no trial yet.
+    """
+    first = points_first(sweep.config, sweep)
+    first += points_of_sweep(sweep.config, sweep.distributions) if is_new else []
+    with_point = [trial for trial in trials if has_point(trial)]
+    # Optuna's enqueue_trial(skip_if_exists=True) reads the whole study for each point.
+    drawn = {_key(trial.params or trial.system_attrs[QUEUED_WITH]) for trial in with_point}
+    known = drawn | {_key(trial.system_attrs.get(QUEUED_WITH, trial.params)) for trial in with_point}
+    wanted: Iterator[Point] = iter(first)
+    most = math.inf
+    if sweep.is_enumerated:
+        # A point of some parameters stands for one of the space.
+        whole = (next(sweep.points(point), point) for point in first)
+        wanted, most = itertools.chain(whole, sweep.points()), (sweep.options.n_trials or math.inf) - len(drawn)
+    found: dict[str, Point] = {}
+    for point in wanted:
+        if len(found) >= most:
+            break
+        if _key(point) not in known:
+            found.setdefault(_key(point), point)
+    return list(found.values())
+
+
+def _key(point: Point) -> str:
+    return repr(sorted(point.items()))
+
+
+def points_first(config: DictConfig, space: Searched) -> list[Point]:
     """Return the points of search.points that are tried before others are drawn, checked against the space.
 
     Raises:
         UserError: A parameter or value that is not in the space.
     """
-    points = given_points(config) if distributions else []
-    return [in_space(point, distributions, "search.points: ") for point in points]
+    points = given_points(config) if space.distributions else []
+    return [in_space(point, space, "search.points: ") for point in points]
 
 
-def in_space(point: Point, distributions: dict[str, BaseDistribution], where: str = "") -> Point:
-    """Return a point as the search space has it.
+def in_space(point: Point, space: Searched, where: str = "") -> Point:
+    """Return a point as the search space has it, with the option that alone has a parameter of it.
 
     Args:
         point: Values by parameter, of some parameters or of all.
-        distributions: The search space.
+        space: The search space.
         where: What holds the point, for the message.
 
     Raises:
-        UserError: A parameter or value that is not in the space.
+        UserError: A parameter or value that is not in the space, or that no option beside it has.
     """
     found = {}
     for name, value in point.items():
-        if name not in distributions:
-            raise UserError(
-                f"{where}{name} is not searched{closest(name, distributions)}; the space has {', '.join(distributions)}"
-            )
+        if name not in space.distributions:
+            known = space.distributions
+            raise UserError(f"{where}{name} is not searched{closest(name, known)}; the space has {', '.join(known)}")
         written = Transformer.str(value) if isinstance(value, list | dict) else value
-        if not contains(distributions[name], written):
-            raise UserError(f"{where}{name}={written} is not one of {_range_text(distributions[name])}")
-        found[name] = _as_drawn(written, distributions[name])
+        if not contains(space.distributions[name], written):
+            raise UserError(f"{where}{name}={written} is not one of {_range_text(space.distributions[name])}")
+        found[name] = _as_drawn(written, space.distributions[name])
+    needs = [(name, group, options) for name in point for group, options in space.owners.get(name, {}).items()]
+    for name, group, options in sorted(needs, key=lambda need: len(need[2])):
+        having = " or ".join(f"{group}={option}" for option in options)
+        if len(options) > 1 and group not in found:
+            raise UserError(f"{where}{name}: which option of {group}? add {having}")
+        if found.setdefault(group, options[0]) not in options:
+            raise UserError(
+                f"{where}{name}: {group}={found[group]} has no such key; choose {having}, or leave {name} out"
+            )
     return found
 
 

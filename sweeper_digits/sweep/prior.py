@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.peers import PEERS, best_so_far, sign_of
-from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.trials import QUEUED_WITH, trials_of
 
 # Samplers that learn from the trials. A person who chooses another wants its draws alone.
 LEARNING = ("TPESampler", "GPSampler", "CmaEsSampler")
@@ -37,6 +37,7 @@ class Prior:
         weight: Share of the draws that are near the best point, from 0 to 1.
         distributions: The search space, by parameter.
         seed: Of the draws; each trial has random numbers of its own. None: other ones each time.
+        active: Returns the parameters that there are once some options are chosen.
     """
 
     recipe: Callable[[Point], Point]
@@ -44,6 +45,7 @@ class Prior:
     weight: float
     distributions: dict[str, BaseDistribution]
     seed: int | None
+    active: Callable[[Point], set[str]]
 
     def point(self, number: int, study: optuna.Study) -> Point | None:
         """Return the point of a trial near the best point, or None: the sampler draws this one.
@@ -55,7 +57,8 @@ class Prior:
         generator = random.Random(None if self.seed is None else f"{self.seed} {number}")
         if generator.random() >= self.weight:
             return None
-        best, tried = best_points(study), [trial.params for trial in trials_of(study)]
+        best = best_points(study)
+        tried = [trial.params or trial.system_attrs.get(QUEUED_WITH) for trial in trials_of(study)]
         for _ in range(DRAWS if best else 0):
             if (point := self._beside(generator.choice(best), generator)) not in tried:
                 return point
@@ -66,7 +69,8 @@ class Prior:
         chosen = self._near(groups, generator)
         if chosen != groups:  # what depends on the options is the recipe's
             before, after = self.recipe(groups), self.recipe(chosen)
-            kept = {name: value for name, value in center.items() if before.get(name) == after.get(name)}
+            there = self.active(chosen)
+            kept = {n: value for n, value in center.items() if before.get(n) == after.get(n) and n in there}
             center = after | kept
         values = self._near({name: value for name, value in center.items() if name not in self.groups}, generator)
         return chosen | values

@@ -9,13 +9,13 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
-from optuna.storages import get_storage  # puts Optuna's cache in front of a database; documented as internal
+from optuna.storages._cached_storage import _CachedStorage as CachedStorage  # what Optuna puts before a database
 from optuna.storages._heartbeat import BaseHeartbeat  # what Optuna takes for a storage with heartbeats
 from optuna.storages._rdb.models import TrialModel
 from optuna.study import Study
 from optuna.trial import Trial
 
-__all__ = ["BaseHeartbeat", "get_storage", "share_folder_of_jobs", "start_ray"]
+__all__ = ["BaseHeartbeat", "CachedStorage", "share_folder_of_jobs", "start_ray"]
 
 USED = {
     # `fail_stale_trials` asks the storage in front for it.

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import optuna
@@ -14,14 +15,24 @@ from sweeper_digits.live import ROW, Region
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.record import read_metrics_alone, read_run
+from sweeper_digits.schema import distinct
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.pruners import scouts_of, why_unpruned
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.space import MOST_ENUMERATED, Sweep
 from sweeper_digits.sweep.table import row, show
-from sweeper_digits.sweep.trials import DONE, best_first, counts, failures, trials_of, tried_points, with_point
+from sweeper_digits.sweep.trials import (
+    DONE,
+    FOREIGN,
+    best_first,
+    counts,
+    failures,
+    is_own_failure,
+    trials_of,
+    tried_points,
+)
 from sweeper_digits.sweep.url import without_password
-from sweeper_digits.sweep.view import Spotter
+from sweeper_digits.sweep.view import Spotter, point_of
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +66,10 @@ class Progress:
         enumerated = sweep.is_enumerated
         how = "each point once" if enumerated else str(self.study.sampler)
         pruner = type(self.study.pruner).__name__.replace("NopPruner", "no pruning")
-        total = screen.counted(tried_points(trials_of(self.study)), "trial") if enumerated else ""
+        queued = tried_points(trials_of(self.study))
+        total = screen.counted(queued, "trial") if enumerated else ""
+        of = f" of {sweep.size:,}" if sweep.size else ""
+        how = f"{queued:,}{of} points, each once" if sweep.is_cut else how
         budget = ", or ".join(filter(None, (total, self.spotter.queue.helm.budget().describe())))
         log.info("study      %s: %s, %s", self.study.study_name, budget, objectives)
         listed = "listed runs" if sweep.config.search.points else "nothing; one run"
@@ -65,12 +79,16 @@ class Progress:
             log.info("           the first %d trials stop early; then the best of them begins anew", scouts)
         if reason := why_unpruned(sweep):
             log.info("           no pruning: %s", reason)
+        self._say_if_images_differ()
         log.info("folder     %s", screen.relative(sweep.folder))
         if self.known:
             log.info("continued  %s finished already", screen.counted(self.known, "trial"))
         failed = failures(trials_of(self.study), sweep.options.max_retries)
         if failed and enumerated and not sweep.options.retry_failed:
             log.info("           %d of them failed; hydra.sweeper.retry_failed=true tries these again", len(failed))
+        if foreign := [f"#{trial.number}" for trial in trials_of(self.study) if FOREIGN in trial.user_attrs]:
+            numbers = ", ".join(foreign[:10]) + (", ..." if len(foreign) > 10 else "")
+            log.info("warning    another program ran %s: not counted, not ranked", numbers)
         log.info("")
 
     def show(self) -> None:
@@ -89,18 +107,19 @@ class Progress:
 
     def end(self) -> None:
         """Show the result and write it down."""
-        best = best_first(self.study)
+        complete = best_first(self.study)
+        best = complete if self.spotter.compares else []
         states = counts(self.study)
         summary = [f"{states[TrialState.COMPLETE]} complete"]
         summary += [f"{states[TrialState.PRUNED]} pruned"] if states[TrialState.PRUNED] else []
         failed = len(failures(trials_of(self.study), self.sweep.options.max_retries))
         summary += [f"{failed} failed"] if failed else []
         log.info("\ntrials     %s, in %s", ", ".join(summary), screen.minutes(time.monotonic() - self.started))
-        used_up = self.spotter.queue.helm.budget().used_up(self.study, trials_of(self.study))
-        if used_up and not (self.sweep.is_enumerated and not with_point(trials_of(self.study))):
-            log.info("           hydra.sweeper.%s is used up; the same command with a larger one goes on", used_up)
+        if rest := self._rest():
+            log.info("           %s", rest)
+        self._say_if_images_differ()
         _write_results(self.study, self.sweep, best)
-        if len(self.sweep.objectives) > 1:
+        if len(self.sweep.objectives) > 1 and self.spotter.compares:
             front = self.study.best_trials
             log.info("Pareto front of %s:", screen.counted(len(front), "trial"))
             for trial in sorted(front, key=lambda trial: trial.values):
@@ -111,16 +130,35 @@ class Progress:
             model = self.sweep.folder / str(best[0].number) / "model.keras"
             log.info("model      %s%s", screen.relative(model), "" if model.exists() else " (it is not there any more)")
         log.info("results    %s, trials.csv", screen.relative(self.sweep.folder / "optimization_results.yaml"))
-        for what, command in self._next(len(best)):
+        for what, command in self._next(len(complete)):
             log.info("%-10s %s", what, command)
         if self.sweep.options.storage.startswith("sqlite"):
             log.info("dashboard  %s", dashboard.command(self.sweep))
+
+    def _say_if_images_differ(self) -> None:
+        if keys := self.spotter.queue.helm.other_images():
+            differ = f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}"
+            log.info("images     the values are of other images where %s: they do not rank", differ)
+
+    def _rest(self) -> str | None:
+        """Return how much was tried where something is left, and how to go on."""
+        trials, sweep = trials_of(self.study), self.sweep
+        used_up = self.spotter.queue.helm.budget().used_up(self.study, trials)
+        larger = f"hydra.sweeper.{used_up} is used up; the same command with a larger one goes on" if used_up else None
+        every = sweep.size if sweep.distributions else _points_in(trials)
+        if every is None or not (sweep.is_enumerated or every <= MOST_ENUMERATED):
+            return larger or ("the same command with a larger hydra.sweeper.n_trials goes on" if sweep.is_cut else None)
+        tried = _points_in(t for t in trials if t.state in DONE or is_own_failure(t, sweep.options.max_retries))
+        if tried >= every or not (used_up or sweep.is_cut):
+            return None
+        more = f"the same command with hydra.sweeper.n_trials={every} goes on"
+        return f"{tried:,} of {screen.counted(every, 'point')}; {larger if used_up not in (None, 'n_trials') else more}"
 
     def _next(self, complete: int) -> list[tuple[str, str]]:
         """Return what a person does next, and the command for it."""
         folder = str(screen.relative(self.sweep.folder))
         found = [("compare", program.command("compare", folder))]
-        if len(self.sweep.objectives) == 1 and complete > 1:
+        if len(self.sweep.objectives) == 1 and complete > 1 and self.spotter.compares:
             top = str(min(3, complete))
             found.append(("confirm", program.command("confirm", folder, "--top", top, "--seeds", "3")))
             top = str(min(complete, self.sweep.options.keep_models, 5))
@@ -140,6 +178,10 @@ class Progress:
             log.info("           %s", line)
 
 
+def _points_in(trials: Iterable[FrozenTrial]) -> int:
+    return len({str(sorted(point_of(trial).items())) for trial in trials})
+
+
 def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -> None:
     """Write optimization_results.yaml, with the stock plugin's keys and ours, and trials.csv."""
 
@@ -151,7 +193,7 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
         }
 
     results: dict[str, Any] = {"name": "optuna"}
-    if len(sweep.objectives) > 1:
+    if len(sweep.objectives) > 1 and best:
         results["solutions"] = [{"params": t.params, "values": t.values, **about(t)} for t in study.best_trials]
     elif best:
         results |= {"best_params": best[0].params, "best_value": best[0].value, "best_trial": about(best[0])}
@@ -168,18 +210,22 @@ def _write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) -
 
 def _write_table(study: optuna.Study, sweep: Sweep) -> None:
     """Write trials.csv, a row for each trial."""
+    every = {"number": "number", "state": "state", "datetime_start": "started", "user_attrs_error": "error"}
+    objectives = distinct(sweep.objectives, every.values(), "objective_")
+    parameters = distinct(sweep.distributions, {*every.values(), *objectives.values()}, "params_")
+    time = distinct(["seconds"], {*every.values(), *objectives.values(), *parameters.values()}, "trial_")
     titles = {"number": "number", "state": "state"}
-    titles |= {f"values_{name}": name for name in sweep.objectives}
-    titles |= {"duration": "seconds", "datetime_start": "started"}
-    titles |= {f"params_{name}": name for name in sweep.distributions}
+    titles |= {f"values_{name}": title for name, title in objectives.items()}
+    titles |= {"duration": time["seconds"], "datetime_start": "started"}
+    titles |= {f"params_{name}": title for name, title in parameters.items()}
     titles |= {"user_attrs_error": "error"}
     attributes = ("number", "state", "values", "duration", "datetime_start", "params", "user_attrs")
     table = study.trials_dataframe(attributes).reindex(columns=list(titles))
     table["duration"] = table["duration"].astype("timedelta64[ns]").dt.total_seconds()
     # An integer stays one where other trials do not have its parameter.
-    table = table.convert_dtypes()
+    table = table.convert_dtypes().map(screen.no_formula)
     with replacing(sweep.folder / "trials.csv") as temporary:
-        table.to_csv(temporary, header=list(titles.values()), index=False)
+        table.to_csv(temporary, header=list(titles.values()), index=False, errors="replace")
 
 
 def typed_words(storage: str) -> list[str]:

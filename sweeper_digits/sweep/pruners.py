@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from optuna.pruners import BasePruner
 
 from sweeper_digits.errors import UserError
+from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.folds import BEST_OF_ALL_STEPS
 from sweeper_digits.sweep.peers import PeerPruner, first_judged
 from sweeper_digits.sweep.scouts import number_of_scouts
@@ -18,6 +19,14 @@ FOLD_PRUNER = "sweeper_digits.sweep.folds.FoldPruner"
 FRONT_PRUNER = "sweeper_digits.sweep.front.FrontPruner"
 PEER_PRUNER = f"{PeerPruner.__module__}.{PeerPruner.__name__}"
 NO_PRUNER = "optuna.pruners.NopPruner"
+
+
+def _makes_pruner(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("_target_"), str) and "${" not in str(value)
+
+
+# Attribute of a study: what makes its pruner, without a reference that another machine would fill in.
+PRUNER = attributes.kept("pruner", attributes.Kind("a pruner's _target_ and values", _makes_pruner))
 
 
 def pruner_options(sweep: Sweep) -> dict[str, Any]:
@@ -45,6 +54,8 @@ def why_unpruned(sweep: Sweep) -> str | None:
     wanted = chosen._target_ != NO_PRUNER and not _spares(chosen, sweep)
     if not wanted or pruner_options(sweep)["_target_"] != NO_PRUNER:
         return None
+    if sweep.other_images:
+        return "the values are of other images"
     if not (sweep.prunes or sweep.has_front):
         return "an objective is known at the end of a training alone"
     if chosen._target_ == PEER_PRUNER:

@@ -1,7 +1,6 @@
 """The queue of a study: one budget over all workers, asking, failing, and trials whose worker died."""
 
 import contextlib
-import itertools
 import math
 import time
 import warnings
@@ -11,9 +10,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
-from sweeper_digits.sweep.finite import is_finite, points
+from sweeper_digits.sweep.finite import is_finite
 from sweeper_digits.sweep.following import STOP
-from sweeper_digits.sweep.listed import points_first, points_of_sweep
+from sweeper_digits.sweep.listed import points_to_queue
 from sweeper_digits.sweep.peers import SCOUT, sign_of
 from sweeper_digits.sweep.prior import Prior
 from sweeper_digits.sweep.pruners import scouts_of
@@ -22,11 +21,15 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import Helm
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 from sweeper_digits.sweep.trials import (
+    CONTINUES,
     CUT_OFF,
+    DEATHS,
     DIED,
     DONE,
+    LISTED,
     QUEUED_WITH,
     STOPPED,
+    WORKER,
     continued_by,
     deaths,
     failures,
@@ -38,8 +41,6 @@ from sweeper_digits.sweep.trials import (
 
 # A worker signs its trial milliseconds after it has asked for it.
 UNSIGNED_SECONDS = 30.0
-# User attribute of a trial: the signature of the process that answers for it.
-WORKER = "worker"
 
 
 class Queue:
@@ -76,24 +77,17 @@ class Queue:
         if not sweep.options.retry_failed:
             alive += failures(trials, sweep.options.max_retries)
         if listed := sweep.runs_listed():
-            known = [trial.user_attrs.get("point") for trial in alive]
+            known = [trial.user_attrs.get(LISTED) for trial in alive]
             for point in (point for point in listed if point not in known):
                 attributes: dict[str, Any] = {QUEUED_WITH: {}}
                 self.study.add_trial(
-                    optuna.create_trial(state=TrialState.WAITING, user_attrs={"point": point}, system_attrs=attributes)
+                    optuna.create_trial(state=TrialState.WAITING, user_attrs={LISTED: point}, system_attrs=attributes)
                 )
             return
-        first = points_first(sweep.config, sweep.distributions)
-        first += [] if trials else points_of_sweep(sweep.config, sweep.distributions)
-        if sweep.is_enumerated:
-            first += itertools.islice(points(sweep), sweep.options.n_trials)
-        # enqueue_trial(skip_if_exists=True) reads the whole study for each point.
-        queued = {repr(sorted((trial.system_attrs.get(QUEUED_WITH) or trial.params).items())) for trial in alive}
-        for point in first:
-            if (key := repr(sorted(point.items()))) not in queued:
-                queued.add(key)
-                self.study.enqueue_trial(point)
-        if sweep.prior and not trials and not first and (recipe := sweep.recipe({})):
+        wanted = points_to_queue(sweep, alive, is_new=not trials)
+        for point in wanted:
+            self.study.enqueue_trial(point)
+        if sweep.prior and not trials and not wanted and (recipe := sweep.recipe({})):
             self.study.enqueue_trial(recipe, user_attrs={POINT_FROM: RECIPE})
 
     def is_finished(self, sweep: Sweep) -> bool:
@@ -105,7 +99,8 @@ class Queue:
         running = any(trial.state == TrialState.RUNNING for trial in trials)
         if sweep.is_enumerated and not (running or with_point(trials) or owed(trials, sweep.options.max_retries)):
             return True
-        return not running and self.helm.budget().used_up(self.study, trials) is not None
+        used_up = self.helm.budget().used_up(self.study, trials) is not None
+        return not running and (used_up or _taken(trials) >= _places(sweep, trials))
 
     def ask(self, sweep: Sweep) -> optuna.Trial | None:
         """Begin a trial, or return None while no place is free.
@@ -118,7 +113,7 @@ class Queue:
             return None
         if sweep.is_enumerated:
             return self._begin_queued(trials)
-        places = math.inf if budget.n_trials is None else budget.n_trials
+        places = min(_places(sweep, trials), math.inf if budget.n_trials is None else budget.n_trials)
         # The place of a trial that was cut off is kept for the one that continues it, also before that one is queued.
         if _taken(trials) + len(owed(trials, sweep.options.max_retries)) >= places:
             return None
@@ -132,8 +127,11 @@ class Queue:
         scouts = scouts_of(sweep)
         # Two workers that ask together must not both begin with the best scout's point.
         undecided = scouts and trial.number >= scouts and is_open(trials_of(self.study))
-        with study_lock(self.storage, self.study.study_name) if undecided else contextlib.nullcontext():
-            return self.place(trial, scouts, sweep.prior if sweep.prior and not is_finite(sweep) else None)
+        prior = sweep.prior if sweep.prior and not is_finite(sweep) else None
+        # Nor with one point, where some options leave no other.
+        alone = undecided or (prior and sweep.may_repeat)
+        with study_lock(self.storage, self.study.study_name) if alone else contextlib.nullcontext():
+            return self.place(trial, scouts, prior)
 
     def place(self, trial: optuna.Trial, scouts: int, prior: Prior | None) -> optuna.Trial:
         """Make a trial that was just begun a scout, or give it the best scout's point or one near the best.
@@ -261,7 +259,7 @@ class Queue:
         dead worker.
         """
         history = [*reversed(continued_by(trial)), trial.number]
-        attributes = {name: value for name, value in trial.user_attrs.items() if name in ("point", POINT_FROM, SCOUT)}
+        attributes = {name: value for name, value in trial.user_attrs.items() if name in (LISTED, POINT_FROM, SCOUT)}
         kept = {name: value for name, value in trial.system_attrs.items() if name in (QUEUED_WITH, STOP)}
         # Of a point that was not begun, nothing would be tried again.
         if attributes.get(POINT_FROM) == NEAR_BEST and not trial.params:
@@ -271,7 +269,7 @@ class Queue:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs=attributes,
-            system_attrs=kept | {"failed_trial": history[0], "retry_history": history, "deaths": deaths(trial)},
+            system_attrs=kept | {"failed_trial": history[0], CONTINUES: history, DEATHS: deaths(trial)},
         )
         with study_lock(self.storage, self.study.study_name):
             if not any(trial.number in continued_by(other) for other in trials_of(self.study)):
@@ -289,6 +287,14 @@ class Queue:
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
         return None
+
+
+def _places(sweep: Sweep, trials: list[FrozenTrial]) -> float:
+    """Return how many trials a sampled finite space has room for: each point once, and that of the best scout anew."""
+    if sweep.is_enumerated or sweep.size is None:
+        return math.inf
+    again = sum(trial.user_attrs.get(POINT_FROM) == BEST_SCOUT for trial in trials)
+    return sweep.size + again - len(failures(trials, sweep.options.max_retries))
 
 
 def _taken(trials: list[FrozenTrial], before: float = math.inf) -> int:

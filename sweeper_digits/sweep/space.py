@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,24 @@ import optuna
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
 from sweeper_digits import program, schema
-from sweeper_digits.errors import UserError, closest
+from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.origin import origin_in
+from sweeper_digits.sweep import attributes
+from sweeper_digits.sweep.branches import has, owners_of
 from sweeper_digits.sweep.budget import Budget
-from sweeper_digits.sweep.finite import Point, has_at_most, is_finite, values_of
-from sweeper_digits.sweep.grammar import Arguments, contains, parse_arguments
+from sweeper_digits.sweep.comparable import Images, check_beside, differing, images_of_trials
+from sweeper_digits.sweep.finite import Owners, Point, has_at_most, has_end, is_finite, points, size, values_of
+from sweeper_digits.sweep.grammar import Arguments, contains, draw, parse_arguments
 from sweeper_digits.sweep.listed import check_keys, given_points
 from sweeper_digits.sweep.prior import LEARNING, Prior
+from sweeper_digits.sweep.scouts import NEAR_BEST, POINT_FROM
+from sweeper_digits.sweep.steering import SPACE
+from sweeper_digits.sweep.trials import LISTED, QUEUED_WITH
 
 # Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
 MOST_ENUMERATED = 1000
@@ -42,6 +49,7 @@ class Sweep:
         directions: `minimize` or `maximize`, for each objective.
         folder: The folder of the trials' folders.
         loader: Composes the config of a trial.
+        owners: By parameter that only some options have: their config group, and these options.
     """
 
     options: Any
@@ -51,7 +59,8 @@ class Sweep:
     directions: list[str]
     folder: Path
     loader: ConfigLoader
-    _active: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
+    owners: Owners = field(default_factory=dict)
+    _composed: dict[str, DictConfig] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: Any, config: DictConfig, arguments: list[str], loader: ConfigLoader) -> "Sweep":
@@ -80,8 +89,8 @@ class Sweep:
             folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
             loader=loader,
         )
-        Budget.of(options)  # raises
-        sweep._check()
+        sweep.owners = owners_of(sweep)
+        Budget.of(options, is_open=sweep.is_enumerated)  # raises
         return sweep
 
     @property
@@ -91,13 +100,24 @@ class Sweep:
 
     @property
     def prunes(self) -> bool:
-        """Return whether trials can be pruned: by the one objective, which every epoch measures."""
-        return len(self.objectives) == 1 and self.objectives[0] not in schema.AT_THE_END
+        """Return whether trials can be pruned: by the one objective, which every epoch measures, on the same images."""
+        return len(self.objectives) == 1 and self.objectives[0] not in schema.AT_THE_END and not self.other_images
 
     @property
     def has_front(self) -> bool:
-        """Return whether there are several objectives, all of which are known after each epoch."""
-        return len(self.objectives) > 1 and "milliseconds_per_image" not in self.objectives
+        """Return whether there are several objectives, known after each epoch, on the same images."""
+        known = len(self.objectives) > 1 and "milliseconds_per_image" not in self.objectives
+        return known and not self.other_images
+
+    @functools.cached_property
+    def images(self) -> list[Images]:
+        """Return the settings of the images that trials validate on, each once."""
+        return images_of_trials(self)
+
+    @property
+    def other_images(self) -> list[str]:
+        """Return the keys in which trials validate on other images: their values do not compare."""
+        return differing(self.images)
 
     @functools.cached_property
     def is_enumerated(self) -> bool:
@@ -113,49 +133,106 @@ class Sweep:
 
     @functools.cached_property
     def budget(self) -> Budget:
-        """Return what ends the sweep; the points of a finite space are all tried, however many trials they are."""
-        given = Budget.of(self.options)
+        """Return what ends the sweep; where each point is tried once, the number of trials is that of the points.
+
+        Raises:
+            UserError: Nothing ends it.
+        """
+        given = Budget.of(self.options, is_open=self.is_enumerated)
         return dataclasses.replace(given, n_trials=None) if self.is_enumerated else given
+
+    @functools.cached_property
+    def size(self) -> int | None:
+        """Return how many points the space has; None: one is continuous, or they are too many to be counted."""
+        return size(self) if self.distributions else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether each point is tried once, but not all of them: n_trials are fewer."""
+        return self.is_enumerated and not (self.options.n_trials is None or has_at_most(self, self.options.n_trials))
+
+    def points(self, given: Point | None = None) -> Iterator[Point]:
+        """Enumerate the points of a finite space, or those with some values; those of a cut space in random order."""
+        return points(self, given, (self.options.sampler.get("seed") or 0) if self.is_cut else None)
+
+    @property
+    def may_repeat(self) -> bool:
+        """Return whether the sampler could draw a point twice."""
+        return not self.is_enumerated and has_end(self)
 
     @functools.cached_property
     def prior(self) -> Prior | None:
         """Return the first guess, where the sampler learns from trials; None where search.prior is 0."""
         sampler, weight = self.options.sampler, self.config.search.prior
-        if not weight or self.is_enumerated or str(sampler._target_).rpartition(".")[2] not in LEARNING:
+        learns = str(sampler._target_).rpartition(".")[2] in LEARNING
+        if not weight or not learns or self.is_enumerated or self.other_images:
             return None
-        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"))
+        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"), self.active)
 
     def recipe(self, chosen: Point) -> Point:
         """Return the values that lie in the search space of the config that is composed with some options chosen."""
-        composed = self.compose([*self.arguments.fixed, *(f"{name}={value}" for name, value in chosen.items())])
+        composed = self.composed(chosen)
         choices = composed.hydra.runtime.choices
         values = {
             name: choices.get(name) if name in self.groups else OmegaConf.select(composed, name)
             for name in self.distributions
-            if not name.startswith("+") and (name in self.groups or _has(composed, name))
+            if not name.startswith("+") and (name in self.groups or has(composed, name))
         }
         return {name: value for name, value in values.items() if contains(self.distributions[name], value)}
+
+    @functools.cached_property
+    def choices(self) -> dict[str, list[Any]]:
+        """Return the options of each parameter that chooses an option of a config group.
+
+        A parameter of mappings, such as `optimizer={learning_rate: 0.1},{learning_rate: 0.2}`, chooses none.
+        """
+        found = {}
+        for name, distribution in self.distributions.items():
+            options = list(values_of(distribution) or [str(distribution)])
+            if self.loader.get_group_options(name.lstrip("+")) and not self.arguments.literals[name].issuperset(
+                options
+            ):
+                found[name] = options
+        return found
 
     @property
     def groups(self) -> list[str]:
         """Return the parameters that choose an option of a config group."""
-        return [name for name in self.distributions if self.loader.get_group_options(name)]
+        return list(self.choices)
+
+    @property
+    def first_choices(self) -> Point:
+        """Return the first option of each group."""
+        return {name: options[0] for name, options in self.choices.items()}
+
+    def with_key(self, name: str) -> Point:
+        """Return a choice of each option with which a parameter exists."""
+        return self.first_choices | {group: options[0] for group, options in self.owners.get(name, {}).items()}
 
     def active(self, point: Point) -> set[str]:
         """Return the parameters that exist once the config groups are chosen as in point.
 
         `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam.
         """
-        groups = tuple(f"{name}={point[name]}" for name in self.groups if name in point)
-        if groups not in self._active:
-            composed = self.compose([*self.arguments.fixed, *groups])
-            self._active[groups] = {name for name in self.distributions if name in self.groups or _has(composed, name)}
-        return self._active[groups]
+        deciding = {group for one in self.owners.values() for group in one}
+        return self.parameters({name: point[name] for name in self.groups if name in point and name in deciding})
+
+    def parameters(self, chosen: Point) -> set[str]:
+        """Return the parameters that the config has which is composed with some options chosen."""
+        composed = self.composed(chosen)
+        return {name for name in self.distributions if name in self.groups or has(composed, name)}
+
+    def composed(self, point: Point) -> DictConfig:
+        """Compose the run of a point, or of a part of one; not to be changed."""
+        if (key := repr(sorted(point.items()))) not in self._composed:
+            self._composed[key] = self.compose(self.overrides(point))
+        return self._composed[key]
 
     def compose(self, overrides: list[str]) -> DictConfig:
-        """Compose one run of this sweep."""
+        """Compose one run of this sweep, with the command's settings of Hydra itself."""
         name = self.config.hydra.job.config_name
-        return self.loader.load_configuration(name, overrides, RunMode.RUN, validate_sweep_overrides=False)
+        given: Any = OmegaConf.to_container(self.config.hydra.overrides.hydra)  # an item may look like an interpolation
+        return self.loader.load_configuration(name, given + overrides, RunMode.RUN, validate_sweep_overrides=False)
 
     def overrides(self, point: Point) -> list[str]:
         """Return what a trial is composed from; the `from_run` of its point stands for the recipe of that run."""
@@ -165,23 +242,32 @@ class Sweep:
         return recipe.as_overrides(recipe.recipe_of_folder(point["from_run"], self.compose, given), given)
 
     def typed(self, point: Point) -> list[str]:
-        """Return what to give to `python train.py` for a point."""
-        given = [*self.arguments.fixed]
+        """Return what to give to `python train.py` for a point, in the order in which it was typed."""
+        written = {}
         for name, value in point.items():
             literal = isinstance(value, str) and value in self.arguments.literals.get(name, ())
-            given.append(f"{name}={value if literal else override_text(value)}")
-        return given
+            written[name] = f"{name}={value if literal else override_text(value)}"
+        typed = [one for one in self.arguments.typed if one in point or one not in self.distributions]
+        return [written.pop(one, one) for one in typed] + list(written.values())
 
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""
-        if listed := trial.user_attrs.get("point"):
-            check_keys(listed, self.loader, f"trial #{trial.number} in the database")
+        if listed := trial.user_attrs.get(LISTED):
+            where = f"trial #{trial.number} in the database"
+            check_keys(listed, self.loader, where)
+            known = attributes.of_study(trial.study).get(SPACE, {}).get("images", [])
+            check_beside(known, self.config, self.composed(listed), where)
             return self.overrides(listed)
         names = self.groups + [name for name in self.distributions if name not in self.groups]
         point: Point = {}
         for name in names:
             if name in self.groups or name in self.active(point):
-                point[name] = _draw(trial, name, self.distributions[name])
+                point[name] = draw(trial, name, self.distributions[name])
+        queued = attributes.of_trial(trial.storage.get_trial(trial._trial_id)).get(QUEUED_WITH, {})
+        lost = [f"{name}={value}" for name, value in queued.items() if name not in point]
+        if lost and trial.user_attrs.get(POINT_FROM) != NEAR_BEST:  # an earlier version drew these carelessly
+            chosen = ", ".join(f"{name}={point[name]}" for name in self.groups)
+            raise UserError(f"{', '.join(lost)}: asked for, and {chosen} has no such key; name the option beside it")
         return self.overrides(point)
 
     def command(self, trial: optuna.trial.FrozenTrial) -> str:
@@ -206,39 +292,6 @@ class Sweep:
             check_keys(point, self.loader, "search.points")
         return points
 
-    def _check(self) -> None:
-        """Raise a UserError unless each option exists, and each parameter with one of the options at least."""
-        choices: dict[str, list[Any]] = {}
-        for name in self.groups:
-            options = self.loader.get_group_options(name)
-            choices[name] = list(values_of(self.distributions[name]) or [str(self.distributions[name])])
-            for choice in choices[name]:
-                if choice not in options:
-                    raise UserError(
-                        f"{name}={choice}: no such option{closest(str(choice), options)}; "
-                        f"choose from {', '.join(sorted(options))}"
-                    )
-        first = {name: values[0] for name, values in choices.items()}
-        found = set(self.active(first))
-        for name, values in choices.items():
-            for choice in values:
-                found |= self.active(first | {name: choice})
-        for name in self.distributions:
-            if name not in found:
-                known = [f"{key}.{sub}" for key in map(str, self.config) for sub in _keys(self.config[key])]
-                raise UserError(f"{name}: no option of the search space has this key{closest(name, known)}")
-
-
-def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    match distribution:
-        case FloatDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_float(name, low, high, step=step, log=log)
-        case IntDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_int(name, low, high, step=step, log=log)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(name, choices)
-    raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
-
 
 def _directions(given: Any, objectives: list[str]) -> list[str]:
     needed = [schema.objectives()[name] for name in objectives]
@@ -249,17 +302,3 @@ def _directions(given: Any, objectives: list[str]) -> list[str]:
         directed = " and ".join(f"{name} is {direction}d" for name, direction in zip(objectives, needed, strict=True))
         raise UserError(f"hydra.sweeper.direction={given}: {directed}; remove this key")
     return directions
-
-
-def _has(config: DictConfig, name: str) -> bool:
-    """Return whether a config has a key, be it one whose value is missing."""
-    node: Any = config
-    for part in name.lstrip("+").split("."):
-        if not OmegaConf.is_dict(node) or part not in node.keys():  # noqa: SIM118 - `in` is False for a missing value
-            return False
-        node = None if OmegaConf.is_missing(node, part) else node[part]
-    return True
-
-
-def _keys(node: Any) -> list[str]:
-    return [str(key) for key in node] if OmegaConf.is_dict(node) else []

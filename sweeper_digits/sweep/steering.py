@@ -1,7 +1,7 @@
 """How a person steers a sweep that runs, from any machine: through the study alone."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import optuna
@@ -10,14 +10,17 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.budget import Budget
+from sweeper_digits.sweep.comparable import Images, differing
+from sweeper_digits.sweep.finite import Owners
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
 # User attribute of a study: what steers it. It is read at each look, and the system attributes of a study are many: the
 # dashboard keeps a note for each trial there.
-STEERING = "steering"
+STEERING = attributes.kept("steering", attributes.Kind("what ends a sweep", lambda value: _steers(value)))
 # System attributes of a study: its search space, and the command that was given last: its `words` without the database,
 # and the `folder` from which its paths count.
-SPACE, COMMAND = "sweeper_digits:space", "sweeper_digits:command"
+SPACE = attributes.kept("sweeper_digits:space", attributes.Kind("a search space", lambda value: _is_space(value)))
+COMMAND = "sweeper_digits:command"
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,16 @@ class Space:
     Attributes:
         distributions: By parameter; none where the study runs listed points.
         is_enumerated: Whether each point is tried once, however many trials the budget has.
+        owners: Which options have the parameters that not all of them have.
+        size: How many points there are; None: not known, or not finite.
+        images: The settings of the images that trials validate on, each once; none of an earlier version.
     """
 
     distributions: dict[str, BaseDistribution]
     is_enumerated: bool
+    owners: Owners = field(default_factory=dict)
+    size: int | None = None
+    images: list[Images] = field(default_factory=list)
 
 
 class Helm:
@@ -68,8 +77,11 @@ class Helm:
         command, found = asdict(budget), self._read()
         if found is None or found.command != command:
             self._write(replace(found or Steering({}, {}), budget=command, command=command))
-        written = {name: distribution_to_json(one) for name, one in space.distributions.items()}
-        attribute: dict[str, Any] = {"distributions": written, "is_enumerated": space.is_enumerated}
+        attribute: dict[str, Any] = {field.name: getattr(space, field.name) for field in fields(space)}
+        attribute["distributions"] = {name: distribution_to_json(one) for name, one in space.distributions.items()}
+        # An earlier command may have listed other runs.
+        before = attributes.of_study(self.study).get(SPACE, {}).get("images", [])
+        attribute["images"] = before + [one for one in space.images if one not in before]
         attributes.keep_with_study(self.study, SPACE, attribute)
 
     def steering(self) -> Steering:
@@ -96,7 +108,11 @@ class Helm:
         if (found := attributes.of_study(self.study).get(SPACE)) is None:
             raise self._unknown()
         distributions = {name: json_to_distribution(text) for name, text in found["distributions"].items()}
-        return Space(distributions, found["is_enumerated"])
+        return Space(**found | {"distributions": distributions})
+
+    def other_images(self) -> list[str]:
+        """Return the keys in which trials validate on other images; none where an earlier version began the study."""
+        return differing(attributes.of_study(self.study).get(SPACE, {}).get("images", []))
 
     def stop(self) -> None:
         """Let the supervisors end, as at Ctrl-C."""
@@ -144,3 +160,20 @@ class Helm:
             f"{self.name}: an earlier version of this program began this study; the command that began it, given "
             "again, continues it and lets it be steered"
         )
+
+
+def _steers(value: Any) -> bool:
+    try:
+        found = Steering(**value)
+        limits, numbers = asdict(Budget(**found.budget)).values(), (found.changes, found.stops, found.n_jobs or 0)
+    except TypeError:
+        return False
+    return all(map(attributes.LIMIT.fits, limits)) and all(map(attributes.COUNT.fits, numbers))
+
+
+def _is_space(value: Any) -> bool:
+    try:
+        kinds = {type(json_to_distribution(text)) for text in value["distributions"].values()}
+    except Exception:  # JSON of another kind can raise anything
+        return False
+    return all(issubclass(kind, BaseDistribution) for kind in kinds) and isinstance(value.get("is_enumerated"), bool)

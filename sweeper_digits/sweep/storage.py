@@ -20,8 +20,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.private import BaseHeartbeat, get_storage
+from sweeper_digits.sweep.private import BaseHeartbeat
+from sweeper_digits.sweep.reading import Reader
+from sweeper_digits.sweep.reading import StorageError as StorageError  # others import it from here
 from sweeper_digits.sweep.url import first_line, hidden, sqlite_file
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,6 @@ TRY_LOCK = {
 }
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-class StorageError(UserError):
-    """The study's database cannot be used, and waiting does not help; no failure of a trial."""
 
 
 def open_storage(url: str, heartbeat_seconds: int) -> "RetryingStorage":
@@ -226,7 +223,7 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
     """
 
     def __init__(self, database: RDBStorage) -> None:
-        self.database, self.behind = database, get_storage(database)
+        self.database, self.behind = database, Reader(database)
         url = database.engine.url
         self.url = url.render_as_string(hide_password=False)
         self.file = Path(url.database).resolve() if url.get_backend_name() == "sqlite" and url.database else None
@@ -247,6 +244,7 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
             f"hydra.sweeper.storage={hidden(self.url)}: {first_line(getattr(error, 'orig', None) or error, self.url)}"
         )
 
+    names: Any = _retried(Reader.names)  # a set of texts
     create_new_study = _retried(BaseStorage.create_new_study)
     delete_study = _retried(BaseStorage.delete_study)
     set_study_user_attr = _retried(BaseStorage.set_study_user_attr)
@@ -271,4 +269,3 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
     _get_stale_trial_ids = _retried(BaseHeartbeat._get_stale_trial_ids)
     # Not abstract, but answered with one query, or from the cache, where the base class reads all trials.
     get_trial_id_from_study_id_trial_number = _retried(BaseStorage.get_trial_id_from_study_id_trial_number)
-    get_best_trial = _retried(BaseStorage.get_best_trial)

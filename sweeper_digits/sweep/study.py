@@ -17,12 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
-from sweeper_digits.sweep.finite import Point, is_exhausted, is_finite, values_of
+from sweeper_digits.sweep.content import look_at_data
+from sweeper_digits.sweep.finite import Point, is_exhausted, values_of
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
 from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.private import get_storage
-from sweeper_digits.sweep.pruners import made, make_pruner, pruner_options
+from sweeper_digits.sweep.pruners import PRUNER, made, make_pruner, pruner_options
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.reading import Reader
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
@@ -42,11 +43,12 @@ class SeededSampler(BaseSampler):
     Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
     drawn with the same random numbers, and a trial's own are always the same.
 
-    Where the space is finite, no point is drawn twice: training it again would give the same value.
+    Where points can be tried up, none is drawn twice: training it again would give the same value.
 
     Args:
         build: Makes the sampler that draws the trial of a number.
-        is_exhausted: Says whether all points that have some values were tried; None: the space is continuous.
+        is_exhausted: Says whether all points that have some values were tried; None: every option has a continuous
+            parameter.
     """
 
     def __init__(
@@ -134,13 +136,15 @@ def set_up(sweep: Sweep) -> Queue:
     """Create or load the study, and queue the points that are to be tried first, if no process has.
 
     Raises:
-        UserError: The study or the folder belongs to another sweep; the database cannot be opened.
+        UserError: The study or the folder belongs to another sweep, or its data changed; the database cannot be opened.
     """
     storage = _opened(sweep.options, begun=False)
     with study_lock(storage, sweep.options.study_name):
-        study = _create(sweep, storage)
-        queue = Queue(study, storage)
-        queue.helm.begin(sweep.budget, Space(sweep.distributions, sweep.is_enumerated))
+        queue = Queue(_create(sweep, storage), storage)
+    look_at_data(sweep, queue)  # it may take a while, and locks by itself
+    with study_lock(storage, sweep.options.study_name):
+        space = Space(sweep.distributions, sweep.is_enumerated, sweep.owners, sweep.size, sweep.images)
+        queue.helm.begin(sweep.budget, space)
         queue.fill(sweep)
     return queue
 
@@ -149,7 +153,7 @@ def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     storage = _opened(options, begun=True)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
-    study.pruner = make_pruner(attributes.of_study(study)["pruner"])
+    study.pruner = make_pruner(attributes.of_study(study)[PRUNER])
     return Queue(study, storage)
 
 
@@ -159,8 +163,8 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
         return {}
     found: dict[str, BaseDistribution] = {}
     try:
-        opened = get_storage(storage)
-        for name in set(names) & set(optuna.get_all_study_names(opened)):
+        opened = Reader(optuna.storages.RDBStorage(storage))
+        for name in set(names) & opened.names():
             for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
                 found |= trial.distributions
     except Exception as error:  # of whichever database driver
@@ -172,11 +176,11 @@ def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDis
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
     name = sweep.options.study_name
-    begun = name in optuna.get_all_study_names(storage)
+    begun = name in storage.names()
     if not begun:
         check_folder(sweep.folder, name, None, begun=False)
-        for check in (points_first, points_of_sweep):  # refused before there is a study
-            check(sweep.config, sweep.distributions)
+        points_first(sweep.config, sweep)  # refused before there is a study
+        points_of_sweep(sweep.config, sweep.distributions)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -224,10 +228,10 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
 
 def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
-    tried = functools.partial(is_exhausted, sweep) if is_finite(sweep) and not sweep.is_enumerated else None
+    tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
-        attributes.keep_with_study(study, "pruner", pruner_options(sweep))
+        attributes.keep_with_study(study, PRUNER, pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import live, screen
@@ -29,7 +28,7 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import COMMAND, Steering
 from sweeper_digits.sweep.storage import interruption_requested
 from sweeper_digits.sweep.study import set_up
-from sweeper_digits.sweep.trials import failures, is_own_failure, trials_of
+from sweeper_digits.sweep.trials import error_of, failures, is_own_failure, trials_of
 from sweeper_digits.sweep.worker import BestModels
 
 log = logging.getLogger(__name__)
@@ -54,8 +53,6 @@ def supervise(sweep: Sweep) -> None:
         if sweep.options[key] is not None and sweep.options[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
     check_range("hydra.sweeper.max_retries", sweep.options.max_retries, 0, INFINITY)
-    if OmegaConf.select(sweep.config, "split.validation_size") is None and "folds" not in sweep.config.split:
-        raise UserError("split=all: a sweep needs a validation part for its objective; use split=holdout or kfold")
     check_values(sweep)
     scouts_of(sweep)  # raises
     _interrupt_between_steps()
@@ -189,4 +186,4 @@ def _raise_without_result(queue: Queue, progress: Progress) -> None:
 def _cause(trial: FrozenTrial, sweep: Sweep) -> str:
     log_file = sweep.folder / str(trial.number) / "train.log"
     where = log_file if log_file.exists() else sweep.folder / "worker-0.log"
-    return f"#{trial.number}: {trial.user_attrs.get('error')} (log: {screen.relative(where)})"
+    return f"#{trial.number}: {error_of(trial)} (log: {screen.relative(where)})"

@@ -12,7 +12,7 @@ from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.screen import brief, counted, minutes, printable
 from sweeper_digits.sweep.budget import EPOCHS
 from sweeper_digits.sweep.finite import Point
-from sweeper_digits.sweep.trials import STANDARD_ERROR, is_cut_off
+from sweeper_digits.sweep.trials import STANDARD_ERROR, error_of, is_cut_off
 from sweeper_digits.sweep.view import Running, View, point_of, short_names
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ SHOWN_FROM = {"worker": 100, "loss": 90, "rank": 60, "images/s": 76, "parameters
 BAR_FROM, BAR_WIDTH = 70, 10
 # Lines of a terminal that the table leaves for what stands below it and above it.
 OTHER_LINES = 7
+# Characters of a value that are shown.
+LONGEST_VALUE = 80
 
 
 def row(trial: FrozenTrial, objectives: Sequence[str], names: Iterable[str], is_best: bool) -> str:
@@ -35,7 +37,7 @@ def row(trial: FrozenTrial, objectives: Sequence[str], names: Iterable[str], is_
     """
     if trial.state == TrialState.FAIL:
         what = "cut off" if is_cut_off(trial) else "failed "
-        return f"#{trial.number:<4d} {what} {printable(str(trial.user_attrs.get('error', '')))}"
+        return f"#{trial.number:<4d} {what} {error_of(trial)}"
     what = "pruned"
     if trial.state == TrialState.COMPLETE:
         pairs = zip(objectives, trial.values, strict=True)
@@ -62,7 +64,7 @@ def point_text(trial: FrozenTrial, names: Iterable[str]) -> str:
 
 def _written(point: Point, names: Iterable[str]) -> str:
     short = short_names({*names, *point})
-    return printable(" ".join(f"{short[name]}={brief(value)}" for name, value in point.items()))
+    return printable(" ".join(f"{short[name]}={brief(value):.{LONGEST_VALUE}}" for name, value in point.items()))
 
 
 def summary(view: View) -> list[str]:
@@ -71,9 +73,10 @@ def summary(view: View) -> list[str]:
     done = states[TrialState.COMPLETE] + states[TrialState.PRUNED]
     of_all = f"/{view.used['n_trials'][1]:,.0f}" if "n_trials" in view.used else ""
     parts = [f"{done:,}{of_all} done"]
-    failed = states[TrialState.FAIL] - view.cut_off
+    failed = states[TrialState.FAIL] - view.cut_off - view.foreign
     counted_as = {"pruned": states[TrialState.PRUNED], "failed": failed, "cut off": view.cut_off}
     counted_as |= {"running": states[TrialState.RUNNING], "waiting": states[TrialState.WAITING]}
+    counted_as |= {"of another program": view.foreign}
     parts += [f"{number:,} {word}" for word, number in counted_as.items() if number]
     if "timeout" in view.used:
         used, limit = view.used["timeout"]
@@ -150,7 +153,7 @@ def _cells(one: Running, metric: str, view: View, with_host: bool, width: int) -
     varied = {name: value for name, value in one.point.items() if name in view.varied or not view.varied}
     return {
         "trial": f"#{one.number}",
-        "worker": worker,
+        "worker": Text(worker),
         "epoch": _bar(one, width),
         "loss": _number(one.measured.get("loss"), ".5g"),
         metric: shown,

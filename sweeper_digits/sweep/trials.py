@@ -7,11 +7,26 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits.screen import printable
+from sweeper_digits.sweep import attributes
+
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 # Optuna's own attribute of a queued trial: the parameters that it was queued with.
-QUEUED_WITH = "fixed_params"
+QUEUED_WITH = attributes.kept("fixed_params", attributes.POINT)
+# Characters of an error that a screen shows; its log has all.
+LONGEST_ERROR = 500
+# User attribute of a trial of a study that lists its runs: the values of its run, by key.
+LISTED = attributes.kept("point", attributes.mapping())
+# User attribute of a trial: the signature of the process that answers for it.
+WORKER = "worker"
+# System attributes of a trial: the numbers of those that were cut off and that it continues, the latest last, and how
+# many of their workers died.
+CONTINUES = attributes.kept("retry_history", attributes.list_of(attributes.COUNT))
+DEATHS = attributes.kept("deaths", attributes.COUNT)
+# User attribute of a trial that another program ran, as it is read.
+FOREIGN = "foreign"
 # User attribute of a complete trial: the standard error of its objective over the validation images.
-STANDARD_ERROR = "standard_error"
+STANDARD_ERROR = attributes.kept("standard_error", attributes.NUMBER)
 # User attribute of a trial that was cut off: how. A trial that was stopped with its sweep is always tried again.
 CUT_OFF = "cut_off"
 STOPPED, DIED = "stopped", "died"
@@ -52,19 +67,19 @@ def has_point(trial: FrozenTrial) -> bool:
 
 def continued_by(trial: FrozenTrial) -> list[int]:
     """Return the numbers of the trials that this one continues, the latest first."""
-    return [int(number) for number in reversed(trial.system_attrs.get("retry_history", []))]
+    return [int(number) for number in reversed(trial.system_attrs.get(CONTINUES, []))]
 
 
 def tried_points(trials: Iterable[FrozenTrial]) -> int:
     """Return how many points the trials are of: a trial that was cut off and the one that continues it are one."""
-    trials = list(trials)
+    trials = [trial for trial in trials if FOREIGN not in trial.user_attrs]
     return len({trial.number for trial in trials} - {number for trial in trials for number in continued_by(trial)})
 
 
 def deaths(trial: FrozenTrial) -> int:
     """Return how many workers of a trial's point have died, its own among them."""
     died = trial.state == TrialState.FAIL and is_cut_off(trial) and trial.user_attrs.get(CUT_OFF) != STOPPED
-    return int(trial.system_attrs.get("deaths", 0)) + died
+    return int(trial.system_attrs.get(DEATHS, 0)) + died
 
 
 def owed(trials: list[FrozenTrial], max_retries: int | None) -> list[FrozenTrial]:
@@ -86,7 +101,9 @@ def failures(trials: Iterable[FrozenTrial], max_retries: int) -> list[FrozenTria
 
 def is_own_failure(trial: FrozenTrial, max_retries: int) -> bool:
     """Return whether a trial failed by itself, or was cut off so often that it is not tried again."""
-    return trial.state == TrialState.FAIL and not _is_tried_again(trial, max_retries)
+    if trial.state != TrialState.FAIL or FOREIGN in trial.user_attrs:
+        return False
+    return not _is_tried_again(trial, max_retries)
 
 
 def _is_tried_again(trial: FrozenTrial, max_retries: int | None) -> bool:
@@ -101,3 +118,8 @@ def is_cut_off(trial: FrozenTrial) -> bool:
     """Return whether a trial that did not end by itself was cut off."""
     # Where heartbeats stopped, Optuna set it to FAIL and nothing wrote why.
     return CUT_OFF in trial.user_attrs or "error" not in trial.user_attrs
+
+
+def error_of(trial: FrozenTrial) -> str:
+    """Return what went wrong with a trial, in a line that a screen can show."""
+    return printable(" ".join(str(trial.user_attrs.get("error", "")).split()))[:LONGEST_ERROR]

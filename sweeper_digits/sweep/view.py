@@ -1,5 +1,6 @@
 """What a study says of its sweep at this moment: for the screen of the sweep, and for `status` elsewhere."""
 
+import functools
 import math
 import time
 from collections import Counter
@@ -11,12 +12,13 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits.screen import printable
 from sweeper_digits.sweep.budget import Budget, epochs_of, is_supervised, last_watched, watched_seconds
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.following import BESIDE, progress_of
 from sweeper_digits.sweep.peers import PeerPruner, best_so_far, sign_of
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.trials import DONE, is_cut_off, trials_of, tried_points
+from sweeper_digits.sweep.trials import DONE, FOREIGN, LISTED, is_cut_off, trials_of, tried_points
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class View:
         running: The trials that run, by number.
         ended: Trials that have ended since the look before, in the order in which they ended.
         cut_off: How many of the failed trials were cut off; others continue these.
-        best: The best complete trial; None with several objectives, or without a complete trial.
-        front: Numbers of the Pareto front; none with one objective.
+        foreign: How many of the failed trials another program ran.
+        best: The best complete trial; None with several objectives, without one, or if values do not compare.
+        front: Numbers of the Pareto front; none with one objective, or if values do not compare.
         names: All parameters that a trial has.
         varied: Parameters of which two trials have different values.
         used: For each part of the budget, by key of hydra.sweeper: how much is used, and how much there is.
@@ -69,6 +72,7 @@ class View:
     running: list[Running]
     ended: list[FrozenTrial]
     cut_off: int
+    foreign: int
     best: FrozenTrial | None
     front: list[int]
     names: list[str]
@@ -90,6 +94,7 @@ class Spotter:
     is_enumerated: bool
     best: FrozenTrial | None = None
     cut_off: int = 0
+    foreign: int = 0
     front: list[int] = field(default_factory=list)
     settled: int = 0  # so many trials, the first ones, have ended
     ended: set[int] = field(default_factory=set)  # of the later ones
@@ -98,6 +103,11 @@ class Spotter:
     varied: set[str] = field(default_factory=set)
     # By step: the best values so far of the trials that have ended.
     peers: dict[int, list[float]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def compares(self) -> bool:
+        """Return whether the trials validate on the same images."""
+        return not self.queue.helm.other_images()
 
     def look(self) -> View:
         """Return what the study says now."""
@@ -113,7 +123,7 @@ class Spotter:
         running = [trial for trial in going_on if trial.state == TrialState.RUNNING]
         for trial in running:
             self._note(point_of(trial))
-        if len(study.directions) > 1 and new:
+        if len(study.directions) > 1 and new and self.compares:
             self.front = [trial.number for trial in study.best_trials]
         used, left = self._budget(trials)
         return View(
@@ -122,6 +132,7 @@ class Spotter:
             running=[self._running(trial, running) for trial in running],
             ended=sorted(new, key=lambda trial: (trial.datetime_complete, trial.number)),
             cut_off=self.cut_off,
+            foreign=self.foreign,
             best=self.best,
             front=self.front,
             names=list(self.values),
@@ -134,9 +145,10 @@ class Spotter:
         self.ended.add(trial.number)
         self.states[trial.state] += 1
         self.cut_off += trial.state == TrialState.FAIL and is_cut_off(trial)
+        self.foreign += FOREIGN in trial.user_attrs
         self._note(point_of(trial))
         study = self.queue.study
-        if trial.state == TrialState.COMPLETE and len(study.directions) == 1:
+        if trial.state == TrialState.COMPLETE and len(study.directions) == 1 and self.compares:
             sign = sign_of(study)
             if self.best is None or sign * trial.values[0] < sign * self.best.values[0]:
                 self.best = trial
@@ -151,7 +163,7 @@ class Spotter:
 
     def _running(self, trial: FrozenTrial, running: list[FrozenTrial]) -> Running:
         told, rank, bar, others = progress_of(trial), None, None, np.zeros(0)
-        if trial.last_step is not None:
+        if trial.last_step is not None and self.compares:
             sign, step = sign_of(self.queue.study), trial.last_step
             beside = [one for one in running if one.number != trial.number and step in one.intermediate_values]
             others = np.array(self.peers.get(step, []) + [best_so_far(one, sign, last=step) for one in beside])
@@ -192,13 +204,13 @@ class Spotter:
 
 
 def objectives_of(study: optuna.Study) -> list[str]:
-    """Return the names of the objectives of a study."""
-    return list(study.metric_names or ["objective"])
+    """Return the names of the objectives of a study, as a person is to see them."""
+    return list(map(printable, study.metric_names or ["objective"]))
 
 
 def point_of(trial: FrozenTrial) -> Point:
     """Return the values of a trial by parameter, or those of its listed point."""
-    return dict(trial.params or trial.user_attrs.get("point", {}))
+    return dict(trial.params or trial.user_attrs.get(LISTED, {}))
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

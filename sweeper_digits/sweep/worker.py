@@ -19,14 +19,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from optuna.trial import TrialState
 
-from sweeper_digits.errors import UserError
-from sweeper_digits.overrides import override_text
+from sweeper_digits.errors import OtherData, UserError
+from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.sweep import attributes, dashboard
 from sweeper_digits.sweep.budget import EPOCHS
-from sweeper_digits.sweep.finite import is_finite
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
@@ -46,6 +45,8 @@ SUPERVISOR = "SWEEPER_DIGITS_SUPERVISOR"
 CHANGES = "SWEEPER_DIGITS_CHANGES"
 # Errors of a disk that a person must mend, and the exit status of a worker that meets one.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Exit status of a worker whose trial has read other data than the study's; the cause is the trial's error.
+OTHER_DATA = 65
 # Between looks at whether a job elsewhere is still the trial's.
 LOOK_SECONDS = 3.0
 # Samplers and Hydra's composing are not made for several threads.
@@ -83,6 +84,13 @@ def _keep_in_flight(queue: Queue, sweep: Sweep, launcher: Launcher) -> None:
     """Keep n_jobs trials in flight, or as many as a person wants since; a slot that is too many ends with its trial."""
     changes, wanted = int(os.environ[CHANGES]), sweep.options.n_jobs
     slots: dict[int, threading.Thread] = {}
+    ended: list[int] = []  # statuses with which a slot wants to end this process
+
+    def run(slot: int) -> None:
+        try:
+            _run_trials(queue, sweep, launcher, None, functools.partial(is_wanted, slot))
+        except SystemExit as end:
+            ended.append(int(end.code or 0))
 
     def is_wanted(slot: int) -> bool:
         return slot < wanted
@@ -94,10 +102,11 @@ def _keep_in_flight(queue: Queue, sweep: Sweep, launcher: Launcher) -> None:
         for number in [number for number, slot in slots.items() if number >= wanted and not slot.is_alive()]:
             del slots[number]
         for number in set(range(wanted)) - slots.keys():
-            arguments = (queue, sweep, launcher, None, functools.partial(is_wanted, number))
-            slots[number] = threading.Thread(target=_run_trials, args=arguments)
+            slots[number] = threading.Thread(target=run, args=(number,))
             slots[number].start()
         time.sleep(0.5)
+        if ended:
+            os._exit(ended[0])  # not by an exception: Python would wait for the other slots
 
 
 def _run_trials(
@@ -130,14 +139,14 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     try:
         with _asking, _drawing(queue, sweep):
             overrides = sweep.suggest(trial)
-        extra = [] if any(override.startswith("figures=") for override in overrides) else ["figures=false"]
+        extra = [] if "figures" in map(override_key, overrides) else ["figures=false"]
         resumed = _checkpoint(queue, sweep, trial)
         extra += [f"resume={override_text(str(resumed))}"] if resumed else []
         launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
         (done,) = launch() if here else _watched(launch, queue, trial)
         if isinstance(done._return_value, StorageError):
             raise done._return_value
-        _end_without_disk(queue, trial, done._return_value)
+        _end_if_none_can_run(queue, sweep, trial, done._return_value)
         state, values, error = outcome(done, running, len(sweep.objectives))
     except StorageError:  # the next supervisor of the sweep fails the trial and queues it again
         raise
@@ -169,13 +178,19 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
 
 def _drawing(queue: Queue, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
     """Keep other processes from drawing at the same time where a point could be drawn twice."""
-    if sweep.is_enumerated or not is_finite(sweep):
-        return contextlib.nullcontext()
-    return study_lock(queue.storage, queue.study.study_name)
+    return study_lock(queue.storage, queue.study.study_name) if sweep.may_repeat else contextlib.nullcontext()
 
 
-def _end_without_disk(queue: Queue, trial: optuna.Trial, result: object) -> None:
-    """End this worker if a trial could not write: no failure of its own, and the next one could not either."""
+def _end_if_none_can_run(queue: Queue, sweep: Sweep, trial: optuna.Trial, result: object) -> None:
+    """End this worker if a trial could not write, or read other data: no failure of its own, and the next one's too.
+
+    Its point is tried again once a person has mended the cause.
+    """
+    if isinstance(result, OtherData):
+        log.error("trial %d: %s", trial.number, result)
+        _write_failure(sweep.folder / str(trial.number), str(result))
+        queue.fail_and_requeue(queue.read(trial.number), str(result), max_retries=None)
+        raise SystemExit(OTHER_DATA)
     status = next((code for code in DISK_ERRORS if os.strerror(code) in str(result)), None)
     if isinstance(result, OSError) and status:
         log.error("trial %d: %s", trial.number, result)
@@ -236,7 +251,8 @@ def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
 class BestModels:
     """Keeps the weights of the best trials: of `keep_models`, and of the whole Pareto front.
 
-    Several workers may delete the same; each looks once at a trial that has left the best.
+    Where trials validate on other images, all keep theirs. Several workers may delete the same; each looks once at a
+    trial that has left the best.
 
     Args:
         queue: The queue of the study.
@@ -246,6 +262,7 @@ class BestModels:
     def __init__(self, queue: Queue, sweep: Sweep) -> None:
         self.queue, self.sweep = queue, sweep
         self.deleted: set[int] = set()
+        self.ranks = not queue.helm.other_images()
 
     def tidy(self) -> None:
         """Delete the weights of finished trials that are not among the best.
@@ -253,6 +270,8 @@ class BestModels:
         Those of a trial that was cut off stay until it has been continued: they are of its finished folds.
         """
         study, options = self.queue.study, self.sweep.options
+        if not self.ranks:
+            return
         trials = trials_of(study)
         front = len(study.best_trials) if len(study.directions) > 1 else 0
         kept = {trial.number for trial in best_first(study)[: max(front, options.keep_models)]}

@@ -14,6 +14,7 @@ Reading order:
     reporting     the trial that a training reports to
     context       what a callback may know of its run
     trackers      callbacks that record a run elsewhere
+    continued     the earlier run that a run continues or repeats, and whether its images are these
     plan          what a run prints before and after its epochs
     device        device, precision and threads
     figures       the pictures

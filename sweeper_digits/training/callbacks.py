@@ -12,7 +12,7 @@ import numpy as np
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import counted, minutes, printable
+from sweeper_digits.screen import counted, minutes
 from sweeper_digits.signature import Part
 from sweeper_digits.training.feed import PixelsByIndex
 from sweeper_digits.training.reporting import RunningTrial, better_of
@@ -230,14 +230,16 @@ class Checkpoint(keras.callbacks.Callback):
         trainee: What is trained, compiled.
         best: The best weights, which are saved and restored too.
         started: `time.perf_counter()` when the training began; the time since then is saved too.
+        division: Tells which images train and which validate, see `Content.division`; it is saved too.
 
     Attributes:
         earlier_seconds: Time of the parts of the training that were restored, or 0.
     """
 
-    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights, started: float) -> None:
+    def __init__(self, run: RunFolder, trainee: keras.Model, best: BestWeights, started: float, division: str) -> None:
         super().__init__()
         self.run, self.best, self.started, self.earlier_seconds = run, best, started, 0.0
+        self.division = division
         # Not the optimizer as built: for float16, Keras has wrapped it in one with a loss scale, which is state too.
         optimizer = trainee.optimizer
         optimizer.build(trainee.trainable_variables)
@@ -252,19 +254,23 @@ class Checkpoint(keras.callbacks.Callback):
         state = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}
         state |= {f"best_{i}": weights for i, weights in enumerate(self.best.weights)}
         state["seconds"] = np.array(self.earlier_seconds + time.perf_counter() - self.started)
+        state["division"] = np.array(self.division)
         self.run.write_checkpoint(state | {"progress": np.array([epoch, self.best.epoch, self.best.value])})
 
     def restore(self, source: RunFolder) -> tuple[int, list[dict[str, float]]]:
         """Take over the state of a killed run; return the epoch, from 0, to begin with, and the rows before it.
 
         Raises:
-            UserError: There is no checkpoint, it is of another model or optimizer, or rows are missing. Nothing is
-                changed then.
+            UserError: There is no checkpoint, it is of other images, another model or optimizer, or rows are missing.
+                Nothing is changed then.
         """
         state = source.read_checkpoint()
         shapes = {f"variable_{i}": tuple(variable.shape) for i, variable in enumerate(self.variables)}
         shapes |= {f"best_{i}": weights.shape for i, weights in enumerate(self.best.weights)} | {"progress": (3,)}
-        if {name: values.shape for name, values in state.items() if name != "seconds"} != shapes:
+        if str(state.get("division", self.division)) != self.division:
+            raise UserError(f"resume={source.folder}: its checkpoint is of other images, or of another fold")
+        beside = ("seconds", "division")  # missing in a checkpoint of version 0.1
+        if {name: values.shape for name, values in state.items() if name not in beside} != shapes:
             raise UserError(f"resume={source.folder}: its checkpoint is of another model, optimizer or schedule")
         epoch, best_epoch, best_value = state["progress"].tolist()
         rows = _rows(source, int(epoch))
@@ -272,8 +278,8 @@ class Checkpoint(keras.callbacks.Callback):
             variable.assign(state[f"variable_{i}"])
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
         self.best.epoch, self.best.value = int(best_epoch), best_value
-        self.earlier_seconds = float(state.get("seconds", 0.0))  # missing in a checkpoint of version 0.1
-        log.info("resumed    %s after epoch %d", printable(str(source.folder)), len(rows))
+        self.earlier_seconds = float(state.get("seconds", 0.0))
+        log.info("resumed    %s after epoch %d", source.folder, len(rows))
         return len(rows), rows
 
 

@@ -16,6 +16,7 @@ from sweeper_digits.training import reporting
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint, CleanEpochs, History, Report
 from sweeper_digits.training.context import Watch
 from sweeper_digits.training.feed import prediction_batches
+from sweeper_digits.training.optimizers import unwrapped
 from sweeper_digits.training.prepare import Prepared
 from sweeper_digits.training.validation import Validation, objectives_of
 
@@ -63,7 +64,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
     clean = clean_epochs(config.clean_fraction, config.epochs)
     first_clean = config.epochs - clean
     best = BestWeights(prepared.model, metric, config.patience, first_clean if clean else 0)
-    checkpoint = Checkpoint(folder, trainee, best, prepared.started)
+    checkpoint = Checkpoint(folder, trainee, best, prepared.started, prepared.division)
     first_epoch, rows = _continue(source, checkpoint)
     history = History(folder, config.epochs, feed.steps * feed.batch_size, objectives_of(config))
     history.begin_with(rows)
@@ -74,7 +75,7 @@ def fit(prepared: Prepared, folder: RunFolder, source: RunFolder | None = None, 
         callbacks.append(_report_to(trial, metric, prepared, history))
     if clean:
         callbacks.append(CleanEpochs(prepared.augmentation.strength, first_clean))
-    if trainee.optimizer.use_ema:  # first, so that validation and the best weights are the averaged ones
+    if unwrapped(trainee.optimizer).use_ema:  # first, so that validation and the best weights are the averaged ones
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     log.info("")
     if first_epoch < config.epochs:

@@ -58,9 +58,10 @@ def build_optimizer(
     built = part.build(optimizer, output_layer=output_layer)
     if not isinstance(built, keras.optimizers.Optimizer):
         raise UserError(f"{part.where}: {part.name}: it returns {type(built).__name__}; a Keras optimizer is expected")
-    if not built.weight_decay:
-        built.weight_decay = None  # else Keras multiplies every weight by 1 at every step
-    built.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    inner = unwrapped(built)
+    if not inner.weight_decay:
+        inner.weight_decay = None  # else Keras multiplies every weight by 1 at every step
+    inner.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     part = registry.find("schedule", vars(schedule))
     steps = steps_per_epoch * epochs
     rate = part.build(schedule, peak=optimizer.learning_rate, steps=steps, steps_per_epoch=steps_per_epoch)
@@ -69,3 +70,12 @@ def build_optimizer(
         raise UserError(f"{part.where}: {part.name}: it returns {made}; one of keras.optimizers.schedules is expected")
     built.learning_rate = rate
     return built
+
+
+def unwrapped(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Return the optimizer that makes the steps.
+
+    For float16, Keras wraps it in one that scales the loss. That one hands on the learning rate and the iterations, but
+    has a `use_ema` and a `weight_decay` of its own, which say nothing.
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)

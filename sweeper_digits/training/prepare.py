@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from sweeper_digits.data.dataset import Dataset
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.split import Parts
 from sweeper_digits.schema import Config
 from sweeper_digits.training.augmentation import build_augmentation
@@ -41,6 +42,11 @@ class Prepared:
     trainee: keras.Model
     feed: Feed
     started: float
+
+    @property
+    def division(self) -> str:
+        """Return what tells these images, and which of them train and validate, from all others."""
+        return Content.of(self.dataset, [self.parts]).division
 
 
 def prepare(config: Config, dataset: Dataset, parts: Parts) -> Prepared:

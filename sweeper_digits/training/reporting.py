@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
+from sweeper_digits.options import Data
 from sweeper_digits.schema import objectives
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,9 @@ class Link(Protocol):
 
     def take_over(self, epochs: int) -> None:
         """Tell of epochs that the trial took over."""
+
+    def check_data(self, option: Data, content: Content) -> None:
+        """Raise `OtherData` unless all trials of the study that read this option have read the same."""
 
 
 class RunningTrial:
@@ -118,6 +123,11 @@ class RunningTrial:
         """Report the objectives after an epoch, where there are several; return whether to stop."""
         self.pruned = self.front is not None and self.front.report(measured) and not last
         return self.pruned
+
+    def check_data(self, option: Data, content: Content) -> None:
+        """Raise `OtherData` if the option of the data gave an earlier trial of the study another content."""
+        if self.link:
+            self.link.check_data(option, content)
 
     def tell(self, measured: Mapping[str, float], epoch: int, epochs: int, last: bool) -> bool:
         """Tell the study of an epoch; return whether a person has stopped the trial, which is then pruned.

@@ -13,6 +13,7 @@ import numpy as np
 
 from sweeper_digits import program, registry
 from sweeper_digits.data.dataset import Dataset, load
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.inspection import inspect
 from sweeper_digits.data.split import Parts, splits
 from sweeper_digits.errors import Diverged, UserError
@@ -20,12 +21,11 @@ from sweeper_digits.options import All
 from sweeper_digits.runs import begun
 from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.predictions import pooled_standard_error
-from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import METRIC_OF, Config, epoch_metric
 from sweeper_digits.screen import counted, printable, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.context import Watch
+from sweeper_digits.training.continued import checked_source, finished_fold, source_of
 from sweeper_digits.training.device import (
     choose_device,
     choose_precision,
@@ -100,19 +100,18 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     device = choose_device(config.device)
     source, precision = _begin(config, here, in_sweep, choose_precision(config.precision, device))
     check_packages(config.export)
-    dataset = load(config.data)
-    if dataset.labels is None:
-        raise UserError(
-            f"{dataset.source}: {counted(len(dataset.images), 'image')} without labels; expected is a column or array "
-            "named label, or at least two folders of pictures, one for each class"
-        )
-    if len(dataset.classes) < 2:
-        raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
+    dataset = _read(config)
+    assert dataset.labels is not None  # noqa: S101 - for mypy
     pixels = inspect(dataset, config.data)
     parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
-    show_plan(config, dataset, pixels, parts, f"{describe_device(device)}, {precision}")
+    content = Content.of(dataset, parts)
+    show_plan(config, dataset, pixels, parts, content, f"{describe_device(device)}, {precision}")
+    source, known = checked_source(source, content)
+    if known:
+        here.write_images(content)
     with keras.device(device), computing_in(precision):
         measured = _train_parts(config, dataset, parts, here, source, watch)
+    measured = (_fingerprints(content, measured) if known else {}) | measured
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
     seconds = round(watch.earlier_seconds + time.perf_counter() - started, 3)
@@ -127,7 +126,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     for part, trained in zip(parts, here.models(), strict=True) if finished and config.figures else ():
         draw(config, dataset, part, trained)
     if finished:
-        log.info("%-13s %s", "folder", printable(str(relative(here.folder))))
+        log.info("%-13s %s", "folder", relative(here.folder))
     return objective
 
 
@@ -166,10 +165,7 @@ def train(
 
 def _begin(config: Config, here: RunFolder, in_sweep: bool, precision: str) -> tuple[RunFolder | None, str]:
     """Keep what the run is begun with; return the run that it continues, if any, and the precision of that one."""
-    source = RunFolder(config.resume) if config.resume else None
-    # In a sweep, a trial may go on from folds that were all finished when its process died.
-    if source and source.metrics.exists() and not in_sweep:
-        raise UserError(f"resume={config.resume}: this run has finished; nothing is left to continue")
+    source = source_of(config, in_sweep)
     now, before = begun.Begun.now(config, precision, versions()), None
     try:
         before = begun.check_same(source, now) if source else None
@@ -182,6 +178,32 @@ def _begin(config: Config, here: RunFolder, in_sweep: bool, precision: str) -> t
         now = now._replace(precision=before.precision)
     begun.save(now, here)
     return source, now.precision
+
+
+def _read(config: Config) -> Dataset:
+    """Return the images to train on.
+
+    Raises:
+        UserError: No labels, or one class. `OtherData` in a trial whose study began with other images.
+    """
+    dataset = load(config.data)
+    if dataset.labels is None:
+        raise UserError(
+            f"{dataset.source}: {counted(len(dataset.images), 'image')} without labels; expected is a column or array "
+            "named label, or at least two folders of pictures, one for each class"
+        )
+    if len(dataset.classes) < 2:
+        raise UserError(f"{dataset.source}: all images have label {dataset.classes[0]}; two classes are needed")
+    if trial := reporting.current_trial():
+        trial.check_data(config.data, Content.of(dataset))
+    return dataset
+
+
+def _fingerprints(content: Content, measured: dict[str, Any]) -> dict[str, Any]:
+    """Return what metrics.json says of the images; each fold's validation images are noted with the fold."""
+    for number, fold in enumerate(measured.get("folds", [])):
+        fold["validation_fingerprint"] = content.validation_fingerprint(number)
+    return {"fingerprint": content.fingerprint, "validation_fingerprint": content.validation_fingerprint()}
 
 
 def _train_parts(
@@ -202,7 +224,7 @@ def _train_parts(
 def _train_folds(
     config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
-    """Train each fold and return what `_over_folds` makes of their metrics."""
+    """Train each fold; return what `_over_folds` makes of their metrics, and the standard errors over all images."""
     folds = []
     metric = epoch_metric(config.objective)
     if trial := reporting.current_trial():
@@ -211,15 +233,16 @@ def _train_folds(
         log.info("\nfold %d of %d", number + 1, len(parts))
         fold = here.fold(number)
         metrics = _train_fold(config, dataset, part, fold, source.fold(number) if source else None, watch)
-        fold.write_metrics({"state": "finished"} | metrics)
+        fold.write_metrics({"state": "finished", "division": Content.of(dataset, [part]).division} | metrics)
         folds.append(metrics)
         if trial and (trial.pruned or trial.fold(metrics[metric])):
             return {"state": "pruned", "folds": folds}
-    return _over_folds(folds, [part.name for part in objectives_of(config)])
+    means = _over_folds(folds, [part.name for part in objectives_of(config)])
+    return means | here.read_validation().standard_errors()
 
 
 def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str, Any]:
-    """Return the means over folds, their standard deviations as `<name>_std`, and the standard errors over all images.
+    """Return the means over folds, and their standard deviations as `<name>_std`.
 
     The standard deviation over folds is what other training and validation images change together.
 
@@ -232,8 +255,6 @@ def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str,
     metrics: dict[str, Any] = {name: float(np.mean(values)) for name, values in column.items()}
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", *objectives):
         metrics[f"{name}_std"] = float(np.std(column[name], ddof=1))
-        if errors := column.get(f"{name}_se"):
-            metrics[f"{name}_se"] = pooled_standard_error(column[name], errors, column["validation_images"])
     metrics |= {name: sum(column[name]) for name in ("seconds", "epochs")}
     metrics["parameters"] = folds[0]["parameters"]
     return metrics | {"folds": [{name: fold[name] for name in column} for fold in folds]}
@@ -244,7 +265,7 @@ def _train_fold(
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     try:
-        done = _finished(source) if source else None
+        done = finished_fold(source, Content.of(dataset, [parts])) if source else None
         values = [row[epoch_metric(config.objective)] for row in source.read_history()] if source and done else []
     except UserError as error:
         reporting.start_over(error)
@@ -258,14 +279,6 @@ def _train_fold(
             shutil.copytree(source.folder, fold.folder, dirs_exist_ok=True)
         return done
     return train(config, dataset, parts, fold, source if source and source.checkpoint.exists() else None, watch)
-
-
-def _finished(source: RunFolder) -> dict[str, Any] | None:
-    """Return the metrics of a fold that has finished, or None; raise a UserError if they are damaged."""
-    record = read_metrics_alone(source.folder)
-    if record.state == "unreadable":
-        raise UserError(f"resume={source.folder}: {record.note}")
-    return record.metrics if record.finished and source.model.exists() else None
 
 
 def _objective(config: Config, metrics: dict[str, Any]) -> Any:

@@ -62,6 +62,7 @@ class Program:
 
     def tries_verb(self, *arguments: str) -> Done:
         """Call `python -m sweeper_digits` in this process."""
+        sys.modules.pop("sweeper_digits.__main__", None)  # runpy warns of a module that another test has imported
         return self._here(arguments, lambda: runpy.run_module("sweeper_digits", run_name="__main__"))
 
     def apart(self, *arguments: str, **environment: str) -> Done:
@@ -69,7 +70,7 @@ class Program:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=300,

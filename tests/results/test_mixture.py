@@ -26,9 +26,17 @@ def test_runs_of_different_images_are_named_by_what_differs() -> None:
     assert describe_mixture([*same, unfinished]) == []
     (line,) = describe_mixture([*same, run(data__path="b.npz", data___target_="x")])
     assert line == (
-        "the ranks mix values of different images: 3 runs with data.path=a.npz, 1 run with data.path=b.npz; "
+        "the ranks may mix values of different images: 3 runs with data.path=a.npz, 1 run with data.path=b.npz; "
         "choose one group with --filter"
     )
+    known = [run(data__path=path) for path in ("a.npz", "a.npz", "b.npz")]
+    for one, content in zip(known, ("0123456789", "other", "0123456789"), strict=True):
+        one.metrics["fingerprint"] = content
+    assert describe_mixture([known[0], known[2]]) == [], "a copy at another path"
+    (line,) = describe_mixture(known[:2])
+    assert "the ranks mix values of different images: 1 run with content=01234567, 1 run with content=other;" in line
+    (line,) = describe_mixture([known[0], run(data__path="a.npz")])
+    assert "may mix" in line and "content=unknown" in line
     (line,) = describe_mixture([run(split__seed=0, split__validation_size=0.1), run(split__seed=1), run(split="kfold")])
     assert "1 run with split=holdout split.seed=0 split.validation_size=0.1" in line and "split=kfold" in line
     (line,) = describe_mixture([run(split__seed=seed, data__path="\x1b[2J") for seed in range(9)])

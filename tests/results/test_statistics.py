@@ -23,12 +23,14 @@ def test_seeds_are_grouped_and_noise_is_said(tool: Tool) -> None:
     groups = group_repetitions(found, "val_loss")
     assert [len(group.samples) for group in groups] == [2, 2]
     assert re.search(r"first and second (are apart|cannot be told apart).*paired over 2 seeds", out)
-    assert re.search(r"best +val_loss [\d.]+ ± [\d.e+-]+ \(95 %, over 2 seeds, on the same 36 images\)", out)
+    assert re.search(r"best +val_loss [\d.]+ \(95 %: [\d.-]+ to [\d.-]+; over 2 seeds, on the same 36 images\)", out)
 
 
 def configuration(*values: float, seeds: range | None = None, split_seed: int = 0) -> Configuration:
-    runs = [Record(RunFolder("nowhere"), "finished", {"split.seed": split_seed}) for _ in values]
-    return Configuration(runs, {(seed, 0): value for seed, value in zip(seeds or range(9), values, strict=False)})
+    metrics = {"validation_fingerprint": f"images of {split_seed}"}
+    runs = [Record(RunFolder("nowhere"), "finished", {"split.seed": split_seed}, metrics=metrics) for _ in values]
+    pairs = zip(seeds or range(9), values, strict=False)
+    return Configuration(runs, {(seed, split_seed): value for seed, value in pairs})
 
 
 def test_differences_are_judged_by_intervals() -> None:
@@ -46,6 +48,11 @@ def test_differences_are_judged_by_intervals() -> None:
     # The same seeds on other images are no pairs, and their spread does not include that of the images.
     differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
     assert differ is None and "validated on different images" in text
+    unknown = configuration(*shifted)
+    unknown.runs[0].metrics.clear()  # of an earlier version
+    differ, text, *_ = judge_difference(configuration(*noisy), unknown, "val_loss")
+    assert differ is None and "not known to be validated on the same images" in text
+    assert unknown.covers == "over 3 seeds"
     # A second that is better on what both have is not worse, whatever its mean over everything.
     second = configuration(*(value - 0.001 for value in noisy), 0.9)
     assert judge_difference(configuration(*noisy), second, "val_loss")[0] is False
@@ -61,7 +68,9 @@ def test_single_runs_are_compared_image_by_image(tool: Tool) -> None:
     for number in (1, 3):  # of each optimizer one seed stays
         shutil.rmtree(SWEEP / str(number))
     out = tool("compare", "multirun/first", "--no-report")
-    assert re.search(r"val_loss differs by .* \(over \d+ validation images, one run each", out)
+    assert re.search(
+        r"val_loss differs by [\d.]+ \(95 %: -?[\d.]+ to [\d.]+; over \d+ validation images, one run each", out
+    )
 
 
 # Of experiment=best (docs/results.md): the folds' levels, and how far a seed and the rest move a run.
@@ -82,7 +91,8 @@ def drawn(
     luck = shared**0.5 * rng.normal(0, SEED, (seeds, 1)) + (1 - shared) ** 0.5 * rng.normal(0, SEED, (seeds, folds))
     values = levels + luck + rng.normal(0, REST, (seeds, folds))
     samples = {(seed, fold): float(values[seed, fold]) for seed in range(seeds) for fold in range(folds)}
-    return Configuration([Record(RunFolder("nowhere"), "finished", {"split.folds": folds})], samples)
+    metrics = {"folds": [{"validation_fingerprint": f"fold {fold}"} for fold in range(folds)]}
+    return Configuration([Record(RunFolder("nowhere"), "finished", {"split.folds": folds}, metrics=metrics)], samples)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +117,12 @@ def share_told_apart(folds: int, seeds: int, shared: float, how: str) -> float:
         pair = [drawn(rng, folds, seeds, shared, levels) for _ in range(2)]
         if not how.startswith("paired"):
             pair = [drawn(rng, folds, seeds, shared) for _ in range(2)]
-            pair[1].runs[0].settings["split.seed"] = 1
+            for fold in pair[1].runs[0].metrics["folds"]:
+                fold["validation_fingerprint"] += " of another split"
         first, second = sorted(pair, key=lambda group: group.mean)
         differ, text, *_ = judge_difference(first, second, "val_loss")
         apart += bool(differ)
-        assert f"({how})" in text
+        assert f"; {how})" in text
     return apart / REPEATS
 
 
@@ -166,10 +177,14 @@ def test_copies_of_a_run_that_differ_are_not_judged_by_the_better_one() -> None:
 def on_folds(units: int, *values: float | None) -> list[Record]:
     """Runs of one configuration, one for each fold that has a value."""
     settings = {"seed": 0, "split": "kfold", "model.units": units}
-    return [
-        Record(RunFolder(f"{units}/{fold}"), "finished", settings | {"split.fold": fold}, metrics={"val_loss": value})
+    measured = {
+        fold: {"val_loss": value, "validation_fingerprint": str(fold)}
         for fold, value in enumerate(values)
         if value is not None
+    }
+    return [
+        Record(RunFolder(f"{units}/{fold}"), "finished", settings | {"split.fold": fold}, metrics=metrics)
+        for fold, metrics in measured.items()
     ]
 
 
@@ -181,7 +196,8 @@ def test_a_configuration_without_the_hard_fold_is_not_the_best_for_that() -> Non
         "1 of 2 configurations lacks folds; the order leaves out how hard each fold is"
     ]
     text = judge_difference(second, first, "val_loss").text
-    assert "are apart, the second is better where both were measured: val_loss differs by 0.004 ±" in text
+    assert "are apart, the second is better where both were measured" in text
+    assert "val_loss differs by 0.004 (95 %: 0.00341 to 0.00469; " in text
     # Nothing tells how hard folds are that no configuration shares with another one.
     alone = group_repetitions(on_folds(1, 0.010, None) + on_folds(2, None, 0.009), "val_loss")
     assert [group.mean for group in alone] == [0.009, 0.010]

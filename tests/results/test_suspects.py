@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.results.suspects import find_suspects
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
@@ -28,6 +29,10 @@ def predicted(run: Record, images: list[int], labels: list[int], seen: list[int]
     pictures = np.stack([np.full((2, 2, 1), image, np.uint8) for image in images])
     run.run.folder.mkdir()
     run.run.write_validation(Predictions.of(np.array(images), np.array(labels), probabilities, pictures))
+    every = np.zeros(50, int)  # as the run read them: each image of the data is known by its number
+    every[images] = labels
+    content = np.arange(50, dtype=np.uint64) + (1000 if "other" in str(run.settings.get("data.path")) else 0)
+    run.run.write_images(Content(content, every, CLASSES, np.zeros(50, np.int8)))
 
 
 def test_labels_that_models_contradict_as_surely_as_they_are_sure_of_right_ones(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import describe_noise, gap_between, paired_gap, standard_error
 from sweeper_digits.runs.predictions import LEAST, Predictions, error_of_mean
@@ -15,13 +16,14 @@ IMAGES = 1000
 
 
 def record(folder: Path, losses: np.ndarray, images: np.ndarray | None = None, saves_error: bool = True) -> Record:
-    """A finished run with these cross entropies of its validation images."""
+    """A finished run with these cross entropies of its validation images, each of which is known by its number."""
     logs = np.full((len(losses), 10), LEAST)
     logs[:, 0] = -losses
     nothing = np.zeros((0, 28, 28), np.uint8)
     images = np.arange(len(losses)) if images is None else images
-    run = RunFolder(folder)
-    run.write_validation(Predictions(images, np.zeros(len(losses), int), logs, np.zeros(0, int), nothing))
+    run, labels = RunFolder(folder), np.zeros(len(losses), int)
+    run.write_validation(Predictions(np.arange(len(losses)), labels, logs, np.zeros(0, int), nothing))
+    run.write_images(Content(images.astype(np.uint64), labels, ("0",), np.zeros(len(losses), np.int8)))
     metrics = {"val_loss": float(losses.mean()), "train_images": 4 * len(losses), "validation_images": len(losses)}
     if saves_error:
         metrics["val_loss_se"] = error_of_mean(losses)
@@ -51,8 +53,13 @@ def test_equal_images_are_paired_in_any_order_and_others_are_not(tmp_path: Path)
     other = record(tmp_path / "other", losses + 0.001, images=np.arange(IMAGES) + 1)
     gap = gap_between(first, other, "val_loss")
     assert gap.images == 0 and gap.is_noise() and gap.error == pytest.approx(math.sqrt(2) * error_of_mean(losses))
-    second.metrics["data"] = "other.npz"  # equal places in other data are other images
+    labels = np.zeros(IMAGES, int)  # with other names, the labels are others
+    second.run.write_images(Content(shuffled.astype(np.uint64), labels, ("one",), np.zeros(IMAGES, np.int8)))
     assert gap_between(first, second, "val_loss").images == 0
+    for run in (first, second):  # of an earlier version: equal places may be other images
+        run.run.images.unlink()
+    assert gap_between(first, second, "val_loss").images == 0
+    assert "not known to be validated on the same images" in describe_noise([first, second], "val_loss")[0]
 
 
 def test_the_winner_says_how_many_it_cannot_be_told_from_and_what_would_do(tmp_path: Path) -> None:
@@ -68,7 +75,7 @@ def test_the_winner_says_how_many_it_cannot_be_told_from_and_what_would_do(tmp_p
         "1 of 4 others lie within noise of the best (95 % for all together; paired over the same 1,000 valid"
     )
     # (1.96 + 0.84)^2 * (0.01 / 0.0004)^2 = 4,900 of 5,000 images
-    assert "val_loss differs by 0.0004 ± 0.00061; about 4,800 would do" in size
+    assert "val_loss differs by 0.0004 (95 %: -0.00021 to 0.00101); about 4,800 would do" in size
     assert size.endswith("with `confirm --folds 5`")
     near = record(tmp_path / "near", losses + 0.00055 + wobble - wobble.mean())
     _, size = describe_noise([near, best], "val_loss")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.runs.predictions import Predictions, error_of_mean, log_loss, pooled_standard_error
+from sweeper_digits.runs.predictions import Predictions, error_of_mean, log_loss
 from sweeper_digits.runs.record import find_runs
 
 Tool = Callable[..., str]
@@ -70,11 +70,10 @@ def test_images_without_a_mistake_do_not_show_that_there_is_none() -> None:
 
 
 def test_folds_pool_as_one_sample_of_all_their_images() -> None:
-    truth = np.random.default_rng(1).beta(8, 0.5, 250)
+    generator = np.random.default_rng(1)
+    truth = np.concatenate([generator.beta(8, 0.5, 100), generator.beta(0.8, 0.4, 150)])  # the first makes no mistake
     folds = [predicted(truth[:100]), predicted(truth[100:])]
     whole = Predictions(**Predictions.joined([fold.arrays() for fold in folds]).arrays())
-    pooled = pooled_standard_error(
-        [fold.losses.mean() for fold in folds], [fold.standard_errors()["val_loss_se"] for fold in folds], [100, 150]
-    )
-    assert pooled == pytest.approx(np.std(-np.log(truth), ddof=1) / np.sqrt(250))
-    assert pooled == pytest.approx(whole.standard_errors()["val_loss_se"], rel=1e-3)
+    errors = whole.standard_errors()
+    assert errors["val_loss_se"] == pytest.approx(np.std(-np.log(truth), ddof=1) / np.sqrt(250), rel=1e-3)
+    assert errors["val_accuracy_se"] == pytest.approx(np.std(truth > 0.1, ddof=1) / np.sqrt(250))

@@ -237,6 +237,7 @@ def begun(sweep: Sweep, queue: Queue, value: float | None = None) -> FrozenTrial
     """The next trial, with its point; with a value, it has reported that after its first epoch and was pruned."""
     trial = queue.ask(sweep)
     assert trial
+    queue.record_worker(trial)
     sweep.suggest(trial)
     if value is not None:
         trial.report(value, 0)

@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
 
+from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.sweep import attributes, budget
 from sweeper_digits.sweep.worker import NUMBER
 from tests.conftest import ROOT
@@ -142,29 +144,44 @@ def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> 
     assert sweeps.states()[COMPLETE] == 1
 
 
-def test_data_of_the_same_size_is_other_data(in_process: Callable[..., Sweeps], tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_bytes(b"one")
-    command = (*TWO_SEEDS, "data=npz", f"data.path={tmp_path}/a.npz")
-    in_process(*command)
-    (tmp_path / "a.npz").write_bytes(b"two")
-    assert "data: was sha256=" in refused(in_process, *command)
-
-
-@pytest.mark.parametrize(
-    ("option", "read", "other"),
-    [("idx", "train-labels.idx1-ubyte", "notes.txt"), ("kaggle", "train.csv", "test.csv")],
-)
-def test_a_changed_file_of_a_folder_is_other_data(
-    in_process: Callable[..., Sweeps], tmp_path: Path, option: str, read: str, other: str
+def test_other_content_is_other_data_and_the_same_written_again_is_not(
+    in_process: Callable[..., Sweeps], tmp_path: Path, digits: Dataset
 ) -> None:
-    head = b"\0\0\x08\x01" if option == "idx" else b""  # IDX files are told by it
-    (tmp_path / read).write_bytes(head + b"one")
-    command = (*TWO_SEEDS, f"data={option}", f"data.path={tmp_path}")
-    in_process(*command)
-    (tmp_path / other).write_bytes(b"not read by a run")
-    in_process(*command)
-    (tmp_path / read).write_bytes(head + b"two")
-    assert "data: was sha256=" in refused(in_process, *command)
+    file = tmp_path / "a.npz"
+    np.savez(file, images=digits.images, labels=digits.labels)
+    command = (*TWO_SEEDS, "data=npz", f"data.path={file}")
+    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
+    np.savez_compressed(file, images=digits.images, labels=digits.labels)
+    in_process(*command, "hydra.sweeper.n_trials=2")
+    np.savez(file, images=digits.images, labels=digits.labels[::-1])
+    begun = (attributes.of_study(sweeps.study()), len(sweeps.trials()))
+    text = refused(in_process, *command, "hydra.sweeper.n_trials=20")
+    assert "a.npz: its images, their labels or their order changed since study=sweep began (300 images, but not" in text
+    assert (attributes.of_study(sweeps.study()), len(sweeps.trials())) == begun, "nor is anything changed"
+    np.savez(file, images=digits.images[:290], labels=digits.labels[:290])
+    assert "(300 images then, 290 now)" in refused(in_process, *command, "hydra.sweeper.n_trials=20")
+    file.unlink()  # the trials would say it
+    in_process(*command, "hydra.sweeper.n_trials=2")
+    assert sweeps.states() == {COMPLETE: 2}
+
+
+def test_a_study_of_a_version_that_hashed_the_file_goes_on(
+    in_process: Callable[..., Sweeps], npz: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (*TWO_SEEDS, "data=npz", f"data.path={npz}")
+    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
+    study = sweeps.study()
+    kept = attributes.of_study(study)
+    attributes.keep_with_study(
+        study, "sweep", kept["sweep"] | {"data": kept["sweep"]["data"] | {"bytes": 1, "sha256": "0"}}
+    )
+    with sweeps.storage.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM study_system_attributes WHERE key LIKE 'data %'")
+    in_process(*command, "hydra.sweeper.n_trials=2")
+    assert "warning: an earlier version did not keep the content of the data" in capsys.readouterr().out
+    assert sweeps.states() == {COMPLETE: 2}
+    in_process(*command, "hydra.sweeper.n_trials=2")
+    assert "warning: an earlier version" not in capsys.readouterr().out
 
 
 def test_what_does_not_change_a_trial_may_change(in_process: Callable[..., Sweeps]) -> None:

@@ -34,7 +34,7 @@ def recipe(chosen: Point) -> Point:
 
 
 def prior(weight: float = 1.0, seed: int | None = 0) -> Prior:
-    return Prior(recipe, ["optimizer"], weight, SPACE, seed)
+    return Prior(recipe, ["optimizer"], weight, SPACE, seed, lambda chosen: set(SPACE))
 
 
 BEST = {"optimizer": "adamw", "learning_rate": 0.003, "dropout": 0.2, "filters": 24}
@@ -134,7 +134,7 @@ def test_with_several_objectives_draws_lie_around_the_front() -> None:
 
 
 def test_no_point_is_drawn_that_was_tried() -> None:
-    small = Prior(lambda chosen: {}, [], 1.0, {"dropout": SPACE["dropout"]}, 0)
+    small = Prior(lambda chosen: {}, [], 1.0, {"dropout": SPACE["dropout"]}, 0, lambda chosen: {"dropout"})
     study = study_of([trial_of({"dropout": end}, 0.1) for end in (0.0, 0.4)])
     points = [small.point(number, study) or {} for number in range(200)]
     assert all(0.0 < point["dropout"] < 0.4 for point in points)

@@ -75,7 +75,7 @@ queue = Queue(study, storage)
 """
 RACE = """
 options = SimpleNamespace(pruner={}, max_retries=2)
-sweep = SimpleNamespace(is_enumerated=False, prior=None, options=options)
+sweep = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
 while not queue.is_finished(sweep):
     trial = queue.ask(sweep)
     if trial is None:
@@ -125,7 +125,8 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
 
 def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
     queue.helm.begin(Budget(2, None, None), Space({}, is_enumerated=False))
-    sweep: Any = SimpleNamespace(is_enumerated=False, prior=None, options=SimpleNamespace(pruner={}, max_retries=2))
+    options = SimpleNamespace(pruner={}, max_retries=2)
+    sweep: Any = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
     given_back = queue.ask(sweep)
     assert given_back
     queue.storage.set_trial_state_values(queue._id(given_back.number), WAITING)
@@ -263,7 +264,8 @@ def test_a_new_point_does_not_take_the_place_of_a_trial_between_failing_and_queu
 ) -> None:
     """Otherwise the trial that was cut off waits for ever, beside as many others as the budget has."""
     queue.helm.begin(Budget(1, None, None), Space({}, is_enumerated=False))
-    sweep: Any = SimpleNamespace(is_enumerated=False, prior=None, options=SimpleNamespace(pruner={}, max_retries=2))
+    options = SimpleNamespace(pruner={}, max_retries=2)
+    sweep: Any = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
     queue.study.enqueue_trial({"x": 1})
     trial = queue.ask(sweep)
     assert trial
@@ -285,9 +287,8 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
         options=SimpleNamespace(n_trials=1, max_retries=2, retry_failed=False),
         config=SimpleNamespace(search=SimpleNamespace(points=None)),
         distributions={"x": optuna.distributions.CategoricalDistribution([1])},
-        groups=[],
-        active=lambda point: {"x"},
         is_enumerated=True,
+        points=lambda given=None: iter([{"x": 1}]),
         prior=None,
         runs_listed=list,
     )

@@ -12,6 +12,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.scouts import BEST_SCOUT, POINT_FROM, number_of_scouts
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import set_up
+from sweeper_digits.sweep.trials import WORKER
 from tests.sweep.conftest import LEARNING_RATE, MakeSweep, begun, queue_of
 
 
@@ -52,9 +53,9 @@ def test_the_best_scout_begins_anew_once(make_sweep: MakeSweep, tmp_path: Path) 
     assert all(SCOUT in scout.user_attrs for scout in scouts)
     again = begun(sweep, queue)
     assert again.params == scouts[1].params
-    assert again.user_attrs == {POINT_FROM: BEST_SCOUT}
+    assert again.user_attrs.keys() == {POINT_FROM, WORKER} and again.user_attrs[POINT_FROM] == BEST_SCOUT
     later = begun(sweep, queue)
-    assert later.params != again.params and not later.user_attrs
+    assert later.params != again.params and later.user_attrs.keys() == {WORKER}
     # Compared with the scouts, it goes on.
     running = queue.attach(again.number)
     running.report(0.2, 0)
@@ -65,6 +66,7 @@ def test_the_best_scout_waits_for_the_others(make_sweep: MakeSweep, tmp_path: Pa
     sweep, queue = scouted(make_sweep, tmp_path)
     slow = queue.ask(sweep)
     assert slow
+    queue.record_worker(slow)
     sweep.suggest(slow)
     best, _ = begun(sweep, queue, 0.2), begun(sweep, queue, 0.4)
     meanwhile = begun(sweep, queue)

@@ -16,6 +16,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.results import change, enqueue, status, stop
 from sweeper_digits.sweep.following import progress_of
 from sweeper_digits.sweep.listed import in_space
+from sweeper_digits.sweep.steering import Space
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
 COMPLETE, PRUNED, RUNNING, WAITING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING
@@ -195,5 +196,5 @@ def test_a_sweep_that_ends_at_once_does_not_count_as_one_that_runs(in_process: C
 
 def test_a_choice_is_queued_as_the_sampler_would_draw_it() -> None:
     space = {"batch_size": CategoricalDistribution([64, 128]), "model.filters": IntDistribution(8, 64, step=8)}
-    point = in_space({"batch_size": 64.0, "model.filters": 16.0}, space)
+    point = in_space({"batch_size": 64.0, "model.filters": 16.0}, Space(space, is_enumerated=False))
     assert [type(value) for value in point.values()] == [int, int]

@@ -206,8 +206,11 @@ def test_a_space_that_was_sampled_is_completed_not_repeated(sweeps: Sweeps) -> N
 
 
 def test_grid_sampler_takes_each_point_once(sweeps: Sweeps, in_process: Callable[..., Sweeps]) -> None:
-    sweeps.ok("hydra/sweeper/sampler=grid", "seed=range(1,4)", "hydra.sweeper.n_trials=2")
-    assert sweeps.points("seed") == [1, 2]
+    grid = ("hydra/sweeper/sampler=grid", "seed=range(1,4)")
+    sweeps.ok(*grid, "hydra.sweeper.n_trials=2")
+    begun = sweeps.points("seed")
+    sweeps.ok(*grid)
+    assert sweeps.points("seed")[:2] == begun and sorted(map(str, sweeps.points("seed"))) == ["1", "2", "3"]
     with pytest.raises(SystemExit, match="a parameter is continuous"):
         in_process("hydra/sweeper/sampler=grid", LEARNING_RATE, "study=other", worker=False)
 

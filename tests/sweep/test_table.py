@@ -54,6 +54,7 @@ def view_of(trials: list[Running], **changes: Any) -> View:
     values: dict[str, Any] = {"objectives": ["val_loss"], "running": trials, "ended": [], "names": NAMES}
     values |= {
         "cut_off": 0,
+        "foreign": 0,
         "front": [],
         "states": Counter({TrialState.COMPLETE: 5, TrialState.PRUNED: 3, TrialState.RUNNING: len(trials)}),
     }

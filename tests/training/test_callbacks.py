@@ -64,7 +64,7 @@ def test_the_time_of_a_run_that_is_resumed_twice_is_that_of_all_its_parts(tmp_pa
     trainee: Any = SimpleNamespace(optimizer=nothing, variables=[], trainable_variables=[], layers=[])
     best: Any = SimpleNamespace(weights=[], epoch=0, value=0.5)
     for epoch, (seconds, earlier) in enumerate([(100, 0), (10, 100), (0, 110)], 1):
-        part = Checkpoint(RunFolder(tmp_path), trainee, best, time.perf_counter() - seconds)
+        part = Checkpoint(RunFolder(tmp_path), trainee, best, time.perf_counter() - seconds, "these")
         if epoch > 1:
             part.restore(RunFolder(tmp_path))
         assert part.earlier_seconds == pytest.approx(earlier, abs=5)

@@ -89,6 +89,7 @@ def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[RunFolder, object]
         ".hydra/hydra.yaml",
         ".hydra/overrides.yaml",
         "history.csv",
+        "images.npz",
         "metrics.json",
         "model.keras",
         "train.log",
