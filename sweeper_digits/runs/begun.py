@@ -23,6 +23,8 @@ from sweeper_digits.schema import INCIDENTAL, Config
 from sweeper_digits.screen import printable
 from sweeper_digits.signature import Part, default_of
 
+# What stands before the hash of a value that is not written itself.
+HIDDEN = "sha256:"
 # Groups whose options are registered parts.
 USED = ("data", "model", "optimizer", "schedule", "augmentation")
 
@@ -67,10 +69,31 @@ class Begun(NamedTuple):
 
 
 def save(begun: Begun, run: RunFolder) -> None:
-    """Write what a run is begun with beside Hydra's own files, if they are there."""
+    """Write what a run is begun with beside Hydra's own files, if they are there.
+
+    A value that the environment gave may be a secret: only its hash is written.
+    """
     if run.begun.parent.is_dir():
+        _, secret = saved_config(run.folder)
+        settings = {key: _hidden(value) if key in secret else value for key, value in begun.settings.items()}
+        callbacks = {
+            name: {key: _hidden(value) if f"callbacks.{name}.{key}" in secret else value for key, value in one.items()}
+            for name, one in begun.callbacks.items()
+        }
+        begun = begun._replace(settings=settings, callbacks=callbacks)
         with replacing(run.begun) as temporary:
             temporary.write_text(json.dumps(begun._asdict(), indent=1) + "\n", encoding="utf-8")
+
+
+def _hidden(value: Any) -> str:
+    return HIDDEN + hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _as_kept(now: Any, kept: Any) -> Any:
+    """Return a value of this process as it was kept with the run: as a hash, if that was."""
+    if isinstance(kept, dict) and isinstance(now, dict):
+        return {key: _as_kept(value, kept.get(key)) for key, value in now.items()}
+    return _hidden(now) if isinstance(kept, str) and kept.startswith(HIDDEN) else now
 
 
 def read(run: RunFolder) -> Begun | None:
@@ -100,6 +123,9 @@ def check_same(run: RunFolder, now: Begun) -> Begun | None:
     """
     if (begun := read(run)) is None:
         return None
+    now = now._replace(
+        **{name: _as_kept(getattr(now, name), getattr(begun, name)) for name in ("settings", "callbacks")}
+    )
     where, otherwise = f"resume={run.folder}", f"or begin another run with from_run={run.folder}"
     for key in sorted(begun.settings.keys() & now.settings.keys()):  # another version of the program has other keys
         was, given = (override_text(settings[key]) for settings in (begun.settings, now.settings))
