@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from sweeper_digits.data.dataset import Dataset
 from tests.guards.conftest import TINY, Program, write_npz
 
 AGAIN = ("model=small", "epochs=1", "batch_size=16", "augmentation=none")
@@ -60,7 +59,7 @@ def test_the_error_over_folds_is_that_of_all_their_images(program: Program, wron
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32"])
-def test_averaged_weights_are_validated_in_each_precision(program: Program, digits: Dataset, precision: str) -> None:
+def test_averaged_weights_are_validated_in_each_precision(program: Program, digits: Any, precision: str) -> None:
     data = write_npz(program.folder / "digits.npz", digits.images, digits.labels)
     options = ("optimizer.use_ema=true", "optimizer.ema_momentum=0.9999", "optimizer.learning_rate=0.01", "epochs=8")
     program.train(*TINY, *data, *options, f"precision={precision}", "hydra.run.dir=run")
@@ -245,7 +244,7 @@ for place, name in enumerate(("number", "folder", "batch_size", "trial_seconds")
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Program:
+def swept(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Program:
     """Two trials of objectives that are called as columns are."""
     program = Program(tmp_path_factory.mktemp("swept"))
     (program.folder / "named.py").write_text(OBJECTIVES)
@@ -280,7 +279,7 @@ def test_no_table_has_two_columns_of_one_name(swept: Program) -> None:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Program:
+def compared(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Program:
     """Two optimizers on two seeds each, of precision=auto."""
     program = Program(tmp_path_factory.mktemp("compared"))
     data = write_npz(program.folder / "digits.npz", digits.images, digits.labels)

@@ -2,16 +2,16 @@
 
 import csv
 import re
+from typing import Any
 
 import pytest
 
-from sweeper_digits.data.dataset import Dataset
 from tests.guards.conftest import TINY, Program, write_npz
 
 Row = dict[str, str]
 
 
-def prepare(program: Program, digits: Dataset) -> list[str]:
+def prepare(program: Program, digits: Any) -> list[str]:
     """Write 300 digits; return overrides of a training of one epoch on them."""
     return [*write_npz(program.folder / "small.npz", digits.images, digits.labels), *TINY, "epochs=1"]
 
@@ -38,7 +38,7 @@ SPACE = [
 
 
 @pytest.fixture(scope="module")
-def conditional(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Program:
+def conditional(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Program:
     """Two sweeps over options of which one has no parameter; values were queued in both."""
     program = Program(tmp_path_factory.mktemp("conditional"))
     small = prepare(program, digits)
@@ -77,7 +77,7 @@ def test_a_branch_without_a_free_parameter_is_trained_once(conditional: Program)
     assert len(drawn) == 8 and drawn.count("adam") == 1
 
 
-def test_a_point_that_no_option_can_have_is_refused_at_once(program: Program, digits: Dataset) -> None:
+def test_a_point_that_no_option_can_have_is_refused_at_once(program: Program, digits: Any) -> None:
     small = prepare(program, digits)
     for point, hint in (
         ("{optimizer: adam, optimizer.momentum: 0.6}", "optimizer=adam has no such key"),
@@ -93,7 +93,7 @@ def test_a_point_that_no_option_can_have_is_refused_at_once(program: Program, di
 GRID = ["hydra/sweeper/sampler=grid", "optimizer=adam,sgd", "model.dropout=0,0.1,0.2,0.3"]
 
 
-def test_a_grid_that_is_cut_is_spread_and_goes_on_to_its_end(program: Program, digits: Dataset) -> None:
+def test_a_grid_that_is_cut_is_spread_and_goes_on_to_its_end(program: Program, digits: Any) -> None:
     grid, names = [*prepare(program, digits), *GRID, "study=one"], ("optimizer", "model.dropout")
     start, end = program.sweep(*grid, "hydra.sweeper.n_trials=3").split("\ntrials ")
     assert "3 of 8 points, each once" in start, start
@@ -111,9 +111,7 @@ def test_a_grid_that_is_cut_is_spread_and_goes_on_to_its_end(program: Program, d
     assert len(found) == len(set(found)) == 8
 
 
-def test_a_grid_is_whole_unless_a_budget_ends_it_and_then_the_end_says_how_much(
-    program: Program, digits: Dataset
-) -> None:
+def test_a_grid_is_whole_unless_a_budget_ends_it_and_then_the_end_says_how_much(program: Program, digits: Any) -> None:
     """24 points, which are more than the 20 trials of a sampled sweep."""
     space = ["seed=range(0,12)", *GRID[:2]]
     text = program.sweep(*prepare(program, digits), *space, "hydra.sweeper.n_epochs=2", "study=whole")
@@ -121,7 +119,7 @@ def test_a_grid_is_whole_unless_a_budget_ends_it_and_then_the_end_says_how_much(
     assert "2 of 24 points; hydra.sweeper.n_epochs is used up; the same command with a larger one goes on" in text
 
 
-def test_a_finite_space_that_is_not_all_tried_says_so(program: Program, digits: Dataset) -> None:
+def test_a_finite_space_that_is_not_all_tried_says_so(program: Program, digits: Any) -> None:
     small = prepare(program, digits)
     text = program.sweep(*small, "seed=1,2,3", "hydra.sweeper.n_trials=2")
     assert "2 of 3 points; the same command with hydra.sweeper.n_trials=3 goes on" in text

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeper_digits.data.dataset import Dataset
 from tests.guards.conftest import TINY, Program, write_npz
 
 OTHER_IMAGES = "other images"
 
 
 @pytest.fixture
-def small(program: Program, digits: Dataset) -> list[str]:
+def small(program: Program, digits: Any) -> list[str]:
     """Overrides of a training of one epoch on 300 digits; b.npz has other pixels, and my/ holds options."""
     write_npz(program.folder / "b.npz", 255 - digits.images, digits.labels)
     return [*write_npz(program.folder / "a.npz", digits.images, digits.labels), *TINY, "epochs=1"]
@@ -113,7 +112,7 @@ def check_no_best(program: Program, study: str, text: str, key: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> tuple[Program, str]:
+def mixed(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> tuple[Program, str]:
     """A sampled sweep over two files."""
     program = Program(tmp_path_factory.mktemp("mixed"))
     for name, images in (("a", digits.images), ("b", 255 - digits.images)):

@@ -21,7 +21,6 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from sweeper_digits.data.dataset import Dataset
 from tests.conftest import ROOT
 from tests.guards.conftest import TINY, Done, Program, write_npz
 
@@ -144,7 +143,7 @@ def test_a_page_that_is_watched_controls_no_terminal(program: Program, url: str)
     assert "watched: the sweep runs" in text and "best #0" in text
 
 
-def write_tiny(program: Program, digits: Dataset) -> list[str]:
+def write_tiny(program: Program, digits: Any) -> list[str]:
     """Overrides of a sweep that takes seconds, on 100 digits."""
     return [*write_npz(program.folder / "small.npz", digits.images[::3], digits.labels[::3]), *TINY, "epochs=1"]
 
@@ -156,7 +155,7 @@ def local(program: Program) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(f"sqlite:///{program.folder}/multirun/optuna.db")
 
 
-def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Dataset, local: optuna.storages.RDBStorage) -> None:
+def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Any, local: optuna.storages.RDBStorage) -> None:
     sweep = write_tiny(program, digits)
     settings: dict[str, Any] = {"fixed overrides": [], "conf/": {}}
     odd: dict[str, dict[str, Any]] = {"a": {"sweep": [NASTY]}, "b": {"identity": {}}, "c": {"sweep": settings}}
@@ -171,7 +170,7 @@ def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Dataset, loca
 
 
 def test_trials_of_another_program_count_for_nothing(
-    program: Program, digits: Dataset, local: optuna.storages.RDBStorage
+    program: Program, digits: Any, local: optuna.storages.RDBStorage
 ) -> None:
     sweep = [*write_tiny(program, digits), "study=mixed", "optimizer.learning_rate=interval(0.001,0.1)"]
     program.sweep(*sweep, "hydra.sweeper.n_trials=2")
@@ -248,7 +247,7 @@ def texts(node: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def hostile_runs(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+def hostile_runs(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Path:
     """Folders of runs that say what no run says: of one objective, and of two."""
     program = Program(tmp_path_factory.mktemp("runs"))
     program.train(*write_tiny(program, digits), "hydra.run.dir=run")
@@ -300,7 +299,7 @@ def test_a_table_has_no_formula_and_its_numbers_stay_numbers(hostile_runs: Path,
     assert rows[0][1] == LINK and float(rows[1][1]) == 0.1 + min(7 * number % 12 for number in range(1, 12)) / 10
 
 
-def test_a_changed_helper_of_a_plug_in_is_noticed(program: Program, digits: Dataset) -> None:
+def test_a_changed_helper_of_a_plug_in_is_noticed(program: Program, digits: Any) -> None:
     files = {
         "mine.py": "import near\nfrom sweeper_digits import register\n"
         '@register("objective", direction="minimize")\ndef mine(probabilities, labels):\n'
