@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Attributes of a study begin with this: one for each option of the data that its trials read.
-DATA = "data "
+DATA = attributes.kept("data ", attributes.mapping(images=attributes.COUNT, fingerprint=attributes.TEXT))
 
 
 def check_data(queue: "Queue", option: Data, content: Content) -> None:
@@ -43,7 +43,7 @@ def check_data(queue: "Queue", option: Data, content: Content) -> None:
                 attributes.keep_with_study(queue.study, name, ours)
                 return
     if theirs != ours:
-        before, now = theirs["images"], ours["images"]
+        before, now = theirs.get("images", 0), ours["images"]
         number = f"{before:,} images then, {now:,} now" if before != now else f"{now:,} images, but not the same"
         read = f"data.path={path}" if (path := vars(option).get("path")) else "data"
         raise OtherData(
