@@ -138,7 +138,7 @@ def test_a_run_is_resumed_and_repeated(
     register("callback", watches=True)(Interrupts)
     with pytest.raises(KeyboardInterrupt):
         train([*tiny, "epochs=3", "callbacks=[Interrupts]", "hydra.run.dir=a"])
-    assert "  python -m sweeper_digits train resume=a\n" in capsys.readouterr().out
+    assert "  python -m sweeper_digits train resume=a 'callbacks=[Interrupts]'\n" in capsys.readouterr().out
     assert repr(Run("a")) == "Run('a'): unfinished" and len(Run("a").history) == 1
     resumed = train(["resume=a", "hydra.run.dir=b"])
     again = train(["from_run=b", "hydra.run.dir=c", "figures=false"])

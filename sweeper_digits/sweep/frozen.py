@@ -74,6 +74,7 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         # The keys that both have: another version of the program has others.
         ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
         theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
+    theirs.setdefault("KERAS_BACKEND", ours["KERAS_BACKEND"])  # an earlier version did not keep it
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -188,6 +189,7 @@ def _settings(sweep: Sweep) -> dict[str, Any]:
         "data": OmegaConf.to_container(sweep.config.data),
         "split": OmegaConf.to_container(sweep.config.split),
         "fixed overrides": _units(sweep.arguments.fixed),
+        "KERAS_BACKEND": os.environ.get("KERAS_BACKEND") or "tensorflow",  # as in `quiet`
         "conf/": _composed(sweep),
     }
     return dict(json.loads(json.dumps(settings, default=str)))  # an Enum as text
