@@ -13,7 +13,7 @@ from hydra._internal.utils import get_args_parser  # the flags of Hydra's comman
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sweeper_digits import help_text, program, registry, schema, screen
 from sweeper_digits.arguments import begins_sweep, check_text
@@ -70,6 +70,10 @@ def train(cfg: DictConfig) -> object:
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()
         in_sweep = job_config.mode == RunMode.MULTIRUN
+        typed: Any = OmegaConf.to_container(job_config.overrides.task, resolve=False)
+        for key in ADDS:
+            if getattr(config, key) and key not in map(override_key, typed):
+                raise UserError(f"{key}={getattr(config, key)}: a file sets it; take it out of there, and type it")
         if (searched := job_config.runtime.choices.get("search")) and not in_sweep:
             log.info("search     %s: one run with its values, nothing is drawn; -m searches", searched)
         with job.attached():

@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -235,9 +235,13 @@ def unset_hint() -> str:
     return "" if os.environ.get(PLUGINS) else f"; {PLUGINS} is not set"
 
 
-def files_of_others() -> set[str]:
-    """Return the files of the modules that registered parts, without the program's own, and of their helpers."""
-    return imports.files_of({part.make.__module__ for part in parts() if not part.own})
+def files_of_others(used: Iterable[Part] | None = None) -> set[str]:
+    """Return the files of the modules that registered parts, without the program's own, and of their helpers.
+
+    Args:
+        used: The parts; None: all that are registered.
+    """
+    return imports.files_of({part.make.__module__ for part in (parts() if used is None else used) if not part.own})
 
 
 def blame(error: BaseException) -> str | None:

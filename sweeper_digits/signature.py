@@ -53,7 +53,16 @@ TAKEN = (
     *("loss", "accuracy", "val_loss", "val_accuracy", "params", "parameters", "seconds", "milliseconds_per_image"),
     *("epoch", "epochs", "best_epoch", "learning_rate", "images_per_second", "run_seconds", "state", "folds", "seed"),
     *("objective", "objectives", "directions", "classes", "image_shape", "data", "device", "precision", "pixels"),
-    *("train_images", "validation_images", "confusion_matrix", "class_accuracy", "error", "versions", "git_commit"),
+    *(
+        "train_images",
+        "validation_images",
+        "confusion_matrix",
+        "class_accuracy",
+        "error",
+        "versions",
+        "git_commit",
+        "code",
+    ),
 )
 # How names of others end: a value's standard error over images, its standard deviation over folds; what images are.
 DERIVED = ("_se", "_std", "fingerprint", "division")

@@ -20,7 +20,7 @@ def as_pixels(
     Args:
         images: (n, p) where p or p / 3 is a square, (n, height, width), (n, height, width, channels) or
             (n, channels, height, width). Whole numbers from 0 to 255 of any type, uint16, bool, decimals from 0 to 1 or
-            from -1 to 1, or whole numbers from 0 to 16, as scikit-learn's digits have them.
+            from -1 to 1, or, in images of 8x8, whole numbers from 0 to 16, as scikit-learn's digits have them.
         source: What was read, for messages.
         size: Side in pixels that the images are brought to, or None.
         white: What becomes 255 in images of another type than uint8; None: what type and range say.
@@ -101,7 +101,8 @@ def _as_bytes(images: np.ndarray, source: str, white: float | None) -> tuple[np.
     if -1 <= least < 0 and most <= 1:
         scaled = (images.astype(np.float32) + 1) * 127.5
         return np.round(scaled).astype(np.uint8), [f"{found} were scaled: -1 is 0 now, 1 is 255"]
-    if most == 16 and least == 0 and np.array_equal(images, np.round(images)):  # scikit-learn's 8x8 digits
+    eights = images.shape[1:3] == (8, 8)  # scikit-learn's digits; larger pictures may be dark
+    if eights and most == 16 and least == 0 and np.array_equal(images, np.round(images)):
         return np.round(images * np.float32(255 / 16)).astype(np.uint8), [f"{found} were scaled to 0 to 255"]
     if images.dtype == np.uint8:
         return images, []

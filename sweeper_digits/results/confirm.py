@@ -197,7 +197,14 @@ def compare_data(groups: list[Configuration], finalists: list[Configuration]) ->
     if any(None in pair for pair in pairs):
         return ["it is not known whether the search read the same data: an earlier version did not keep that"]
     changed = any(before != now for before, now in pairs)
-    return ["the data changed since the search: its values are of other images than these"] if changed else []
+    codes = [[one.runs[0].used.get("code") for one in (_origin(group, finalists), group)] for group in groups]
+    return [
+        *(["the data changed since the search: its values are of other images than these"] if changed else []),
+        *(
+            ["your code changed since the search: its values are of other code than these"]
+            * any(a != b for a, b in codes)
+        ),
+    ]
 
 
 def _origin(group: Configuration, finalists: list[Configuration]) -> Configuration:

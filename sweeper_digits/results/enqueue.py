@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.studies import find_queue
-from sweeper_digits.screen import printable
+from sweeper_digits.screen import counted, printable
 from sweeper_digits.sweep.budget import is_supervised
 from sweeper_digits.sweep.finite import Point
 from sweeper_digits.sweep.listed import KEY, in_space
@@ -26,12 +26,15 @@ def main(arguments: argparse.Namespace) -> None:
     queue = find_queue(arguments.storage, arguments.study)
     number = enqueue(queue, parse_point(arguments.point))
     name, study = printable(queue.study.study_name), queue.study
-    used_up = queue.helm.budget().used_up(study, trials_of(study))
+    trials = trials_of(study)
+    used_up = queue.helm.budget().used_up(study, trials)
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials) - 1
+    when = f"after {counted(waiting, 'other point')} that {'wait' if waiting > 1 else 'waits'}" if waiting else ""
     if is_supervised(study.user_attrs):
-        print(f"{name} #{number}: queued; it is tried next")
+        print(f"{name} #{number}: queued; it is tried {when or 'next'}")
     else:
-        larger = f" with a larger hydra.sweeper.{used_up}" if used_up else ""
-        print(f"{name} #{number}: queued; no sweep runs: its command, given again{larger}, tries this point first")
+        again = f"given again{f' with a larger hydra.sweeper.{used_up}' if used_up else ''}"
+        print(f"{name} #{number}: queued; no sweep runs: its command, {again}, tries this point {when or 'first'}")
 
 
 def parse_point(texts: list[str]) -> Point:

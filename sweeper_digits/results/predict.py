@@ -79,7 +79,7 @@ def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
-    known = f"{looked.trained.sum():,} of them occur in the training data"
+    known = f"{looked.trained.sum():,} of them occur in the training data, pixel for pixel"
     print(f"           {known if looked.known else UNKNOWN}")
     for note in looked.dataset.notes:
         print(f"note       {screen.printable(note)}")

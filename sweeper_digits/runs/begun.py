@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ class Begun(NamedTuple):
         settings: The config, flat, without what changes no number.
         callbacks: Those that may change the training, each with its values.
         code: File of registered parts -> its hash.
-        uses_code: Whether the run uses one of these parts.
+        used: Those of these files that the run uses.
         backend: Of Keras.
         precision: What it computes in.
         versions: Of packages.
@@ -45,7 +46,7 @@ class Begun(NamedTuple):
     settings: dict[str, Any]
     callbacks: dict[str, Any]
     code: dict[str, str]
-    uses_code: bool
+    used: list[str]
     backend: str
     precision: str = ""
     versions: dict[str, str] = {}  # noqa: RUF012 - never changed
@@ -62,9 +63,9 @@ class Begun(NamedTuple):
         # The objective chooses the best epoch. The data may have moved.
         kept = {key: value for key, value in whole.items() if key == "objective" or key not in INCIDENTAL}
         settings = {key: value for key, value in flatten(kept) if key != "data.path"}
-        uses_code = not all(part.own for part in _used(config))
+        used = sorted(_texts(_used(config)))
         backend = os.environ.get("KERAS_BACKEND") or "tensorflow"  # as in `quiet`; Keras itself need not be loaded
-        begun = cls(settings, changing, _code(), uses_code, backend, precision, versions or {})
+        begun = cls(settings, changing, _code(), used, backend, precision, versions or {})
         return cls(**json.loads(json.dumps(begun._asdict(), default=str)))  # an Enum as text
 
 
@@ -83,6 +84,12 @@ def save(begun: Begun, run: RunFolder) -> None:
         begun = begun._replace(settings=settings, callbacks=callbacks)
         with replacing(run.begun) as temporary:
             temporary.write_text(json.dumps(begun._asdict(), indent=1) + "\n", encoding="utf-8")
+
+
+def code_of(begun: Begun) -> str | None:
+    """Return a short hash of the code of registered parts that a run uses; None if it uses none."""
+    codes = json.dumps(sorted(begun.code[name] for name in begun.used))
+    return hashlib.sha256(codes.encode()).hexdigest()[:10] if begun.used else None
 
 
 def _hidden(value: Any) -> str:
@@ -107,7 +114,7 @@ def read(run: RunFolder) -> Begun | None:
         return None
     try:
         found = Begun(**json.loads(run.begun.read_text(encoding="utf-8")))
-        for value, like in zip(found, Begun({}, {}, {}, False, ""), strict=True):
+        for value, like in zip(found, Begun({}, {}, {}, [], ""), strict=True):
             if not isinstance(value, type(like)):
                 raise TypeError(f"{str(value)[:80]} is unexpected")
     except (ValueError, TypeError, RecursionError) as error:
@@ -145,7 +152,7 @@ def check_same(run: RunFolder, now: Begun) -> Begun | None:
             f"{where}: this run was begun with KERAS_BACKEND={begun.backend}, and here it is {now.backend}; set it "
             f"as it was, {otherwise}"
         )
-    if begun.uses_code and (changed := changed_code(begun, now)):
+    if changed := changed_code(begun, now):
         raise UserError(
             f"{where}: {', '.join(changed)} changed since this run was begun, and the run uses it; put the earlier "
             f"code back, {otherwise}"
@@ -153,9 +160,15 @@ def check_same(run: RunFolder, now: Begun) -> Begun | None:
     return begun
 
 
-def changed_code(begun: Begun, now: Begun) -> list[str]:
-    """Return the names of the files of registered parts that are not what they were; a file may have moved."""
-    before = {Path(file).name for file in begun.code}
+def changed_code(begun: Begun, now: Begun, used: bool = True) -> list[str]:
+    """Return the names of the files of registered parts that are not what they were; a file may have moved.
+
+    Args:
+        begun: What the run was begun with.
+        now: What it would be begun with.
+        used: Whether the files are those that the run uses, or the others.
+    """
+    before = {Path(file).name for file in begun.code if (file in begun.used) == used}
     changed = {Path(file).name for file, code in now.code.items() if code not in begun.code.values()}
     return sorted(changed & before)  # others were not imported then, or are not yet
 
@@ -170,7 +183,7 @@ def notes(begun: Begun | None, now: Begun) -> list[str]:
         for name in begun.versions.keys() & now.versions.keys()
         if begun.versions[name] != now.versions[name]
     ]
-    if changed := changed_code(begun, now):
+    if changed := changed_code(begun, now, used=False):
         lines.append(f"{', '.join(changed)} changed since this run was begun, which uses nothing of it")
     return lines
 
@@ -209,11 +222,16 @@ def _used(config: Config) -> list[Part]:
     return parts + [part for part in callbacks if not part.watches]
 
 
-def _code() -> dict[str, str]:
-    """Return the hash of each file that registered parts, and of the text of each part that was typed in."""
-    texts = {file: Path(file).read_bytes() for file in sorted(registry.files_of_others())}
-    for part in registry.parts():
+def _texts(parts: Iterable[Part]) -> dict[str, bytes]:
+    """Return the content of each file that registered parts, and the text of each part that was typed in."""
+    parts = list(parts)
+    texts = {file: Path(file).read_bytes() for file in sorted(registry.files_of_others(parts))}
+    for part in parts:
         if registry.is_typed(part):
             with contextlib.suppress(OSError, TypeError):  # a text that Python has not kept
                 texts[part.name] = inspect.getsource(part.make).encode()
-    return {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    return texts
+
+
+def _code() -> dict[str, str]:
+    return {name: hashlib.sha256(text).hexdigest() for name, text in _texts(registry.parts()).items()}

@@ -105,14 +105,14 @@ class Record:
 
     @cached_property
     def used(self) -> dict[str, Any]:
-        """Return the settings as they were used: with the precision that `auto` came to, and Keras' backend.
+        """Return the settings as they were used: with the precision that `auto` came to, Keras' backend, and your code.
 
-        Both change the numbers. A device does not: `auto` takes a GPU where there is one, as another processor.
+        All change the numbers. A device does not: `auto` takes a GPU where there is one, as another processor.
         Where it is not known what `auto` came to, as of an unfinished run, it is left out.
         """
         known = {name: value for name, value in self.settings.items() if (name, value) != ("precision", "auto")}
         versions = self.metrics.get("versions")
-        found = {"precision": self.metrics.get("precision")}
+        found = {"precision": self.metrics.get("precision"), "code": _text(self.metrics, "code")}
         found["backend"] = next((name for name in BACKENDS if isinstance(versions, dict) and name in versions), None)
         return known | {name: value for name, value in found.items() if value is not None}
 

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import schema
 from sweeper_digits.errors import UserError
-from sweeper_digits.overrides import override_text
+from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.record import REPEATED, flatten
 from sweeper_digits.sweep.finite import Point, ends_of
 
@@ -76,6 +76,9 @@ def _shared(config: DictConfig) -> dict[str, Any]:
     search = dict(flatten(OmegaConf.to_container(config.search, resolve=False), "search."))
     objectives = schema.checked_objectives(config.objective)
     names = {"objective": objectives if len(objectives) > 1 else objectives[0], "study": config.study}
+    typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    # A run that is typed is read, and those of a list may differ in it; a file's would not be read.
+    names |= {"resume": config.resume, "from_run": None if "from_run" in map(override_key, typed) else config.from_run}
     return names | search | kept
 
 

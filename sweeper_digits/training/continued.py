@@ -5,6 +5,7 @@ from typing import Any
 
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
+from sweeper_digits.runs import begun
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.schema import Config
@@ -70,13 +71,17 @@ def finished_fold(source: RunFolder, content: Content) -> dict[str, Any] | None:
     return record.metrics if record.finished and whole else None
 
 
-def compared(repeated: str, content: Content) -> str:
-    """Return what is to be said of the data of a run that is repeated; "" if it is this."""
+def compared(config: Config, content: Content) -> str:
+    """Return what is to be said of the data and the code of the run that `from_run` names; "" if they are these."""
+    run = RunFolder(str(config.from_run))
     try:
-        kept = RunFolder(repeated).read_images()
+        kept, before = run.read_images(), begun.read(run)
     except UserError:
-        kept = None
+        kept = before = None
     if kept is None:
         return "; not known whether on the same data"
     changes = kept.changes(content)
-    return changes and f", but on other data: {changes}; no repetition of it"
+    said = [f"on other data: {changes}"] if changes else []
+    changed = begun.changed_code(before, begun.Begun.now(config)) if before else []
+    said += [f"{', '.join(changed)} changed since"] if changed else []
+    return f", but {'; '.join(said)}; no repetition of it" if said else ""

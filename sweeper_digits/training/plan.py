@@ -27,7 +27,7 @@ def show_plan(
     if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
         text += f", {locked:,} locked away for testing"
     if config.from_run:
-        log.info("as         %s%s", printable(config.from_run), compared(config.from_run, content))
+        log.info("as         %s%s", printable(config.from_run), compared(config, content))
     log.info("data       %s: %s", printable(dataset.source), dataset.describe())
     for line in pixels.lines():
         log.info("%s", line)

@@ -304,5 +304,6 @@ def _about(
         "image_shape": dataset.image_shape,
         "classes": dataset.classes,
         "versions": versions(),
+        "code": begun.code_of(begun.Begun.now(config)),
         "git_commit": git_commit(),
     }

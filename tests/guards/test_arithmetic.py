@@ -120,6 +120,18 @@ def test_depths_can_be_mixed_and_white_can_be_said(program: Program) -> None:
     assert (looked["least"], looked["most"]) == (round(250 / 4095 * 255), round(4000 / 4095 * 255))
 
 
+def test_dark_pictures_are_scaled_once(program: Program) -> None:
+    pixels = np.zeros((24, 16, 16), np.uint16)
+    pixels[:, 4:8] = 4000
+    for number, one in enumerate(pixels):
+        (program.folder / "set" / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        one[number % 16, number % 5] = 1000
+        Image.fromarray(one).save(program.folder / "set" / str(number % 2) / f"{number}.tif")
+    program.train(*TINY, *AGAIN, "data=file", "data.path=set", "hydra.run.dir=run")
+    looked = program.metrics("run")["pixels"]
+    assert (looked["least"], looked["most"]) == (0, round(4000 / 65535 * 255)) == (0, 16)
+
+
 def test_arrays_of_16_bits_have_one_scale(program: Program) -> None:
     images, labels = sides(48)
     deep = images.astype(np.uint16) * 257

@@ -46,6 +46,8 @@ def conditional(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> Progra
     program.sweep(*space, "hydra.sweeper.n_trials=1")
     said = program.verb("enqueue", "cond", "optimizer.nesterov=false", "optimizer.momentum=0.77")
     assert "tries this point first" in said
+    said = program.verb("enqueue", "cond", "optimizer.nesterov=true", "optimizer.momentum=0.78")
+    assert "tries this point after 1 other point that waits" in said
     for refused, hint in (
         (["optimizer.momentum=0.71"], "optimizer=sgd"),  # two have it: which?
         (["optimizer=adam", "optimizer.momentum=0.72"], "optimizer=adam has no such key"),

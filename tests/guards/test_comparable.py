@@ -59,6 +59,8 @@ def in_one_run(program: Program, *overrides: str) -> dict[str, Any]:
         ("experiment", "hydra: {sweeper: {params: {seed: 'choice(1,2)'}}}", "hydra.sweeper.params", None),
         ("experiment", "defaults: [{override /hydra/sweeper/pruner: none}]", "hydra.sweeper.pruner", None),
         ("experiment", "hydra: {job: {env_set: {A: b}}}", "hydra.job.env_set", None),
+        ("experiment", "resume: nowhere", "resume", None),
+        ("experiment", "from_run: nowhere", "from_run", None),
     ],
 )
 def test_a_swept_option_that_sets_what_all_trials_share_is_refused_before_the_first_trial(
@@ -73,6 +75,14 @@ def test_a_swept_option_that_sets_what_all_trials_share_is_refused_before_the_fi
     assert not list(program.folder.glob("multirun/*/0"))
     if typed:  # the remedy that the line names
         assert typed in done.text
+
+
+@pytest.mark.parametrize("key", ["resume", "from_run"])
+def test_a_run_that_a_file_names_is_refused(program: Program, small: list[str], key: str) -> None:
+    write_option(program, "experiment/mine", f"{key}: nowhere")
+    done = program.tries_to_train("--config-dir", "my", *small, "experiment=mine", "hydra.run.dir=run")
+    assert done.status == 1 and f"{key}=nowhere: a file sets it" in done.text
+    assert not (program.folder / "run" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize("listed", ["{experiment: mine}", "{seed: 3, experiment: mine}"])

@@ -199,3 +199,20 @@ def test_edited_code_is_refused_where_the_run_uses_it_and_said_where_not(
         )  # fmt: skip
     assert done.status == 0, done.text
     assert len(numbers(program.folder / "own2")) == 5 and np.isfinite(program.metrics("own2")["val_loss"])
+
+
+def test_a_run_of_other_code_is_no_repetition(program: Program, apart: Callable[..., tuple[int, str]]) -> None:
+    data = ["data=npz", "data.path=small.npz", *(one for one in TINY if not one.startswith("model"))]
+    status, text = apart(*data, "model=flat", "hydra.run.dir=runs/a")
+    assert status == 0, text
+    (program.folder / "near.py").write_text("UNITS = 'tanh'\n")
+    (program.folder / "mine.py").write_text(PLUGIN.replace("import os", "import os\nimport near", 1))
+    for folder, units in (("runs/b", "relu"), ("runs/c", "tanh")):
+        (program.folder / "near.py").write_text(f"UNITS = {units!r}\n")  # only the helper changes
+        status, text = apart("from_run=runs/a", "seed=1", f"hydra.run.dir={folder}")
+        assert status == 0 and "but mine.py changed since; no repetition of it" in text, text
+    status, text = apart("from_run=runs/b", "seed=2", "hydra.run.dir=runs/d")
+    assert "but near.py changed since; no repetition of it" in text
+    done = program.apart("-m", "sweeper_digits", "compare", "runs", "--json", SWEEPER_DIGITS_PLUGINS="mine")
+    codes = {row["folder"]: row["code"] for row in json.loads(done.text)}
+    assert codes["runs/c"] == codes["runs/d"] and len(set(codes.values())) == 3
