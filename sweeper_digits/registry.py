@@ -209,7 +209,7 @@ def find(group: str, saved: dict[str, Any]) -> Part:
     module = str(target).rpartition(".")[0]
     raise UserError(
         f"{group}._target_={target}: not registered{closest(str(target), [part.target for part in options.values()])}; "
-        f"set {PLUGINS}={module or 'MODULE'}, the module that registers it"
+        f"set {PLUGINS}={module or 'MODULE'} if that module is yours"
     )
 
 
