@@ -371,6 +371,8 @@ def test_a_trial_that_reads_other_images_than_the_study_ends_it(
     write_npz(program.folder / "small.npz", more, np.append(digits.labels, FOREIGN[1]))
     assert "(300 images then, 340 now)" in refusal(again())
     # Its finalist is trained again on them, which is allowed, and is no other seed of what the search had.
-    confirmed = program.apart("-m", "sweeper_digits", "confirm", "multirun/s", "--top", "1", "--seeds", "1", **PLUGINS)
+    confirmed = program.apart(
+        "-m", "sweeper_digits", "confirm", "multirun/s", "callbacks=[]", "--top", "1", "--seeds", "1", **PLUGINS
+    )
     assert "the data changed since multirun/s/" in confirmed.text and ": 40 images more; " in confirmed.text
     assert "warning    the data changed since the search: its values are of other images" in confirmed.text

@@ -26,7 +26,7 @@ def test_the_winner_is_shown_with_its_error(tmp_path: Path, caplog: pytest.LogCa
     (tmp_path / "2" / "metrics.json").write_text("[]")  # a damaged one costs no line
     options = SimpleNamespace(storage="", keep_models=5, max_retries=2)
     sweep: Any = SimpleNamespace(folder=tmp_path, objectives=["val_loss"], directions=["minimize"], options=options)
-    sweep.distributions, sweep.is_enumerated = {}, False
+    sweep.distributions, sweep.is_enumerated, sweep.command = {}, False, lambda trial: f"repeats #{trial.number}"
     sweep.config = OmegaConf.create({"hydra": {"runtime": {"config_sources": []}, "job": {"config_name": "config"}}})
     with caplog.at_level(logging.INFO):
         Progress(Queue(study, storage), sweep).end()

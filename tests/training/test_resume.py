@@ -205,12 +205,12 @@ def train_log(run: RunFolder) -> str:
 def test_resume_says_what_cannot_be_continued(train: Train, tmp_path: Path) -> None:
     train("epochs=1", folder="done")
     with pytest.raises(SystemExit, match="this run has finished"):
-        train("resume=done", folder="again")
+        train("resume=done", folder="again", defaults=[])
     with pytest.raises(SystemExit, match="no run folder there"):
-        train("resume=nowhere", folder="again")
+        train("resume=nowhere", folder="again", defaults=[])
     (tmp_path / "done" / "metrics.json").unlink()
     with pytest.raises(SystemExit, match="no checkpoint there"):
-        train("resume=done", folder="again")
+        train("resume=done", folder="again", defaults=[])
 
 
 def test_a_damaged_checkpoint_or_history_is_one_line(

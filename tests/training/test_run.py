@@ -85,6 +85,7 @@ def test_a_run_leaves_its_files_and_its_pictures(whole: tuple[RunFolder, object]
     names = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     pictures = ("augmentation", "confusion_matrix", "labels", "learning_curves", "mistakes")
     assert names == {
+        ".hydra/begun.json",
         ".hydra/config.yaml",
         ".hydra/hydra.yaml",
         ".hydra/overrides.yaml",
