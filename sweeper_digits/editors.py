@@ -72,7 +72,8 @@ def schemas() -> dict[str, Schema]:
         **{group: any_of(_files_of_options(group)) for group in GROUPS},
         "experiment": _experiment(),
         "hydra.sweeper": _with_defaults(_sweeper()),
-        "hydra.sweeper.sampler": _built_by_optuna("samplers"),
+        # A file that is packaged as hydra.sweeper sets more than the sampler: grid sets n_trials.
+        "hydra.sweeper.sampler": any_of([_built_by_optuna("samplers"), _sweeper()]),
         "hydra.sweeper.pruner": _built_by_optuna("pruners"),
         "hydra.help": json_schema.of_type(hydra["help"]),
         "hydra.logging": closed({key: json_schema.of_type(hint) for key, hint in LOGGING.items()}),

@@ -61,10 +61,6 @@ def look_at_data(sweep: "Sweep", queue: "Queue") -> None:
     Raises:
         OtherData: See `check_data`.
     """
-    if not any(name.startswith(DATA) for name in attributes.of_study(queue.study)):  # the first trial will keep it
-        if any(trial.state in DONE for trial in trials_of(queue.study)):
-            log.info("warning: an earlier version did not keep which images the trials are of: they may be others")
-        return
     path = OmegaConf.select(sweep.config, "data.path", throw_on_missing=False)
     if path is None or not Path(str(path)).expanduser().exists():
         return
@@ -75,5 +71,9 @@ def look_at_data(sweep: "Sweep", queue: "Queue") -> None:
         dataset = read(option)
     except (Exception, SystemExit):  # of a registered function, anything
         return
-    if dataset.labels is not None:
-        check_data(queue, option, Content.of(dataset))
+    if dataset.labels is None:
+        return
+    of_study, done = attributes.of_study(queue.study), any(trial.state in DONE for trial in trials_of(queue.study))
+    if done and not any(name.startswith(DATA) for name in of_study):
+        log.info("warning: an earlier version did not keep the content of the data: its trials may be of other images")
+    check_data(queue, option, Content.of(dataset))

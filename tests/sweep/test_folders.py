@@ -73,13 +73,12 @@ def test_a_study_of_a_version_that_kept_all_in_user_attributes_goes_on(in_proces
     sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
     budget.Presence(sweeps.study()).end()
     with sweeps.storage.engine.begin() as connection:
-        for of, names in (("study", "'identity', 'pruner', 'sweep', 'code'"), ("trial", "'overrides'")):
-            moved = f"FROM {of}_system_attributes WHERE key IN ({names}) OR key LIKE 'watched %'"
-            columns = f"({of}_id, key, value_json)"
-            connection.exec_driver_sql(f"INSERT INTO {of}_user_attributes {columns} SELECT {columns[1:-1]} {moved}")
-            connection.exec_driver_sql(f"DELETE {moved}")
+        names = "'identity', 'pruner', 'sweep', 'code'"
+        moved = f"FROM study_system_attributes WHERE key IN ({names}) OR key LIKE 'watched %'"
+        columns = "(study_id, key, value_json)"
+        connection.exec_driver_sql(f"INSERT INTO study_user_attributes {columns} SELECT {columns[1:-1]} {moved}")
+        connection.exec_driver_sql(f"DELETE {moved}")
     assert {"identity", "pruner", "sweep"} <= sweeps.study().user_attrs.keys()
-    assert "overrides" in sweeps.trials()[0].user_attrs
     in_process(*command, "hydra.sweeper.n_trials=3")
     assert sweeps.states() == {COMPLETE: 3}
     assert not {"identity", "pruner", "sweep"} & sweeps.study()._storage.get_study_system_attrs(1).keys()
