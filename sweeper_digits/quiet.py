@@ -20,6 +20,11 @@ UNNEEDED = {"jax", "matplotlib"}
 KERAS_SETTINGS_READER = str(Path("keras", "src", "backend", "config.py"))
 
 
+def chosen_backend() -> str:
+    """Return the name of the backend that Keras has, or will have once it is loaded."""
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+
+
 @contextlib.contextmanager
 def quiet_import(users: bool = False) -> Iterator[None]:
     """Hide what TensorFlow's libraries print to file descriptor 2 while they load.
@@ -36,7 +41,7 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     Raises:
         UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.
     """
-    if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") not in KERAS_BACKENDS:
+    if (backend := chosen_backend()) not in KERAS_BACKENDS:
         raise UserError(f"KERAS_BACKEND={backend}: no such backend; choose from {', '.join(KERAS_BACKENDS)}")
     if importlib.util.find_spec(backend) is None:
         wanted = backend if backend == "tensorflow" else f"'sweeper_digits[{backend}]'"

@@ -27,6 +27,16 @@ from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
+# A network that trains for two epochs in about a second.
+TINY = (
+    "model=small",
+    "model.filters=4",
+    "model.dense_units=16",
+    "epochs=2",
+    "batch_size=32",
+    "figures=false",
+    "precision=float32",
+)
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 sys.path.insert(0, str(ROOT))
 # Started in the background, or by nohup, this process ignores a signal, and so would the sweeps that tests stop.
@@ -99,17 +109,7 @@ def npz(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(npz: Path) -> list[str]:
     """Overrides that train in about a second."""
-    return [
-        "data=npz",
-        f"data.path={npz}",
-        "model=small",
-        "model.filters=4",
-        "model.dense_units=16",
-        "epochs=2",
-        "batch_size=32",
-        "figures=false",
-        "precision=float32",
-    ]
+    return ["data=npz", f"data.path={npz}", *TINY]
 
 
 @pytest.fixture

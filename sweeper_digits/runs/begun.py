@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from sweeper_digits import registry
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
+from sweeper_digits.quiet import chosen_backend
 from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import RunFolder, replacing
 from sweeper_digits.runs.record import flatten, saved_config
@@ -64,8 +64,7 @@ class Begun(NamedTuple):
         kept = {key: value for key, value in whole.items() if key == "objective" or key not in INCIDENTAL}
         settings = {key: value for key, value in flatten(kept) if key != "data.path"}
         used = sorted(_texts(_used(config)))
-        backend = os.environ.get("KERAS_BACKEND") or "tensorflow"  # as in `quiet`; Keras itself need not be loaded
-        begun = cls(settings, changing, _code(), used, backend, precision, versions or {})
+        begun = cls(settings, changing, _code(), used, chosen_backend(), precision, versions or {})
         return cls(**json.loads(json.dumps(begun._asdict(), default=str)))  # an Enum as text
 
 

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits import registry, screen
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key
+from sweeper_digits.quiet import chosen_backend
 from sweeper_digits.runs.damage import check_file
 from sweeper_digits.runs.folder import replacing
 from sweeper_digits.runs.origin import origin_in
@@ -189,7 +190,7 @@ def _settings(sweep: Sweep) -> dict[str, Any]:
         "data": OmegaConf.to_container(sweep.config.data),
         "split": OmegaConf.to_container(sweep.config.split),
         "fixed overrides": _units(sweep.arguments.fixed),
-        "KERAS_BACKEND": os.environ.get("KERAS_BACKEND") or "tensorflow",  # as in `quiet`
+        "KERAS_BACKEND": chosen_backend(),
         "conf/": _composed(sweep),
     }
     return dict(json.loads(json.dumps(settings, default=str)))  # an Enum as text

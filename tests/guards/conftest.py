@@ -18,17 +18,6 @@ from hydra.core.global_hydra import GlobalHydra
 
 from tests.conftest import ROOT
 
-# A network that trains for two epochs in about a second.
-TINY = (
-    "model=small",
-    "model.filters=4",
-    "model.dense_units=16",
-    "epochs=2",
-    "batch_size=32",
-    "figures=false",
-    "precision=float32",
-)
-
 
 @dataclass
 class Done:

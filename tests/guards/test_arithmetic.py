@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tests.guards.conftest import TINY, Program, write_npz
+from tests.conftest import TINY
+from tests.guards.conftest import Program, write_npz
 
 AGAIN = ("model=small", "epochs=1", "batch_size=16", "augmentation=none")
 

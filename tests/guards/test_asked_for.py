@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.guards.conftest import TINY, Program, write_npz
+from tests.conftest import TINY
+from tests.guards.conftest import Program, write_npz
 
 Row = dict[str, str]
 

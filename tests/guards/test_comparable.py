@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.guards.conftest import TINY, Program, write_npz
+from tests.conftest import TINY
+from tests.guards.conftest import Program, write_npz
 
 OTHER_IMAGES = "other images"
 

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
-from tests.guards.conftest import TINY, Done, Program, write_npz
+from tests.conftest import ROOT, TINY
+from tests.guards.conftest import Done, Program, write_npz
 
 RNG = np.random.default_rng(0)
 ORDER = RNG.permutation(300)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.guards.conftest import TINY, Program, write_npz
+from tests.conftest import TINY
+from tests.guards.conftest import Program, write_npz
 
 # A network of the user's own, and a callback that ends the process before the fourth epoch, as a kill does.
 PLUGIN = """

@@ -21,8 +21,8 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from tests.conftest import ROOT
-from tests.guards.conftest import TINY, Done, Program, write_npz
+from tests.conftest import ROOT, TINY
+from tests.guards.conftest import Done, Program, write_npz
 
 # A colour, an overwritten line, C1, a title, an override of the direction, a zero-width space, ends of lines.
 NAME = "a\x1b[31mb\rc\x9bd\x1b]0;e\x07f\u202eg\u2066h\u200bi\u2028j\u2029k\u0085l\nerror: m\x00n"

@@ -20,7 +20,8 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from tests.guards.conftest import TINY, Done, Program, write_npz
+from tests.conftest import TINY
+from tests.guards.conftest import Done, Program, write_npz
 
 SECRET = "SWEEPER_TEST_SECRET"
 REFERENCE = f"${{oc.env:{SECRET}}}"
