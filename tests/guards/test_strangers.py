@@ -228,8 +228,11 @@ def test_a_strangers_run_starts_nothing_when_it_is_trained_and_predicted(program
     for folder in ("multirun/s/0", "multirun/s/1"):
         for key in ("data", "git_commit", "device", "versions"):
             put(program.folder / folder / "metrics.json", key, REFERENCE)
-        put(program.folder / folder / "metrics.json", "classes", [REFERENCE, *"123456789"])
     assert "log loss" in program.verb("predict", "multirun/s", "--top", "2").lower()
+    for folder in ("multirun/s/0", "multirun/s/1"):
+        put(program.folder / folder / "metrics.json", "classes", [REFERENCE, *"123456789"])
+    renamed = program.tries_verb("predict", "multirun/s", "--top", "2")
+    assert renamed.status == 1 and "label '0'" in renamed.text and REFERENCE in renamed.text
     program.verb("compare", "multirun/s")
     assert REFERENCE in (program.folder / "multirun/s/report.html").read_text()
     confirmed = program.tries_verb("confirm", "multirun/s", "--top", "1", "--seeds", "1")

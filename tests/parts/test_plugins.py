@@ -122,13 +122,16 @@ def test_a_run_of_own_parts_alone(
         "data=pairs", f"data.path={npz}", *OWN, *SHORT, "model.width=4", "callbacks.Diary.word=hour", "hydra.run.dir=a"
     )
     assert done.returncode == 0, done.stderr
-    diary = (tmp_path / "a" / "diary.txt").read_text().splitlines()
+    written = (tmp_path / "a" / "diary.txt").read_text().splitlines()
     names = ["accuracy", "loss", "val_accuracy", "val_loss", "worst_class"]
-    assert diary == [f"hour {epoch} {names} trial None width 4" for epoch in range(2)]
+    assert written == [f"hour {epoch} {names} trial None width 4" for epoch in range(2)]
     rows = history(tmp_path / "a")
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.003, 0.0015])
     assert all(0 <= float(row["worst_class"]) <= 1 for row in rows)
-    again = run("from_run=a", "hydra.run.dir=b", "objective=worst_class", "figures=false")
+    untyped = run("from_run=a", "hydra.run.dir=b")
+    assert untyped.returncode == 1 and "callbacks.Diary.word=hour" in untyped.stderr
+    diary = ("callbacks=[Diary]", "callbacks.Diary.word=hour")
+    again = run("from_run=a", *diary, "hydra.run.dir=b", "objective=worst_class", "figures=false")
     assert again.returncode == 0, again.stderr
     timeless = [{name: row[name] for name in names} for row in rows]
     repeated = history(tmp_path / "b")
