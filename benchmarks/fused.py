@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import fused_step
 from benchmarks.train import Digits, fit_epoch, prepared_of, random_digits
 from sweeper_digits.training.device import choose_device, computing_in, describe_device
-from sweeper_digits.training.prepare import Prepared
+from sweeper_digits.training.fit import Prepared
 
 CONVOLUTIONS = ("xla", "patches")
 IMAGES = {"gpu": 35_700, "cpu": 1_600}

@@ -17,7 +17,7 @@ import numpy as np
 from jax import numpy as jnp
 from keras import layers, ops
 
-from sweeper_digits.training.prepare import Prepared
+from sweeper_digits.training.fit import Prepared
 
 PIXELS = "pixels_by_index"  # name of the layer that holds them
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from benchmarks.replay.workers import Curve, Job, Search
 from benchmarks.tasks import Task
-from sweeper_digits.replay.workers import Curve, Job, Search
 
 OBJECTIVE = "val_loss"
 # Larger than any search here; an oracle that has used them up ends the search.

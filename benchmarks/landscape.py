@@ -22,8 +22,8 @@ from sklearn.model_selection import KFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.curves import SPACE, WITHOUT_MOMENTUM, Training, load
+from benchmarks.replay.workers import Curve
 from benchmarks.tasks import Point, Task, draw
-from sweeper_digits.replay.workers import Curve
 
 # The default recipe of conf/ until 2026-11-28, in this space.
 RECIPE: dict[str, Any] = {

@@ -16,10 +16,10 @@ import numpy as np
 import optuna
 
 from benchmarks import kt, ours, syne
+from benchmarks.replay.workers import Job, Search
 from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Task, draw
 from sweeper_digits.errors import UserError
-from sweeper_digits.replay.workers import Job, Search
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -81,9 +81,6 @@ def random(task: Task, generator: np.random.Generator, seed: int, workers: int) 
 # Name -> what builds the search from a task, the generator of its noise, a seed and the number of workers.
 METHODS: dict[str, Callable[[Task, np.random.Generator, int, int], Search]] = {
     "ours": ours.ours,
-    "ours, no recipe": functools.partial(ours.ours, has_recipe=False),
-    "ours, good recipe": ours.with_recipe(functools.partial(ours.of_ten, place=0)),
-    "ours, bad recipe": ours.with_recipe(functools.partial(ours.of_ten, place=9)),
     "random": random,
     "hydra-optuna-sweeper": plugin,
     "optuna hyperband": optuna_hyperband,

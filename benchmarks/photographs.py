@@ -20,10 +20,10 @@ sys.path.insert(0, str(ROOT))
 from sweeper_digits.quiet import quiet_import
 
 with quiet_import():
-    from sweeper_digits.results.predict import average_probabilities
+    from sweeper_digits.predict.predict import average_probabilities
 from sweeper_digits.data.dataset import load
 from sweeper_digits.data.pictures import read_pictures
-from sweeper_digits.results.ensemble import choose_members, models_of
+from sweeper_digits.predict.ensemble import choose_members, models_of
 from sweeper_digits.runs.record import saved_option
 
 HEIGHT, WIDTH = 300, 400

@@ -3,7 +3,7 @@
     pip install keras-tuner syne-tune statsmodels xgboost onnxruntime
     python benchmarks/search.py --lcbench DIR [--half report] [--repetitions 6] [--jobs 2] [--folder search]
 
-Each search trains on simulated workers (sweeper_digits/replay/workers.py) until it has used up its budget, 20 full
+Each search trains on simulated workers (benchmarks/replay/workers.py) until it has used up its budget, 20 full
 trainings' epochs. Its regret is 0 where it found the best known point and 1 where what it found is worth the median
 random point. Results are appended to searches.csv in the folder; the same command continues after a kill, and another
 method is compared with what is there. Then regret.csv, tasks.csv and search.png are written.
@@ -31,9 +31,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import compare, methods
 from benchmarks.landscape import digits_task
+from benchmarks.replay.workers import of_epochs, replay
 from benchmarks.tasks import Task, analytic_task, lcbench_tasks
 from sweeper_digits.errors import UserError
-from sweeper_digits.replay.workers import of_epochs, replay
 
 Run = tuple[str, str, int, int]  # method, task, workers, repetition
 PARTS = range(5, 101, 5)  # percent of the budget at which the worth is noted

@@ -25,7 +25,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sweeper_digits import command_line, schema, screen
+from sweeper_digits import bad_input, command_line
+from sweeper_digits.config import METRIC_OF, Config, parse
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep import job
 from sweeper_digits.training import reporting
@@ -51,7 +52,7 @@ def trial_seconds(number: int) -> float:
     return float(os.environ.get("SLEEPER_SECONDS", "0")) * factor
 
 
-def sleep_through(config: schema.Config, run: RunFolder, number: int) -> list[float] | None:
+def sleep_through(config: Config, run: RunFolder, number: int) -> list[float] | None:
     """Sleep epoch by epoch, leave the files of a run, and return the objectives, or None if pruned.
 
     metrics.json has the process (`pid`), the time of the first epoch's begin (`began`), the seconds that were to be
@@ -84,7 +85,7 @@ def sleep_through(config: schema.Config, run: RunFolder, number: int) -> list[fl
     rows = run.read_history()
     metrics = rows[-1] | {"parameters": config.model.filters}
     run.model.touch()
-    objective = [float(metrics[schema.METRIC_OF.get(name, name)]) for name in config.objective]
+    objective = [float(metrics[METRIC_OF.get(name, name)]) for name in config.objective]
     about = {"state": state, "objective": objective, "epochs": len(rows), "seed": config.seed, "pid": os.getpid()}
     about |= {"began": began, "slept": epoch_seconds * (len(rows) - first)}
     run.write_metrics(metrics | about | {"resumed": [config.resume, first] if config.resume else None})
@@ -98,8 +99,8 @@ def read_metrics(sweep: Path) -> list[dict[str, float]]:
 
 def main(cfg: DictConfig) -> object:
     """Be one Hydra job."""
-    with screen.job_errors():
-        config = schema.parse(cfg)
+    with bad_input.job_errors():
+        config = parse(cfg)
         hydra_config = HydraConfig.get()
         number = hydra_config.job.num if hydra_config.mode == RunMode.MULTIRUN else 0
         with job.attached():

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 
+from benchmarks.replay.workers import Job
 from benchmarks.tasks import Point, Task
-from sweeper_digits.replay.workers import Job
 
 
 class OptunaSearch:

@@ -32,7 +32,8 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     import keras
     import keras_tuner
 
-    from sweeper_digits import command_line, schema
+    from sweeper_digits import command_line
+    from sweeper_digits.config import parse
     from sweeper_digits.data.dataset import load_mnist_5k
     from sweeper_digits.data.split import splits
     from sweeper_digits.data.tables import load_kaggle
@@ -40,7 +41,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     from sweeper_digits.training import device as hardware
     from sweeper_digits.training.network import build_network
 
-    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["model=small"])))
+    config = parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["model=small"])))
     digits = load_kaggle(data) if data else load_mnist_5k()
     parts = next(splits(config.split, digits.labels, digits.groups))
     precision = hardware.choose_precision("auto", "cpu:0")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
+from benchmarks.replay.workers import Job, Search
 from benchmarks.tasks import Task
-from sweeper_digits.replay.workers import Job, Search
 
 METRIC, TIME = "val_loss", "epoch"
 

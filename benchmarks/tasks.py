@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from benchmarks.replay.workers import Curve
 from sweeper_digits.errors import UserError
-from sweeper_digits.replay.workers import Curve
 
 Point = dict[str, Any]
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution

@@ -27,12 +27,13 @@ from keras import layers, ops
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.notebook import BATCH, compile_as_notebook, generator, notebook_model
-from sweeper_digits import command_line, schema
+from sweeper_digits import command_line
+from sweeper_digits.config import parse
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.data.split import Parts
+from sweeper_digits.data.split import Subsets
 from sweeper_digits.runs import recipe
 from sweeper_digits.training.device import choose_device, describe_device
-from sweeper_digits.training.prepare import Prepared, prepare
+from sweeper_digits.training.fit import Prepared, prepare
 
 # Multiply-adds of a forward pass of the notebook's CNN, per image: convolutions, then dense layers.
 FORWARD = 28 * 28 * 25 * 32 * (1 + 32) + 14 * 14 * 9 * 64 * (32 + 64) + 7 * 7 * 64 * 256 + 256 * 10
@@ -51,10 +52,10 @@ def random_digits(count: int) -> Digits:
 
 def prepared_of(digits: Digits, overrides: Sequence[str]) -> Prepared:
     """Prepare what `python train.py` with these overrides trains, on all images."""
-    config = schema.parse(recipe.without_hydra(recipe.composer(command_line.CONF)(list(overrides))))
+    config = parse(recipe.without_hydra(recipe.composer(command_line.CONF)(list(overrides))))
     dataset = Dataset(*digits, "random", tuple(map(str, range(10))))
     everything = np.arange(len(dataset.images))
-    return prepare(config, dataset, Parts(everything, everything[:0]))
+    return prepare(config, dataset, Subsets(everything, everything[:0]))
 
 
 def fit_epoch(prepared: Prepared) -> None:

@@ -1,34 +1,34 @@
 """Hydra + Optuna sweeps for Keras classifiers of small images.
 
 Reading order, each line after what it imports:
-    errors, overrides, program, passwords, quiet, options  what all others need
-    imports, signature, registry                           what a user's own code brings
-    screen, live, schema, json_schema                      what a user can say, and what a user sees
-    data                                                   from a file to arrays
-    runs                                                   what a run leaves in its folder
-    training                                               one run
-    parts                                                  what a config can name
-    sweep, arguments, help_text, command_line              many runs, and `python train.py`
-    replay                                                 searches without their trainings
-    editors, results, __main__                             decisions from runs that exist: `sweeper-digits`
-    surroundings, interactive                              `from sweeper_digits import train`
+    errors, text, quiet, program, imports  what all others need
+    overrides, components, config, url     what a user can say
+    screen, bad_input, live                what a user sees
+    data                                   from a file to arrays
+    runs                                   what a run leaves in its folder
+    training                               one run
+    sweep                                  many runs
+    help_text, command_line                `python train.py`
+    results, predict                       decisions and predictions from runs that exist
+    editors, __main__                      the other verbs
+    notebook                               `from sweeper_digits import train`
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sweeper_digits.registry import register
-from sweeper_digits.signature import Range
+from sweeper_digits.components import register
+from sweeper_digits.errors import Range
 
 if TYPE_CHECKING:
-    from sweeper_digits.interactive import Run, compare, compose, search, train
+    from sweeper_digits.notebook import Run, compare, compose, search, train
 
 __all__ = ["Range", "Run", "compare", "compose", "register", "search", "train"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Load the calls from Python only when one is used: whoever registers a part needs none of them."""
+    """Load the calls from Python only when one is used: whoever registers a component needs none of them."""
     if name in __all__:
-        return getattr(importlib.import_module("sweeper_digits.interactive"), name)
+        return getattr(importlib.import_module("sweeper_digits.notebook"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """All of the program: `python -m sweeper_digits train|compare|confirm|...`, installed as `sweeper-digits`.
 
-`train` is `command_line.main`, which takes the rest of the command line. For the other verbs this module parses it;
-each is the `main` of its module in `results`, and `schema` that of `editors`.
+`train` is `command_line.main`, which takes the rest of the command line. For the other verbs this module parses it.
 """
 
 import argparse
@@ -13,10 +12,23 @@ import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sweeper_digits import program, registry, screen
+from sweeper_digits import bad_input, components, program, screen
+from sweeper_digits.config import DEFAULT_STORAGE
 from sweeper_digits.quiet import quiet_import
-from sweeper_digits.schema import DEFAULT_STORAGE
+from sweeper_digits.text import printable
 
+# Module and function of each verb but `train`.
+DONE_BY = {
+    "compare": ("results.compare", "main"),
+    "confirm": ("results.confirm", "main"),
+    "predict": ("predict.predict", "main"),
+    "doctor": ("results.doctor", "main"),
+    "status": ("sweep.verbs", "status"),
+    "enqueue": ("sweep.verbs", "enqueue"),
+    "stop": ("sweep.verbs", "stop"),
+    "change": ("sweep.verbs", "change"),
+    "schema": ("editors", "main"),
+}
 WIDTH = 80  # columns of --help
 STATUSES = """\
 exit status:
@@ -40,16 +52,16 @@ def main() -> None:
     if "storage" in arguments and arguments.storage is None:
         # Not the parser's default: --help prints defaults, and the URL may hold a password.
         arguments.storage = os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE)
-    screen.exit_in_one_line(lambda: _do(arguments))
+    bad_input.exit_in_one_line(lambda: _do(arguments))
 
 
 def _do(arguments: argparse.Namespace) -> None:
-    registry.load()
-    with quiet_import(users=registry.has_users()):
-        room = "sweeper_digits.editors" if arguments.verb == "schema" else f"sweeper_digits.results.{arguments.verb}"
-        verb = importlib.import_module(room)
+    components.load()
+    with quiet_import(users=components.has_users()):
+        module, function = DONE_BY[arguments.verb]
+        verb = getattr(importlib.import_module(f"sweeper_digits.{module}"), function)
     with screen.printed():
-        verb.main(arguments)
+        verb(arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -170,15 +182,6 @@ def _change(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("values", nargs="+", metavar="KEY=VALUE", help="n_trials, timeout, n_epochs or n_jobs")
 
 
-def _replay(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    _add_path(parser, "study", metavar="STUDY", help="folder of a sweep with hydra/sweeper/pruner=none")
-    add("--replays", type=_positive, default=1000, metavar="N", help="of each pruner (default: %(default)s)")
-    add("--workers", type=_positive, default=1, metavar="N", help="simulated ones (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of the draws (default: %(default)s)")
-    _add_json(parser)
-
-
 def _schema(parser: argparse.ArgumentParser) -> None:
     _add_path(parser, "folder", metavar="DIR", help="where the files go; made if it is not there")
 
@@ -251,12 +254,6 @@ VERBS = (
         "quick n_trials=100 n_jobs=4",
     ),
     (
-        *("replay", _replay, "Say which pruner a sweep of unpruned trials would have needed."),
-        "It prints what each pruner would reach with the same seconds and with the same epochs, replayed from the "
-        "learning curves of the sweep, and the overrides of the best one; or that the trials are too few to tell.",
-        "multirun/unpruned",
-    ),
-    (
         *("schema", _schema, "Write JSON Schemas by which an editor completes and checks the YAML files of conf/."),
         "It prints the line for the top of a YAML file and the setting of Visual Studio Code that name them. Parts of "
         "plug-ins are in them: write them again once there are others.",
@@ -277,7 +274,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit."""
-        sys.exit(f"error: {screen.printable(message)}; {self.prog} --help lists what there is")
+        sys.exit(f"error: {printable(message)}; {self.prog} --help lists what there is")
 
 
 def _positive(text: str) -> int:

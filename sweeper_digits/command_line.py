@@ -1,5 +1,6 @@
 """Training and searching from the command line, and what surrounds Hydra there: `resume=`, `from_run=`, bad input."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -15,33 +16,31 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper_digits import help_text, program, registry, schema, screen
-from sweeper_digits.arguments import begins_sweep, check_text
+from sweeper_digits import bad_input, components, help_text, program
+from sweeper_digits.config import Config, is_study_sweeper, parse, refuse_resume
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import as_typed, check_no_reference, override_key, typed_value
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin
-from sweeper_digits.schema import Config, refuse_resume
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
+from sweeper_digits.url import has_password
 
 log = logging.getLogger(__name__)
 
 # Beside the package in a checkout, in the package in a wheel.
 CONF = (program.PACKAGE.parent if program.is_checkout() else program.PACKAGE) / "conf"
 
-# What Hydra itself may call for a config; parts are called by the registry.
-CALLABLES = ("sweeper_digits.runs.claim.OwnFolder",)
+# What Hydra itself may call for a config; components are called by the registry.
+CALLABLES = ("sweeper_digits.runs.own_folder.OwnFolder",)
 
 # Top-level keys of a run.
 KEYS = {field.name for field in dataclasses.fields(Config)}
-# What was written otherwise in version 0.1.
-RENAMED = {"tensorboard=true": ["callbacks=[tensorboard]"], "tensorboard=false": []}
 
 
 def main() -> None:
     """Train one model, or search for the best, as the command line says.
 
-    A script of your own does the same with the parts that it registers, or imports:
+    A script of your own does the same with the components that it registers, or imports:
 
         import my_parts
         from sweeper_digits.command_line import main
@@ -63,10 +62,10 @@ def train(cfg: DictConfig) -> object:
     Raises:
         UserError: Bad input, in a sweep; a single run ends with one line and exit status 1.
     """
-    with screen.job_errors():
-        config = schema.parse(cfg)
-        with quiet_import(users=registry.has_users()):
-            from sweeper_digits.sweep import job
+    with bad_input.job_errors():
+        config = parse(cfg)
+        with quiet_import(users=components.has_users()):
+            from sweeper_digits.training import reporting
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()
         in_sweep = job_config.mode == RunMode.MULTIRUN
@@ -76,8 +75,15 @@ def train(cfg: DictConfig) -> object:
                 raise UserError(f"{key}={getattr(config, key)}: a file sets it; take it out of there, and type it")
         if (searched := job_config.runtime.choices.get("search")) and not in_sweep:
             log.info("search     %s: one run with its values, nothing is drawn; -m searches", searched)
-        with job.attached():
+        is_worker = not in_sweep or reporting.current_trial() is not None or not is_study_sweeper(job_config.sweeper)
+        with contextlib.nullcontext() if is_worker else _attached():
             return run(config, job_config.runtime.output_dir, in_sweep=in_sweep)
+
+
+def _attached() -> contextlib.AbstractContextManager[None]:
+    from sweeper_digits.sweep import job  # only here: it imports Optuna, which a single run does without
+
+    return job.attached()
 
 
 def start(task: TaskFunction) -> None:
@@ -88,7 +94,7 @@ def start(task: TaskFunction) -> None:
     Args:
         task: Takes the composed config of a job; a function of a module, which jobs elsewhere can import.
     """
-    screen.exit_in_one_line(lambda: launch(task, as_hydra_takes(sys.argv[1:])))
+    bad_input.exit_in_one_line(lambda: launch(task, as_hydra_takes(sys.argv[1:])))
 
 
 def launch(task: TaskFunction, arguments: list[str]) -> None:
@@ -118,16 +124,16 @@ def launch(task: TaskFunction, arguments: list[str]) -> None:
 
 
 def as_hydra_takes(arguments: list[str]) -> list[str]:
-    """Load the parts, and return what a user gave as Hydra takes it: with a past run's overrides, and quoted.
+    """Load the components, and return what a user gave as Hydra takes it: with a past run's overrides, and quoted.
 
     Raises:
         UserError: Bad input that Hydra would not see, or not tell in one line.
     """
-    registry.load()
+    components.load()
     _check_names()
     help_text.install()
     check_text(arguments, CONF)
-    arguments = [as_typed(new) for argument in arguments for new in RENAMED.get(argument, [argument])]
+    arguments = [as_typed(argument) for argument in arguments]
     given = what_to_compose_from(arguments)
     _check_options(arguments, given)
     whole = _with_past_run(arguments, given)
@@ -142,10 +148,12 @@ def overrides_in(arguments: list[str]) -> list[str]:
 
 def _check_names() -> None:
     """Refuse a registered name that a file in conf/ has: Hydra would take the file."""
-    for part in registry.parts():
-        file = CONF / str(part.group) / f"{part.name}.yaml"
-        if not part.own and file.exists():
-            raise UserError(f"{part.where}: {part.kind} {part.name}: conf/ has an option of this name; rename one")
+    for component in components.registered():
+        file = CONF / str(component.group) / f"{component.name}.yaml"
+        if not component.own and file.exists():
+            raise UserError(
+                f"{component.where}: {component.kind} {component.name}: conf/ has an option of this name; rename one"
+            )
 
 
 class Given(NamedTuple):
@@ -208,7 +216,7 @@ def _resumed(folder: str, arguments: list[str], given: Given) -> list[str]:
     from sweeper_digits.runs.folder import RunFolder
 
     added = recipe.overrides_of_saved(folder, arguments, KEYS)
-    config = schema.parse(recipe.without_hydra(composed(added, given)))
+    config = parse(recipe.without_hydra(composed(added, given)))
     begun.check_same(RunFolder(folder), begun.Begun.now(config))
     return added
 
@@ -249,3 +257,28 @@ def _check_options(arguments: list[str], given: Given) -> None:
             if chosen is None or isinstance(chosen, int | float):
                 options = sorted(file.stem for folder in folders for file in (folder / key).glob("*.yaml"))
                 raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
+
+
+STORAGE = "hydra.sweeper.storage"
+
+
+def check_text(arguments: list[str], conf: Path) -> None:
+    """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
+    for text in (*arguments, str(Path.cwd()), str(conf)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise UserError(f"{text}: it is not {encoding} text; set PYTHONUTF8=1, or rename the file") from None
+    check_no_reference(str(Path.cwd()))
+    for text in arguments:
+        key, _, value = text.partition("=")
+        # A sweep never saves the password of its own database.
+        if has_password(value) and not (key == STORAGE and begins_sweep(arguments)):
+            hint = "put the URL into OPTUNA_STORAGE" if key == STORAGE else "see docs/own.md"
+            raise UserError(f"{key}: its URL holds a password, which would be saved with the run; {hint}")
+
+
+def begins_sweep(arguments: list[str]) -> bool:
+    """Return whether arguments begin a sweep; Hydra takes --multi and --mul for --multirun too."""
+    return any(text in ("-m", "hydra.mode=MULTIRUN") or text.startswith("--mu") for text in arguments)

@@ -1,4 +1,4 @@
-"""The parts of `python train.py --help` that follow from conf/ and from what is registered."""
+"""What `python train.py --help` takes from conf/ and from what is registered."""
 
 import dataclasses
 import shlex
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper_digits import program, registry, schema
-from sweeper_digits.options import SPLITS
-from sweeper_digits.signature import Part, default_of
+from sweeper_digits import components, config, program
+from sweeper_digits.components import Component, default_of
+from sweeper_digits.config import SPLITS
 
 WIDTH = 80
-GROUPS = (*schema.GROUPS, "search", "experiment")
+GROUPS = (*config.GROUPS, "search", "experiment")
 # Options that are most used, first.
 FIRST = ("mnist_5k", "file", "kaggle")
-# Keys of options that are no registered parts.
-OTHER_KEYS = {"split": tuple(SPLITS.values()), "search": (schema.Search,)}
+# Keys of options that are no registered components.
+OTHER_KEYS = {"split": tuple(SPLITS.values()), "search": (config.Search,)}
 INDENT = " " * 6
 
 
@@ -51,7 +51,7 @@ def keys() -> str:
     """Return a line for each config group, with the keys that its options have."""
     lines = []
     for group in GROUPS:
-        kinds = [part.option for part in registry.options_of(group).values()] or OTHER_KEYS.get(group, ())
+        kinds = [component.option for component in components.options_of(group).values()] or OTHER_KEYS.get(group, ())
         found = [one.name for kind in kinds for one in dataclasses.fields(kind) if one.name != "_target_"]
         if found and group != "callbacks":
             lines.append(_line(group, " ".join(dict.fromkeys(found))))
@@ -61,7 +61,7 @@ def keys() -> str:
 def objectives() -> str:
     """Return what can be optimized."""
     return textwrap.fill(
-        " ".join(schema.objectives()), WIDTH, initial_indent=" " * 18, subsequent_indent=" " * 18
+        " ".join(config.objectives()), WIDTH, initial_indent=" " * 18, subsequent_indent=" " * 18
     ).strip()
 
 
@@ -71,37 +71,37 @@ def chosen(*, _root_: DictConfig) -> str:
     nodes = [_root_[group] for group in GROUPS if group in given and group in _root_]
     if "callbacks" in given:
         nodes += list(_root_.callbacks.values())
-    parts = {
-        target: part
+    described = {
+        target: component
         for node in nodes
         if OmegaConf.is_dict(node) and (target := node.get("_target_"))
-        for part in registry.parts()
-        if part.target == target
+        for component in components.registered()
+        if component.target == target
     }
-    return "".join(f"\n\n{_described(part)}" for part in parts.values())
+    return "".join(f"\n\n{_described(component)}" for component in described.values())
 
 
-def _described(part: Part) -> str:
-    prefix = f"callbacks.{part.name}" if part.kind == "callback" else str(part.group)
-    where = "" if part.own else f", {part.where}"
+def _described(component: Component) -> str:
+    prefix = f"callbacks.{component.name}" if component.kind == "callback" else str(component.group)
+    where = "" if component.own else f", {component.where}"
     lines = [
-        f"{part.kind} {part.name}{where}:",
-        *textwrap.wrap(part.summary, WIDTH, initial_indent="  ", subsequent_indent="  "),
+        f"{component.kind} {component.name}{where}:",
+        *textwrap.wrap(component.summary, WIDTH, initial_indent="  ", subsequent_indent="  "),
     ]
-    for one in dataclasses.fields(part.option):
-        if one.name in part.keys:
+    for one in dataclasses.fields(component.option):
+        if one.name in component.keys:
             kind = one.type.__name__ if isinstance(one.type, type) else str(one.type).replace("typing.", "")
-            default = "" if one.name in part.mandatory else f" = {default_of(one)}"
+            default = "" if one.name in component.mandatory else f" = {default_of(one)}"
             allowed = f" in {one.metadata['range']}" if one.metadata.get("range") else ""
             lines += textwrap.wrap(f"{prefix}.{one.name}: {kind}{allowed}{default}", WIDTH, initial_indent="  ")
             lines += textwrap.wrap(
-                part.meanings.get(one.name, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
+                component.meanings.get(one.name, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
             )
     return "\n".join(lines)
 
 
 def _options(group: str, root: DictConfig) -> list[str]:
-    found = {part.name for part in registry.options_of(group).values() if registry.has_values(part)}
+    found = {component.name for component in components.options_of(group).values() if components.has_values(component)}
     for source in root.hydra.runtime.config_sources:
         if source.schema == "file":
             found |= {file.stem for file in (Path(source.path) / group).glob("*.yaml")}

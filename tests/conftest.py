@@ -22,7 +22,7 @@ from absl import logging as absl_logging
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
-from sweeper_digits import registry, screen
+from sweeper_digits import bad_input, components
 from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
 
@@ -45,13 +45,13 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # TensorFlow's log handler closes its stream when Hydra sets up logging, unless the stream is one of Python's own: of a
 # test that imports TensorFlow, it closed pytest's capture, and every later test failed.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
-registry.load()
-gc.set_threshold(screen.OBJECTS_BETWEEN_COLLECTIONS)  # as the programs that run in this process do sooner or later
+components.load()
+gc.set_threshold(bad_input.OBJECTS_BETWEEN_COLLECTIONS)  # as the programs that run in this process do sooner or later
 
 
 def option(group: str, name: str, **values: object) -> Any:
     """Return an option of a config group as a parsed config has it."""
-    return registry.options_of(group)[name].option(**values)
+    return components.options_of(group)[name].option(**values)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -63,17 +63,17 @@ def pytest_xdist_auto_num_workers() -> int:
 def no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take back, after each test, what the command line tells later processes: other tests' programs inherit it."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setenv(registry.PLUGINS, os.environ.get(registry.PLUGINS, ""))  # as it is now, afterwards
+    monkeypatch.setenv(components.PLUGINS, os.environ.get(components.PLUGINS, ""))  # as it is now, afterwards
 
 
-def forget_parts(known: set[int]) -> None:
+def forget_components(known: set[int]) -> None:
     """Take back what was registered beside the parts with these ids, and forget the modules that did so."""
     repo = ConfigStore.instance().repo
-    for part in registry.parts():
+    for part in components.registered():
         if id(part) not in known:
             for group in (repo[part.group], repo["schema"][part.group]) if part.group else ():
                 group.pop(f"{part.name}.yaml", None)
-            del registry._parts[part.kind][part.name]
+            del components._registered[part.kind][part.name]
             if part.make.__module__ != "__main__":
                 sys.modules.pop(part.make.__module__, None)
 
@@ -81,12 +81,14 @@ def forget_parts(known: set[int]) -> None:
 @pytest.fixture
 def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget, after a test, what it registered, and the modules that did so; one that fails is named `bad`."""
-    known = {id(part) for part in registry.parts()}
-    monkeypatch.setattr(registry, "_parts", {kind: dict(named) for kind, named in registry._parts.items()})
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
+    known = {id(part) for part in components.registered()}
+    monkeypatch.setattr(
+        components, "_registered", {kind: dict(named) for kind, named in components._registered.items()}
+    )
+    monkeypatch.setattr(components, "_loaded", set(components._loaded))
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    forget_parts(known)
+    forget_components(known)
     sys.modules.pop("bad", None)
 
 

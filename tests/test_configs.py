@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import registry, schema
+from sweeper_digits import components
+from sweeper_digits.config import Config, StudySweeperConf, objectives, parse
 from sweeper_digits.errors import UserError
 from sweeper_digits.training.network import build_network
 from tests.conftest import ROOT
@@ -20,19 +21,19 @@ GROUPS = ["data", "model", "optimizer", "schedule", "augmentation", "split", "se
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
-def parse(*overrides: str) -> schema.Config:
+def parsed(*overrides: str) -> Config:
     with initialize_config_dir(str(CONF)):
-        return schema.parse(compose("config", list(overrides)))
+        return parse(compose("config", list(overrides)))
 
 
 def name_of(optimizer: object) -> str:
-    return registry.find("optimizer", vars(optimizer)).name
+    return components.find("optimizer", vars(optimizer)).name
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_and_parses(group: str, name: str) -> None:
     path = ["data.path=x"] if (group, name) in [("data", name) for name in ("file", "kaggle", "idx", "npz")] else []
-    config = parse(f"{group}={name}", *path)
+    config = parsed(f"{group}={name}", *path)
     assert config.epochs > 0
 
 
@@ -50,15 +51,15 @@ def test_help_lists_every_option_and_key_on_one_screen(command: Callable[..., Co
     examples = re.findall(r"^  [a-z ]+  python train\.py (?:-m )?(.*)$", printed, re.MULTILINE)
     assert len(examples) == 3
     for example in examples:
-        parse(*(one for one in example.split() if not one.startswith("from_run=")))
+        parsed(*(one for one in example.split() if not one.startswith("from_run=")))
     assert {path.stem for path in (CONF / "hydra/sweeper/pruner").glob("*")} <= {*printed.split()}
     options, keys = re.sub(r"\n {8,}", " ", printed).split("Values in groups")
     for group, name in OPTIONS:
         assert re.search(rf"^ *{group} .*\b{name}\b", options, re.MULTILINE), (group, name)
-    for part in registry.parts():
+    for part in components.registered():
         for key in part.keys if part.group not in (None, "callbacks") else ():
             assert re.search(rf"^ *{part.group} .*\b{key}\b", keys, re.MULTILINE), (part.group, key)
-    for name in schema.objectives():
+    for name in objectives():
         assert re.search(rf"^ *objective .*\b{name}\b", keys, re.MULTILINE), name
 
 
@@ -87,12 +88,12 @@ def attributes_read(*owners: str) -> set[str]:
 
 
 def test_every_key_is_read_somewhere() -> None:
-    assert set(schema.Config.__dataclass_fields__) <= attributes_read("config")
-    assert set(schema.StudySweeperConf.__dataclass_fields__) - {"_target_"} <= attributes_read("options", "sweeper")
+    assert set(Config.__dataclass_fields__) <= attributes_read("config")
+    assert set(StudySweeperConf.__dataclass_fields__) - {"_target_"} <= attributes_read("options", "sweeper")
 
 
 def test_notebook_is_the_notebook() -> None:
-    config = parse("experiment=notebook")
+    config = parsed("experiment=notebook")
     assert (config.epochs, config.batch_size, config.patience) == (30, 86, 4)
     optimizer = config.optimizer
     assert name_of(optimizer) == "rmsprop"
@@ -103,11 +104,11 @@ def test_notebook_is_the_notebook() -> None:
 
 
 def test_best_small_is_small() -> None:
-    assert build_network(parse("experiment=best_small").model, (28, 28, 1), 10).model.count_params() == 92_044
+    assert build_network(parsed("experiment=best_small").model, (28, 28, 1), 10).model.count_params() == 92_044
 
 
 def test_experiment_gives_way_to_the_command_line() -> None:
-    config = parse("experiment=notebook", "optimizer=sgd", "epochs=3")
+    config = parsed("experiment=notebook", "optimizer=sgd", "epochs=3")
     assert name_of(config.optimizer) == "sgd" and config.epochs == 3
 
 
@@ -134,23 +135,23 @@ def test_experiment_gives_way_to_the_command_line() -> None:
     ],
 )
 def test_ranges(good: str, bad: str, message: str) -> None:
-    parse(good)
+    parsed(good)
     with pytest.raises(UserError, match=message):
-        parse(bad)
+        parsed(bad)
 
 
 @pytest.mark.parametrize("bad", ["epochs=many", "model.dropuot=1", "precision=half", "optimizer.rho=1", "epochs=1.5"])
 def test_types_and_unknown_keys_are_refused_by_the_schema(bad: str) -> None:
     with pytest.raises((HydraException, OmegaConfBaseException)):
-        parse(bad)
+        parsed(bad)
 
 
 def test_fold_beyond_folds_is_refused() -> None:
-    assert parse("split=kfold", "split.fold=4").split.fold == 4
+    assert parsed("split=kfold", "split.fold=4").split.fold == 4
     with pytest.raises(UserError, match=r"split.fold=5: must be in \[0, 4\]"):
-        parse("split=kfold", "split.fold=5")
+        parsed("split=kfold", "split.fold=5")
 
 
 def test_missing_path_is_named() -> None:
     with pytest.raises(UserError, match=r"data.path: a value is needed"):
-        parse("data=kaggle")
+        parsed("data=kaggle")

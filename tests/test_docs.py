@@ -20,8 +20,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from sweeper_digits import __main__, options, registry, schema, screen
-from tests.conftest import ROOT, forget_parts
+from sweeper_digits import __main__, bad_input, components
+from sweeper_digits.config import SPLITS, Config, Search, StudySweeperConf, parse
+from tests.conftest import ROOT, forget_components
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
@@ -31,8 +32,8 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = [" ".join(found.split()) for text in TEXT.values() for found in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
 # `key=value`, also several; a value with `|` lists choices, and one with `<` or `...` is a placeholder.
 OVERRIDES = [text for text in INLINE if re.fullmatch(r"(?:\+?[a-z][\w./]*=[^\s<]+ ?)+", text) and "..." not in text]
-GROUPS = {group: [part.option for part in registry.options_of(group).values()] for group in REGISTERED}
-GROUPS |= {"split": list(options.SPLITS.values()), "search": [schema.Search]}
+GROUPS = {group: [part.option for part in components.options_of(group).values()] for group in REGISTERED}
+GROUPS |= {"split": list(SPLITS.values()), "search": [Search]}
 VERBS = tuple(verb[0] for verb in __main__.VERBS)
 
 
@@ -52,9 +53,9 @@ def keys_of(group: str) -> set[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_components(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The parts that the README tells the reader to write."""
-    known = set(map(id, registry.parts()))
+    known = set(map(id, components.registered()))
     module = types.ModuleType("my_digits")
     module.__file__ = str(tmp_path_factory.mktemp("own") / "my_digits.py")
     (code,) = [
@@ -66,7 +67,7 @@ def own_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sys.modules["my_digits"] = module
     exec(compile(code, module.__file__, "exec"), vars(module))
     yield
-    forget_parts(known)
+    forget_components(known)
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +106,16 @@ def check_overrides(conf: Path, arguments: list[str]) -> None:
             overrides = [one or first[0] for one, first in zip(row, each, strict=True)]
             swept = {first[0].partition("=")[0] for first in each if len(first) > 1}
             try:
-                schema.parse(compose("config", overrides))
+                parse(compose("config", overrides))
             except HydraException:  # a key that only some of the swept options have
                 kept = [one for one in overrides if one.partition(".")[0] not in swept]
                 assert len(kept) < len(overrides)
-                schema.parse(compose("config", kept))
+                parse(compose("config", kept))
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """Parse a command line of `python -m sweeper_digits`, without doing it, and return what is printed."""
-    monkeypatch.setattr(screen, "exit_in_one_line", lambda do: None)
+    monkeypatch.setattr(bad_input, "exit_in_one_line", lambda do: None)
     monkeypatch.setattr(sys, "argv", ["sweeper_digits", *arguments])
     with redirect_stdout(io.StringIO()) as screened:
         try:
@@ -199,7 +200,7 @@ def test_help_names_every_runwide_key() -> None:
     texts = yaml.safe_load((ROOT / "conf" / "hydra" / "help" / "digits.yaml").read_text())
     others, sweeps = re.findall(r"^(?:Other values|Sweeps).*:\n((?:  .*\n)+)", texts["template"], re.MULTILINE)
     header = re.findall(r"(\w+)=FOLDER", texts["header"])
-    runwide = {field.name for field in dataclasses.fields(schema.Config)} - {*GROUPS, "callbacks"}
+    runwide = {field.name for field in dataclasses.fields(Config)} - {*GROUPS, "callbacks"}
     assert {line.split()[0] for line in others.splitlines()} | set(header) == runwide
     named = re.search(r"hydra\.sweeper\. +((?:.*\n?)+)", re.sub(r"\$\{.*\}", "", sweeps))
-    assert named and set(named[1].split()) <= {field.name for field in dataclasses.fields(schema.StudySweeperConf)}
+    assert named and set(named[1].split()) <= {field.name for field in dataclasses.fields(StudySweeperConf)}

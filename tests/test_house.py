@@ -1,32 +1,36 @@
-"""The layout holds: imports run one way, each room keeps out of the others' libraries, nothing grows too long."""
+"""The layout holds: imports run one way and in no circle, and each room keeps out of the others' libraries.
+
+Each test lists all offenders at once.
+"""
 
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
+from graphlib import CycleError, TopologicalSorter
 
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "sweeper_digits"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = {
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 # Each may import what stands before it; what stands in one row may also import its neighbours.
 ORDER = [
-    {"errors"},
-    {"quiet", "options", "overrides", "program", "passwords"},
-    {"signature", "imports"},
-    {"registry"},
-    {"__init__", "screen", "live", "schema", "json_schema"},
+    {"errors", "text", "quiet", "program", "imports"},
+    {"overrides"},
+    {"components", "__init__"},
+    {"config", "url", "screen"},
+    {"bad_input", "live"},
     {"data"},
     {"runs"},
     {"training"},
-    {"parts"},
-    {"sweep", "arguments", "help_text", "command_line"},
-    {"replay"},
-    {"editors"},
+    {"sweep"},
+    {"help_text", "command_line"},
+    {"predict"},
     {"results"},
-    {"__main__", "surroundings", "interactive"},
+    {"editors", "notebook", "__main__"},
 ]
 KERAS = {"keras", "tensorflow"}
 FORBIDDEN = {
@@ -37,67 +41,87 @@ FORBIDDEN = {
 }
 
 
-def name_of(path: Path) -> str:
-    """A module's path as a test's name."""
-    return path.relative_to(PACKAGE).as_posix()
-
-
 def room(module: str) -> str:
     """The room of a module of the package, by its dotted name; a module at the top is a room of its own."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports(tree: ast.AST, exempt: str | None = None) -> Iterator[str]:
-    """The dotted names that a module imports, anywhere in it but in the function that is exempt."""
+def imports(tree: ast.AST, exempt: str | None = None, inside: bool = False) -> Iterator[tuple[str, int, bool]]:
+    """What a module imports, the line, and whether in a function; anywhere but in the function that is exempt."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef) and node.name == exempt:
             continue
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue  # it imports nothing
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, node.lineno, inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            # `from sweeper_digits import screen` imports the module screen.
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from imports(node, exempt)
+            for alias in node.names:  # `from sweeper_digits import screen` imports the module screen
+                name = f"{node.module}.{alias.name}"
+                yield name if name in FILES or room(name) == "__init__" else str(node.module), node.lineno, inside
+        yield from imports(node, exempt, inside or isinstance(node, ast.FunctionDef))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_run_one_way(path: Path) -> None:
+def own_imports(module: str) -> list[tuple[str, int, bool]]:
+    """What a module imports of the package; not itself, and not the version."""
+    found = imports(TREES[module])
+    return [one for one in found if one[0] in FILES and one[0] not in (module, "sweeper_digits")]
+
+
+def test_imports_run_one_way() -> None:
     ranks = {name: rank for rank, row in enumerate(ORDER) for name in row}
-    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    for module in imports(ast.parse(path.read_text())):
-        if module.startswith("sweeper_digits.") and module != "sweeper_digits.__version__":
-            assert ranks[room(module)] <= ranks[own], f"{own} imports {module}"
+    assert ranks.keys() == {room(module) for module in FILES}
+    backwards = [
+        f"{module} imports {other}"
+        for module in FILES
+        for other, *_ in own_imports(module)
+        if ranks[room(other)] > ranks[room(module)]
+    ]
+    # It hands on what is loaded when it is used.
+    assert [one for one in backwards if not one.startswith("sweeper_digits imports ")] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_room_keeps_out_of_libraries_that_are_not_its_own(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0]
-    found = {module.split(".")[0] for module in imports(ast.parse(path.read_text()), exempt="load_keras")}
-    assert not found & FORBIDDEN.get(own, set())
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: {other for other, *_ in own_imports(module)} for module in FILES if module != "sweeper_digits"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if "Reading order:" in path.read_text()], ids=name_of)
-def test_a_reading_order_names_each_module_of_its_room(path: Path) -> None:
-    named = re.findall(r"^    (\w+)  ", path.read_text(), re.MULTILINE)
-    modules = [module.stem for module in path.parent.glob("*.py") if module != path]
-    packages = [package.parent.name for package in path.parent.glob("*/__init__.py")]
-    assert sorted(named) == sorted(modules + packages)
+def test_an_import_of_ours_in_a_function_says_why_it_is_there() -> None:
+    silent = []
+    for module, path in FILES.items():
+        lines = path.read_text().splitlines()
+        for other, line, inside in own_imports(module):
+            near = lines[max(0, line - 3) : line + 2]  # one reason does for imports that follow each other
+            if inside and not any("import " in text and "  # " in text for text in near):
+                silent.append(f"{path.relative_to(ROOT)}:{line} {other}")
+    assert silent == []
+
+
+def test_a_room_keeps_out_of_libraries_that_are_not_its_own() -> None:
+    found = [
+        f"{module} imports {name}"
+        for module, tree in TREES.items()
+        for name, *_ in imports(tree, exempt="load_keras")
+        if name.split(".")[0] in FORBIDDEN.get(room(module), set())
+    ]
+    assert found == []
+
+
+def test_a_reading_order_names_each_module_of_its_room() -> None:
+    for path in FILES.values():
+        if path.name != "__init__.py" or "Reading order:" not in path.read_text() or path.parent == PACKAGE:
+            continue
+        named = re.findall(r"^    (\w+)  ", path.read_text(), re.MULTILINE)
+        modules = [module.stem for module in path.parent.glob("*.py") if module != path]
+        packages = [package.parent.name for package in path.parent.glob("*/__init__.py")]
+        assert sorted(named) == sorted(modules + packages), path
 
 
 def test_tests_mirror_the_rooms() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     mirrored = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
-    assert mirrored - {"guards"} == rooms  # which know no room
-
-
-def test_nothing_is_named_utils() -> None:
-    names = {path.stem for path in MODULES} | {path.parent.name for path in MODULES}
-    assert not names & {"utils", "util", "helpers", "common", "misc"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_message_leaves_the_plural_open(path: Path) -> None:
-    assert not re.search(r"\w\((?:e?s)\)", path.read_text(encoding="utf-8")), "use screen.counted"
+    assert mirrored - {"guards", "benchmarks"} == rooms  # the guards know no room, the benchmarks are beside them

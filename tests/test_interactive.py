@@ -25,8 +25,8 @@ from hydra.core.utils import JobRuntime
 import sweeper_digits
 from sweeper_digits import Run, compare, compose, program, register, search, train
 from sweeper_digits.errors import Diverged, UserError
+from sweeper_digits.notebook import undisturbed
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.surroundings import undisturbed
 from tests.conftest import ROOT
 
 TIMES = ["seconds", "images_per_second"]
@@ -190,7 +190,7 @@ def test_a_folder_of_ones_own_is_composed_from(
     rest = [one for one in tiny if not one.startswith("model")]
     assert train([*rest, *mine, "epochs=1", "hydra.run.dir=a"]).metrics["epochs"] == 1
     assert compose(["from_run=a"]).model.filters == 5
-    monkeypatch.setattr(sweeper_digits.interactive, "_run_and_show", lambda command, _: None)
+    monkeypatch.setattr(sweeper_digits.notebook, "_run_and_show", lambda command, _: None)
     assert search([*mine, "hydra.searchpath=[file://my]", "seed=1,2"]) == Path.cwd() / "multirun" / "sweep"
     assert search(["from_run=a", "seed=1,2", "study=again"]) == Path.cwd() / "multirun" / "again"
 
@@ -265,7 +265,7 @@ def test_a_part_of_the_notebook_itself_cannot_be_searched(
         with pytest.raises(UserError, match=r"^model mine: worker processes cannot import it .*; write it to a file"):
             search(overrides)
     started: list[list[str]] = []
-    monkeypatch.setattr(sweeper_digits.interactive, "_run_and_show", lambda command, _: started.append(command))
+    monkeypatch.setattr(sweeper_digits.notebook, "_run_and_show", lambda command, _: started.append(command))
     assert search(["model=small", "study=mine"]) == Path.cwd() / "multirun" / "mine"  # it chooses another
     assert search(["search=quick", "hydra.sweep.dir=x/${study}", "seed=1,2"]) == Path.cwd() / "x" / "quick"
     assert started[0][1:6] == ["-m", "sweeper_digits", "train", "-m", "model=small"]
@@ -292,7 +292,7 @@ def test_an_interrupt_stops_a_search(tiny: list[str]) -> None:
 def test_the_import_loads_nothing_of_it() -> None:
     code = (
         "import sys, sweeper_digits\n"
-        "loaded = {'keras', 'pandas', 'optuna', 'sweeper_digits.interactive', 'sweeper_digits.command_line'}\n"
+        "loaded = {'keras', 'pandas', 'optuna', 'sweeper_digits.notebook', 'sweeper_digits.command_line'}\n"
         "print(loaded & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper_digits.arguments import check_text
+from sweeper_digits.command_line import check_text
 from sweeper_digits.errors import UserError
-from sweeper_digits.passwords import has_password, without_passwords
+from sweeper_digits.url import has_password, without_passwords
 from tests.conftest import ROOT
 
 URLS = [

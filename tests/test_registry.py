@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import Range, command_line, register, registry, schema, screen, signature
+from sweeper_digits import Range, bad_input, command_line, components, config, register
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import recipe
 
@@ -54,18 +54,18 @@ def everything(
 
 
 def test_a_part_of_the_users_is_known_as_such(clean_registry: None) -> None:
-    assert not registry.has_users()
+    assert not components.has_users()
 
     @register("augmentation")
     def mine() -> None:
         """Nothing."""
 
-    assert registry.has_users()
+    assert components.has_users()
 
 
 def test_parameters_become_keys_and_the_docstring_their_meanings(clean_registry: None) -> None:
     register("model")(everything)
-    part = registry.options_of("model")["everything"]
+    part = components.options_of("model")["everything"]
     assert part.keys == ["path", "width", "share", "kind", "most", "sizes", "side"]
     assert part.mandatory == ["path"] and part.passed == {"inputs", "classes"}
     assert part.summary == "Every type that a config has."
@@ -100,37 +100,25 @@ def test_a_config_names_its_keys(override: str, message: str | None, clean_regis
     compose = recipe.composer(command_line.CONF)
 
     def parsed() -> Any:
-        return schema.parse(recipe.without_hydra(compose(["model=everything", "model.path=x", override]))).model
+        return config.parse(recipe.without_hydra(compose(["model=everything", "model.path=x", override]))).model
 
     if message is None:
         assert getattr(parsed(), override[6:].partition("=")[0]) in (4, [5], Side.RIGHT)
         return
     with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
         parsed()
-    assert re.search(message, screen.one_line(caught.value)), screen.one_line(caught.value)
-
-
-def test_a_yaml_file_may_lack_the_schema_and_the_target(clean_registry: None) -> None:
-    """As files of version 0.1 do."""
-    small = {"filters": 2, "first_kernel_size": 3, "kernel_size": 3, "stages": 1, "depth": 1, "normalization": True}
-    rest = {"residual": False, "dense_units": 0, "dropout": 0, "dense_dropout": 0.5, "activation": "relu"}
-    option = schema.typed("model", small | rest)
-    assert registry.find("model", vars(option)).name == "cnn" and option.filters == 2
-    with pytest.raises(UserError, match=r"model\.filter: no such key \(did you mean 'filters'\?\)"):
-        schema.typed("model", small | rest | {"filter": 3})
-    with pytest.raises(UserError, match=r"model\.filters=0: must be in \[1, 1024\]"):
-        schema.typed("model", small | rest | {"filters": 0})
+    assert re.search(message, bad_input.one_line(caught.value)), bad_input.one_line(caught.value)
 
 
 @pytest.mark.parametrize("target", ["os.system", "builtins.eval", "tests.test_registry.everything", "cnn"])
 def test_only_what_is_registered_is_called(target: str) -> None:
     with pytest.raises(UserError, match=rf"model\._target_={re.escape(target)}: not registered"):
-        schema.typed("model", {"_target_": target})
+        config.typed("model", {"_target_": target})
 
 
 def test_an_option_is_pickled_by_its_name(clean_registry: None) -> None:
     register("augmentation", name="other")(noise)
-    option = registry.options_of("augmentation")["other"].option(stddev=2.0)
+    option = components.options_of("augmentation")["other"].option(stddev=2.0)
     again = pickle.loads(pickle.dumps(OmegaConf.structured(option)))
     assert OmegaConf.to_object(again) == option
 
@@ -243,7 +231,7 @@ def test_a_part_is_replaced_when_its_module_is_imported_again(
     module = importlib.import_module("bad")
     (tmp_path / "bad.py").write_text(head + "\n\n" + part.format(22))
     importlib.reload(module)
-    assert registry.options_of("augmentation")["blur"].option().width == 22
+    assert components.options_of("augmentation")["blur"].option().width == 22
     (tmp_path / "bad.py").write_text(head + "\n" + part.format(333) + part.format(4444))
     with pytest.raises(
         UserError, match=r"bad\.py:7: augmentation blur: registered already, at .*bad\.py:4; rename one"
@@ -256,7 +244,7 @@ def test_what_is_typed_in_is_replaced(clean_registry: None, monkeypatch: pytest.
     spaces: list[dict[str, Any]] = [{"__name__": "__main__"}, {"__name__": "__main__"}]
     for space, default in zip(spaces, ("2.0", "3.0"), strict=True):
         exec(compile(code.format(default), f"cell {default}", "exec"), space)
-    monkeypatch.setattr(signature, "source_of", lambda make: (make.__code__.co_filename, 1))
+    monkeypatch.setattr(components, "source_of", lambda make: (make.__code__.co_filename, 1))
     script = types.ModuleType("__main__")
     script.__file__ = "script.py"
     monkeypatch.setitem(sys.modules, "__main__", script)
@@ -266,9 +254,9 @@ def test_what_is_typed_in_is_replaced(clean_registry: None, monkeypatch: pytest.
         register("augmentation")(changed)
     del script.__file__
     register("augmentation")(changed)
-    assert registry.options_of("augmentation")["noise"].option().stddev == 3
+    assert components.options_of("augmentation")["noise"].option().stddev == 3
     register("augmentation")(noise)  # it was written to a file
-    assert registry.options_of("augmentation")["noise"].option().stddev == 1
+    assert components.options_of("augmentation")["noise"].option().stddev == 1
     with pytest.raises(UserError, match=r"cell 3\.0:1: augmentation noise: registered already"):
         register("augmentation")(changed)
 
@@ -278,5 +266,5 @@ def test_modules_of_parts_reach_the_processes_started_from_here(
 ) -> None:
     monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "")
     register("augmentation")(noise)
-    registry.load()
+    components.load()
     assert os.environ["SWEEPER_DIGITS_PLUGINS"] == "tests.test_registry"

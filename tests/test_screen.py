@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from sweeper_digits.screen import counted
+from sweeper_digits.text import counted
 from tests.conftest import ROOT
 
 # Prints how often an import was interrupted for a search for garbage, and whether the end of the program is spared one.

@@ -16,9 +16,8 @@ from typing import IO
 import numpy as np
 
 from sweeper_digits.data.checks import SIDES
-from sweeper_digits.data.contents import Member
-from sweeper_digits.data.limits import check_size, read_header
-from sweeper_digits.data.pieces import PARTS, Found, Piece, Wish, is_emnist, name_and_part, words_of
+from sweeper_digits.data.contents import Member, check_size, read_header
+from sweeper_digits.data.pieces import PARTS, DataPiece, Piece, Requested, is_emnist, name_and_part, words_of
 from sweeper_digits.errors import UserError
 
 IMAGES = {
@@ -194,9 +193,9 @@ def _labels_of(images: Named, labels: Sequence[Named]) -> Named | None:
     return next((array for array in same if LABELS & set(array.words)), same[0] if same else None)
 
 
-def _read(images: Named, labels: Named | None, wish: Wish) -> Found:
+def _read(images: Named, labels: Named | None, wish: Requested) -> DataPiece:
     notes = tuple(array.note for array in (images, labels) if array is not None and array.note)
-    return Found(images.read(), None if labels is None else labels.read(), notes=notes)
+    return DataPiece(images.read(), None if labels is None else labels.read(), notes=notes)
 
 
 def _apart(word: str) -> list[str]:

@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweeper_digits import registry
+from sweeper_digits import components
+from sweeper_digits.components import Data
 from sweeper_digits.data.checks import as_labels, as_pixels, depth_white
-from sweeper_digits.data.duplicates import hash_images
+from sweeper_digits.data.split import hash_images
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Data
-from sweeper_digits.screen import counted
+from sweeper_digits.text import counted
+
+SIDE = 28
+IMAGE_SHAPE = (SIDE, SIDE, 1)
+DIGITS = tuple("0123456789")
+
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -99,7 +104,7 @@ def load(option: Data) -> Dataset:
 
     It is loaded once per process. Where a file has changed, at the path or below it, all is read again.
     """
-    part = registry.find("data", vars(option))
+    part = components.find("data", vars(option))
     # A function that was registered again, as in a notebook, may give other images.
     key = (part.make, repr(sorted(vars(option).items())), _stamps(vars(option).values()))
     if key not in _latest:
@@ -132,7 +137,7 @@ def _at_or_below(path: Path) -> Iterator[Path]:
 
 def read(option: Data) -> Dataset:
     """Read a data set as `load` does, but keep nothing in memory for a later call."""
-    part = registry.find("data", vars(option))
+    part = components.find("data", vars(option))
     dataset = part.build(option)
     if isinstance(dataset, tuple) and len(dataset) == 2:
         try:

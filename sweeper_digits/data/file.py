@@ -11,13 +11,10 @@ from sweeper_digits.data.arrays import Named, describe, find_arrays, list_npz
 from sweeper_digits.data.checks import depth_white
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
-from sweeper_digits.data.folders import find_folders
-from sweeper_digits.data.hdf5 import list_hdf5
-from sweeper_digits.data.idx import find_idx, read_mapping
+from sweeper_digits.data.formats import find_idx, find_parquet, list_hdf5, list_mat, read_mapping
 from sweeper_digits.data.kinds import REFUSED, refusal
-from sweeper_digits.data.matlab import list_mat
-from sweeper_digits.data.parquet import find_parquet
-from sweeper_digits.data.pieces import Found, Piece, Wish, choose, name_and_part
+from sweeper_digits.data.pictures import find_folders
+from sweeper_digits.data.pieces import DataPiece, Piece, Requested, choose, name_and_part
 from sweeper_digits.data.tables import find_tables
 from sweeper_digits.errors import UserError
 
@@ -45,7 +42,7 @@ def load_file(
     Raises:
         UserError: Nothing that is read, several data sets, no such part, or bad content.
     """
-    return _load(path, part, Wish(label, size, white), member, find_pieces(existing_path(path)))
+    return _load(path, part, Requested(label, size, white), member, find_pieces(existing_path(path)))
 
 
 def load_idx(path: str, part: str = "train") -> Dataset:
@@ -55,7 +52,7 @@ def load_idx(path: str, part: str = "train") -> Dataset:
         UserError: A file that is missing, cut short or of another type.
     """
     members = list_members(existing_path(path))
-    return _load(path, part, Wish(), None, _some(find_idx(members), path, members))
+    return _load(path, part, Requested(), None, _some(find_idx(members), path, members))
 
 
 def load_npz(path: str, part: str = "train") -> Dataset:
@@ -65,7 +62,7 @@ def load_npz(path: str, part: str = "train") -> Dataset:
         UserError: An unreadable or too large file, a missing array, or wrong shapes, types or values.
     """
     members = list_members(existing_path(path))
-    return _load(path, part, Wish(), None, _some(_find_arrays(members), path, members))
+    return _load(path, part, Requested(), None, _some(_find_arrays(members), path, members))
 
 
 def find_pieces(path: Path) -> list[Piece]:
@@ -96,7 +93,7 @@ ARRAYS = {"npz": list_npz, "npy": list_npz, "mat": list_mat, "hdf5": list_hdf5}
 FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
 
 
-def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence[Piece]) -> Dataset:
+def _load(path: str, part: str, wish: Requested, member: str | None, pieces: Sequence[Piece]) -> Dataset:
     chosen = choose(pieces, path, part, member, alone=existing_path(path).is_file())
     found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
     source = chosen[0].where if len(chosen) == 1 else path
@@ -134,7 +131,7 @@ def _load(path: str, part: str, wish: Wish, member: str | None, pieces: Sequence
     )
 
 
-def _as_emnist(piece: Piece, found: Found, path: str) -> Found:
+def _as_emnist(piece: Piece, found: DataPiece, path: str) -> DataPiece:
     """Return EMNIST's images upright, with the letters' names if its mapping is there.
 
     Its files hold images with rows and columns exchanged.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweeper_digits.screen import counted
+from sweeper_digits.text import counted
 
 if TYPE_CHECKING:  # they bring pandas and scikit-learn; `compare` reads run folders without
     from sweeper_digits.data.dataset import Dataset
-    from sweeper_digits.data.split import Parts
+    from sweeper_digits.data.split import Subsets
 
 # What a run does with an image that it does not validate. An image that it validates has the number of the fold, from
 # 0; without folds, or with one of them alone, 0.
@@ -41,7 +41,7 @@ class Content:
     parts: np.ndarray
 
     @classmethod
-    def of(cls, dataset: "Dataset", parts: Sequence["Parts"] = ()) -> "Content":
+    def of(cls, dataset: "Dataset", parts: Sequence["Subsets"] = ()) -> "Content":
         """Return the content of labelled images, and of the trainings that they are split for."""
         assert dataset.labels is not None  # noqa: S101 - whoever trains has labels
         uses = np.full(len(dataset.hashes), LOCKED, np.int8)

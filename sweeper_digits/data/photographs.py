@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from sweeper_digits.data.mnist import SIDE
+from sweeper_digits.data.dataset import SIDE
 from sweeper_digits.errors import UserError
 
 # MNIST's digits fill a box of this side, centred by mass in 28x28 (http://yann.lecun.com/exdb/mnist/).

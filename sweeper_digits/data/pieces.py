@@ -22,7 +22,7 @@ MOST_LISTED = 8
 
 
 @dataclass(frozen=True)
-class Found:
+class DataPiece:
     """Arrays as a file has them.
 
     Attributes:
@@ -43,7 +43,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Requested:
     """What the user says of the content: the column of the labels, the side of the images in pixels, what is white."""
 
     label: str | None = None
@@ -68,7 +68,7 @@ class Piece:
     part: str
     files: tuple[str, ...]
     where: str
-    read: Callable[[Wish], Found]
+    read: Callable[[Requested], DataPiece]
     transposed: bool = False
 
     def answers(self, member: str) -> bool:

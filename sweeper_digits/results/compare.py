@@ -1,31 +1,38 @@
 """`compare`: runs side by side in a table, the best of them, and the command that repeats it."""
 
 import argparse
-import csv
-import io
 import os
-import re
 import textwrap
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from sweeper_digits import program, screen
-from sweeper_digits.errors import UserError, closest
-from sweeper_digits.results.document import as_json
-from sweeper_digits.results.grouping import describe_columns, differing_settings, group_by_setting
-from sweeper_digits.results.mixture import SHOWN, describe_mixture
+from sweeper_digits import program
+from sweeper_digits.errors import UserError
 from sweeper_digits.results.repeat import command_of, promote
-from sweeper_digits.results.repetitions import Configuration, describe_mean, group_repetitions, with_error
+from sweeper_digits.results.repetitions import (
+    Configuration,
+    Winner,
+    describe_mean,
+    describe_mixture,
+    group_repetitions,
+    judge_winner,
+)
 from sweeper_digits.results.rows import verdict_of
-from sweeper_digits.results.statistics import Winner, judge_winner
+from sweeper_digits.results.table import (
+    as_csv,
+    as_text,
+    build_table,
+    describe_columns,
+    filter_runs,
+    group_by_setting,
+    sort_and_limit,
+    states_of,
+)
 from sweeper_digits.results.watch import watch
-from sweeper_digits.runs.noise import ONE_ERROR, OVER_IMAGES, standard_error
-from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of
-from sweeper_digits.schema import distinct
+from sweeper_digits.runs.noise import ONE_ERROR
+from sweeper_digits.runs.record import Record, find_runs, objectives_of
+from sweeper_digits.text import as_json
 
 # A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
 pd.set_option("mode.string_storage", "python")
@@ -122,129 +129,6 @@ def _print_table(arguments: argparse.Namespace, found: list[Record]) -> bool:
 def _warn(found: list[Record]) -> None:
     for line in describe_mixture(found):
         print(f"\nwarning    {line}")
-
-
-def build_table(found: list[Record]) -> pd.DataFrame:
-    """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
-
-    Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
-    `val_accuracy_se`. Of runs on several data sets, `content` tells which. Finished runs come first, best first; `rank`
-    is empty for the others.
-    """
-    objectives = objectives_of(found)
-    ranked = best_first(found, objectives[0])
-    ranks = {id(record): rank for rank, record in enumerate(ranked, 1)}
-    rest = [record for record in found if id(record) not in ranks]
-    of_several = len({record.fingerprint for record in ranked}) > 1
-    own = ("rank", "state", "folder", "note", *(["content"] if of_several else []))
-    titles = distinct(objectives, own, "objective_")
-    settings = distinct(differing_settings(found), (*own, *titles.values()), "params_")
-    rows = []
-    for record in ranked + rest:
-        row: dict[str, Any] = {"rank": ranks.get(id(record))}
-        for name, title in titles.items():
-            row |= {f"{title}{what}": value for what, value in _measured(record, name).items()}
-        row |= {title: record.used.get(name) for name, title in settings.items()}
-        row |= {"content": (record.fingerprint or "")[:SHOWN]} if of_several else {}
-        # An objective or a setting of the same name takes the place of what every run has.
-        for what, value in _measured(record, "val_accuracy").items():
-            row.setdefault(f"val_accuracy{what}", value)
-        row.setdefault("epochs", record.metrics.get("epochs"))
-        row.setdefault("seconds", record.value("run_seconds"))
-        row |= {"state": record.state, "folder": str(record.run.folder), "note": record.note}
-        rows.append(row)
-    frame = pd.DataFrame(rows).astype({"rank": "Int64", "epochs": "Int64"})
-    empty = [name for name in frame.columns if name.endswith("_se") and frame[name].isna().all()]
-    return frame.drop(columns=empty if frame["note"].any() else [*empty, "note"])
-
-
-def _measured(record: Record, name: str) -> dict[str, float | None]:
-    """Return the value, and its standard error where there can be one, by the end of the name of their columns."""
-    found = {"": record.value(name)}
-    return found | {"_se": standard_error(record, name)} if name in OVER_IMAGES else found
-
-
-def join_errors(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with each value and its standard error in one cell of text."""
-    errors = [name for name in frame.columns if name.removesuffix("_se") in OVER_IMAGES and name.endswith("_se")]
-    joined = frame.drop(columns=errors)
-    for name in errors:
-        pairs = zip(frame[name.removesuffix("_se")], frame[name], strict=True)
-        joined[name.removesuffix("_se")] = ["" if _is_missing(v) else with_error(v, e) for v, e in pairs]
-    return joined
-
-
-def filter_runs(found: list[Record], expression: str) -> list[Record]:
-    """Return the runs whose row of the table satisfies an expression, for example `optimizer == 'adamw'`.
-
-    Raises:
-        UserError: No expression, a column that is not there, or no run left.
-    """
-    frame = build_table(found)
-    names = sorted(frame.columns, key=len, reverse=True)
-    quoted = re.sub("|".join(rf"(?<![\w.]){re.escape(n)}(?![\w.])" for n in names), r"`\g<0>`", expression)
-    try:
-        kept = frame.eval(quoted, engine="python")
-        if not (isinstance(kept, pd.Series) and pd.api.types.is_bool_dtype(kept)):
-            raise ValueError("not true or false of each run; for example \"optimizer == 'adamw'\"")
-        left = set(frame["folder"][kept])
-    except Exception as error:  # pandas raises many kinds
-        known = ", ".join(frame.columns)
-        raise UserError(f"--filter {expression!r}: {str(error).splitlines()[0]}; columns: {known}") from error
-    if not left:
-        raise UserError(f"--filter {expression!r}: no run is left")
-    return [record for record in found if str(record.run.folder) in left]
-
-
-def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top: int | None) -> pd.DataFrame:
-    """Sort a table by a column, keep its first rows.
-
-    Raises:
-        UserError: A column that is not there.
-    """
-    if sort:
-        if sort not in frame.columns:
-            known = ", ".join(frame.columns)
-            raise UserError(f"--sort {sort}: no such column{closest(sort, frame.columns)}; choose from {known}")
-        try:
-            frame = frame.sort_values(sort, ascending=not descending, kind="stable")
-        except TypeError:  # numbers beside words
-            frame = frame.sort_values(sort, ascending=not descending, kind="stable", key=lambda column: column.map(str))
-    return frame.head(top) if top else frame
-
-
-def as_text(frame: pd.DataFrame) -> str:
-    """Return the table for a terminal."""
-    frame = join_errors(frame)
-    shown = {
-        name: [f"{value:.0f}" if name == "seconds" and pd.notna(value) else cell_text(value) for value in frame[name]]
-        for name in frame.columns
-    }
-    return pd.DataFrame(shown).to_string(index=False, max_colwidth=60)
-
-
-def as_csv(frame: pd.DataFrame) -> str:
-    """Return the table as CSV, with full precision."""
-    text = io.StringIO()
-    frame = frame.map(screen.no_formula).rename(columns=screen.no_formula)
-    frame.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
-    return text.getvalue()
-
-
-def cell_text(value: Any) -> str:
-    """Return a cell for people: floats in five digits, no control characters, nothing for a missing value."""
-    if _is_missing(value):
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else screen.printable(str(value))
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
-
-
-def states_of(found: list[Record]) -> list[str]:
-    """Return how many runs are in each state, the most first."""
-    return [f"{count} {state}" for state, count in Counter(record.state for record in found).most_common()]
 
 
 def report_file(arguments: argparse.Namespace) -> Path:

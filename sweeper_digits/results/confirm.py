@@ -18,15 +18,14 @@ from sweeper_digits import command_line, program
 from sweeper_digits.data.dataset import load
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
-from sweeper_digits.results.document import as_json
-from sweeper_digits.results.images import change_since
-from sweeper_digits.results.repetitions import Configuration, format_value, group_repetitions, mean_text
-from sweeper_digits.results.rows import configuration_row, difference_row, run_row
-from sweeper_digits.results.statistics import judge_difference
+from sweeper_digits.predict.images import change_since
+from sweeper_digits.results.repetitions import Configuration, group_repetitions, judge_difference, mean_text
+from sweeper_digits.results.rows import configuration_row, difference_row
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.noise import ONE_ERROR, interval_text
+from sweeper_digits.runs.noise import ONE_ERROR, format_value, interval_text, run_row
 from sweeper_digits.runs.record import direction_of, find_runs, objectives_of, saved_option
+from sweeper_digits.text import as_json
 
 # Exit status of a sweep that a person has stopped.
 STOPPED = 130
@@ -195,7 +194,7 @@ def compare_data(groups: list[Configuration], finalists: list[Configuration]) ->
     """
     pairs = {(_origin(group, finalists).runs[0].fingerprint, group.runs[0].fingerprint) for group in groups}
     if any(None in pair for pair in pairs):
-        return ["it is not known whether the search read the same data: an earlier version did not keep that"]
+        return ["it is not known whether the search read the same data: the runs do not say"]
     changed = any(before != now for before, now in pairs)
     codes = [[one.runs[0].used.get("code") for one in (_origin(group, finalists), group)] for group in groups]
     return [

@@ -16,20 +16,19 @@ import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import program
+from sweeper_digits.bad_input import one_line
+from sweeper_digits.config import check_study
 from sweeper_digits.errors import UserError
-from sweeper_digits.results.document import as_json
-from sweeper_digits.results.studies import no_such_study, open_queues
 from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import Record, read_metrics_alone
-from sweeper_digits.schema import check_study
-from sweeper_digits.screen import one_line, printable
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.claim import IDENTITY, OWNER, TRIAL, find_copies, has_trials, owner_of
+from sweeper_digits.sweep.owner import OWNER, TRIAL, find_copies, has_trials, owner_of
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.record import DONE, StudyRecord, TrialRecord, counts, trials_of
 from sweeper_digits.sweep.storage import StorageError
-from sweeper_digits.sweep.trials import DONE, FOREIGN, WORKER, counts, trials_of
-from sweeper_digits.sweep.url import sqlite_file
+from sweeper_digits.sweep.verbs import no_such_study, open_queues
+from sweeper_digits.text import as_json, printable
+from sweeper_digits.url import sqlite_file
 
 # What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
 TEMPORARY = re.compile(
@@ -115,7 +114,7 @@ def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str
     Args:
         multirun: Has a folder for each study.
         name: The one folder to look at, or None for all.
-        identities: Of the studies in the database, by name; None: an earlier version of this program began it; empty:
+        identities: Of the studies in the database, by name; None: another program began it; empty:
             it is not readable.
     """
     folders = [entry for entry in sorted(multirun.glob("*")) if (entry / OWNER).is_file() or has_trials(entry)]
@@ -141,7 +140,7 @@ def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str
 
 def _identity(queue: Queue) -> str | None:
     try:
-        return attributes.of_study(queue.study).get(IDENTITY)
+        return StudyRecord(queue.study).identity
     except StorageError:
         return ""
 
@@ -170,9 +169,9 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     known["trials"] = {state.name.lower(): count for state, count in states.items()}
     result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {size / 2**20:,.0f} MiB"], known=known)
     for trial in trials:
-        if FOREIGN in trial.user_attrs:
-            result.lines.append(f"  #{trial.number}: {trial.user_attrs['error']}")
-        elif trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
+        if TrialRecord(trial).foreign:
+            result.lines.append(f"  #{trial.number}: {TrialRecord(trial).error}")
+        elif trial.state == TrialState.RUNNING and TrialRecord(trial).worker is None:
             result.lines.append(
                 f"  #{trial.number}: running, and no worker has signed it; the next sweep of it decides"
             )

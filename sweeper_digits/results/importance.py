@@ -13,8 +13,8 @@ from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.metrics import r2_score
 
-from sweeper_digits.screen import printable
-from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.record import trials_of
+from sweeper_digits.text import printable
 
 # Of fewer finished runs nothing is said.
 LEAST_RUNS = 10

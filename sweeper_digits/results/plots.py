@@ -14,12 +14,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from plotly.colors import make_colorscale, sample_colorscale
 
-from sweeper_digits.results.grouping import differing_settings
+from sweeper_digits.results.table import differing_settings
 from sweeper_digits.runs.predictions import Predictions, confusion_matrix
 from sweeper_digits.runs.record import Record, direction_of, objectives_of
-from sweeper_digits.screen import brief, printable
 from sweeper_digits.sweep.grammar import contains
-from sweeper_digits.sweep.trials import best_first, trials_of
+from sweeper_digits.sweep.record import best_trials, trials_of
+from sweeper_digits.text import brief, printable
 
 # A figure as plotly.js takes it: `data`, the traces, and `layout`. Changing these dictionaries is much faster
 # than changing plotly's own objects, which check each value.
@@ -160,7 +160,7 @@ def _history(study: optuna.Study, found: list[Record], target: dict[str, Any]) -
 
 
 def _parallel_coordinates(study: optuna.Study, target: dict[str, Any]) -> Plot:
-    best = best_first(study)[:MOST_CURVES]
+    best = best_trials(study)[:MOST_CURVES]
     few = optuna.create_study(directions=study.directions)
     few.add_trials(best[::-1])  # the best above the others
     figure = _recoloured(_drawn(visualization.plot_parallel_coordinate(few, **target)), study)
@@ -185,7 +185,7 @@ def _curves(study: optuna.Study, found: list[Record]) -> Plot:
     states = [trial.state for trial in trials_of(study)]
     best = {trial.number for trial in study.best_trials}
     by_number = {int(name): trace for trace in drawn["data"] if (name := trace["name"].removeprefix("Trial")).isdigit()}
-    ranked = [number for trial in best_first(study) if (number := trial.number) in by_number]
+    ranked = [number for trial in best_trials(study) if (number := trial.number) in by_number]
     numbers = [*ranked, *sorted(by_number.keys() - set(ranked))][:MOST_CURVES][::-1]  # the best above the others
     traces = [by_number[number] for number in numbers]
     for number, trace in zip(numbers, traces, strict=True):

@@ -11,7 +11,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.record import Record
-from sweeper_digits.screen import printable
+from sweeper_digits.text import printable
 
 
 def command_of(best: Record) -> str:

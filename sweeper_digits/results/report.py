@@ -16,21 +16,19 @@ from optuna.distributions import BaseDistribution
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits.results.compare import build_table, cell_text, join_errors, states_of
 from sweeper_digits.results.importance import LEAST_RUNS, importances
-from sweeper_digits.results.mixture import describe_mixture
 from sweeper_digits.results.plots import as_study, draw_plots
-from sweeper_digits.results.repetitions import format_value, group_repetitions
-from sweeper_digits.results.statistics import Winner
+from sweeper_digits.results.repetitions import Winner, describe_mixture, group_repetitions
 from sweeper_digits.results.steps import Step
 from sweeper_digits.results.suspects import Suspect, find_suspects, validation_of
+from sweeper_digits.results.table import build_table, cell_text, join_errors, states_of
 from sweeper_digits.results.watch import LIVE
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.noise import ONE_ERROR, interval_text
+from sweeper_digits.runs.noise import ONE_ERROR, format_value, interval_text
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
-from sweeper_digits.screen import counted, printable
-from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.sweep.record import trials_of
+from sweeper_digits.text import counted, printable
 
 # The larger side of a picture, in pixels: the nearest whole multiple of the image.
 PICTURE = 56

@@ -1,23 +1,10 @@
-"""What `--json` prints of runs, configurations, differences and scores."""
+"""What `--json` prints."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from sweeper_digits.results.images import Looked
-from sweeper_digits.results.mixture import describe_mixture
-from sweeper_digits.results.repetitions import Configuration
-from sweeper_digits.results.statistics import Difference, judge_winner
-from sweeper_digits.runs.noise import standard_error
-from sweeper_digits.runs.predictions import accuracy, by_class, error_of_mean, log_loss, right_and_losses
+from sweeper_digits.results.repetitions import Configuration, Difference, describe_mixture, judge_winner
+from sweeper_digits.runs.noise import run_row
 from sweeper_digits.runs.record import Record, direction_of
-
-
-def run_row(record: Record, objective: str) -> dict[str, Any]:
-    """Return a run's folder and its value, with the standard error of the value over the validation images."""
-    value, error = record.value(objective), standard_error(record, objective)
-    return {"folder": record.run.folder, "value": value, "value_se": error}
 
 
 def configuration_row(group: Configuration, objective: str) -> dict[str, Any]:
@@ -70,51 +57,4 @@ def verdict_of(found: list[Record], groups: list[Configuration], objective: str)
         "validation_images_needed": winner.needed,
         "lines": winner.lines,
         "warnings": describe_mixture(found),
-    }
-
-
-def model_rows(chosen: list[Record], weights: np.ndarray) -> list[dict[str, Any]]:
-    """Return the runs that predict together, each with its weight and its val_loss."""
-    rows = []
-    for record, weight in zip(chosen, weights, strict=True):
-        loss = run_row(record, "val_loss")
-        rows.append(
-            {"folder": loss["folder"], "weight": weight, "val_loss": loss["value"], "val_loss_se": loss["value_se"]}
-        )
-    return rows
-
-
-def data_row(looked: Looked) -> dict[str, Any]:
-    """Return which images were predicted, and how many of them the runs knew; null where it is not known."""
-    return {
-        "source": looked.dataset.source,
-        "part": looked.part,
-        "images": len(looked.dataset.images),
-        "trained_on": looked.trained.sum() if looked.known else None,
-        "validated_on": looked.validated.sum() if looked.known else None,
-        "relabelled": looked.relabelled.sum() if looked.known else None,
-        "locked_for_testing": looked.locked.any(axis=0).sum() if looked.known else None,
-        "notes": list(looked.dataset.notes),
-    }
-
-
-def scores_row(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], caveat: str) -> dict[str, Any]:
-    """Return accuracy and log loss, each with its standard error over the images, and what each class got.
-
-    Args:
-        probabilities: float (n, classes).
-        labels: int (n,), places in the classes.
-        classes: Their names.
-        caveat: As `format_scores` takes it.
-    """
-    right, losses = right_and_losses(probabilities, labels)
-    return {
-        "accuracy": accuracy(probabilities, labels),
-        "accuracy_se": error_of_mean(right),
-        "log_loss": log_loss(probabilities, labels),
-        "log_loss_se": error_of_mean(losses),
-        "wrong": (~right).sum(),
-        "caveat": caveat.removeprefix("; ") or None,
-        "classes": list(classes),
-        **by_class(probabilities, labels, classes),
     }

@@ -10,21 +10,19 @@ from typing import NamedTuple
 import optuna
 from hydra.errors import HydraException
 
-from sweeper_digits import program, screen
+from sweeper_digits import program
+from sweeper_digits.config import DEFAULT_STORAGE
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
-from sweeper_digits.results.ensemble import predict_together
+from sweeper_digits.predict.ensemble import predict_together
 from sweeper_digits.results.repeat import repeated
-from sweeper_digits.results.repetitions import Configuration
-from sweeper_digits.results.statistics import Winner
+from sweeper_digits.results.repetitions import Configuration, Winner
 from sweeper_digits.runs.record import Record, best_first, objectives_of
-from sweeper_digits.schema import DEFAULT_STORAGE
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.claim import IDENTITY, owner_of
+from sweeper_digits.sweep.owner import owner_of
 from sweeper_digits.sweep.reading import Reader
-from sweeper_digits.sweep.steering import COMMAND, SPACE, STEERING
-from sweeper_digits.sweep.trials import DONE, trials_of
-from sweeper_digits.sweep.url import hidden, sqlite_file
+from sweeper_digits.sweep.record import DONE, StudyRecord, trials_of
+from sweeper_digits.text import brief
+from sweeper_digits.url import hidden, sqlite_file
 
 FINALISTS, SEEDS, MODELS = 3, 3, 5
 UNITS = {"n_trials": "trials", "timeout": "seconds", "n_epochs": "epochs"}
@@ -101,11 +99,11 @@ def _search_on(found: list[Record], storage: str) -> Step | None:
         if owner is None or ((file := sqlite_file(storage)) and not file.exists()):
             return None
         study = optuna.load_study(study_name=owner.study, storage=Reader(optuna.storages.RDBStorage(storage)))
-        kept = attributes.of_study(study)
-        typed, folder = kept[COMMAND]["words"], kept[COMMAND]["folder"]
-        if kept[IDENTITY] != owner.identity or Path(folder) != Path.cwd():
+        kept = StudyRecord(study)
+        typed, folder, space = kept.command["words"], kept.command["folder"], kept.space
+        if kept.identity != owner.identity or Path(folder) != Path.cwd():
             return None  # another study, or paths that count from another folder
-        budget, space = kept[STEERING]["budget"], kept[SPACE]
+        budget = kept.steering["budget"]
         done = sum(trial.state in DONE for trial in trials_of(study))
     except Exception:  # of whichever database driver, or of a damaged file: it costs this step only
         return None
@@ -113,7 +111,7 @@ def _search_on(found: list[Record], storage: str) -> Step | None:
         return None
     limits = {key: value for key, value in budget.items() if value is not None}
     more = {key: 2 * (max(limit, done) if key == "n_trials" else limit) for key, limit in limits.items()}
-    shown = " or ".join(f"{screen.brief(value)} {UNITS[key]}" for key, value in more.items())
+    shown = " or ".join(f"{brief(value)} {UNITS[key]}" for key, value in more.items())
     words = [*typed, *(f"hydra.sweeper.{key}={value:.15g}" for key, value in more.items())]
     if storage != os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE):
         if hidden(storage) != storage:  # a password, which no page shows

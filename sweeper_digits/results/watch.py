@@ -17,8 +17,11 @@ QUIET = 60.0
 NICE = 10  # trainings on the same cores come first
 # An attribute of the page: it reloads itself.
 LIVE = " data-live"
-OF_A_RUN = RunFolder("")
-READ = {file.name for file in (OF_A_RUN.history, OF_A_RUN.metrics, OF_A_RUN.validation, OF_A_RUN.tests)}
+FILES_OF_A_RUN = RunFolder("")
+READ = {
+    file.name
+    for file in (FILES_OF_A_RUN.history, FILES_OF_A_RUN.metrics, FILES_OF_A_RUN.validation, FILES_OF_A_RUN.tests)
+}
 CONFIG = "config.yaml"
 # Path -> time of the last change, in nanoseconds, and size in bytes.
 Files = dict[str, tuple[int, int]]
@@ -95,6 +98,6 @@ def runs_in(files: Files) -> set[str]:
 
 def is_live(files: Files) -> bool:
     """Return whether more is to come: a run has not ended, or something has just changed."""
-    ended = {os.path.dirname(file) for file in files if file.endswith(f"{os.sep}{OF_A_RUN.metrics.name}")}  # noqa: PTH120
+    ended = {os.path.dirname(file) for file in files if file.endswith(f"{os.sep}{FILES_OF_A_RUN.metrics.name}")}  # noqa: PTH120
     newest = max((when for when, _ in files.values()), default=0) / 1e9
     return bool(runs_in(files) - ended) or time.time() - newest < QUIET

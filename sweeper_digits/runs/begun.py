@@ -13,20 +13,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeper_digits import registry
+from sweeper_digits import components
+from sweeper_digits.components import Component, default_of
+from sweeper_digits.config import INCIDENTAL, Config
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.quiet import chosen_backend
-from sweeper_digits.runs.damage import check_file
-from sweeper_digits.runs.folder import RunFolder, replacing
+from sweeper_digits.runs.folder import RunFolder, check_file, replacing
 from sweeper_digits.runs.record import flatten, saved_config
-from sweeper_digits.schema import INCIDENTAL, Config
-from sweeper_digits.screen import printable
-from sweeper_digits.signature import Part, default_of
+from sweeper_digits.text import printable
 
 # What stands before the hash of a value that is not written itself.
 HIDDEN = "sha256:"
-# Groups whose options are registered parts.
+# Groups whose options are registered components.
 USED = ("data", "model", "optimizer", "schedule", "augmentation")
 
 
@@ -36,7 +35,7 @@ class Begun(NamedTuple):
     Attributes:
         settings: The config, flat, without what changes no number.
         callbacks: Those that may change the training, each with its values.
-        code: File of registered parts -> its hash.
+        code: File of registered components -> its hash.
         used: Those of these files that the run uses.
         backend: Of Keras.
         precision: What it computes in.
@@ -58,7 +57,7 @@ class Begun(NamedTuple):
         changing = {
             name: values
             for name, values in whole.pop("callbacks").items()
-            if not registry.find("callbacks", values).watches
+            if not components.find("callbacks", values).watches
         }
         # The objective chooses the best epoch. The data may have moved.
         kept = {key: value for key, value in whole.items() if key == "objective" or key not in INCIDENTAL}
@@ -86,7 +85,7 @@ def save(begun: Begun, run: RunFolder) -> None:
 
 
 def code_of(begun: Begun) -> str | None:
-    """Return a short hash of the code of registered parts that a run uses; None if it uses none."""
+    """Return a short hash of the code of registered components that a run uses; None if it uses none."""
     codes = json.dumps(sorted(begun.code[name] for name in begun.used))
     return hashlib.sha256(codes.encode()).hexdigest()[:10] if begun.used else None
 
@@ -103,7 +102,7 @@ def _as_kept(now: Any, kept: Any) -> Any:
 
 
 def read(run: RunFolder) -> Begun | None:
-    """Return what a run was begun with; None for a run of an earlier version of this program.
+    """Return what a run was begun with; None if it did not keep it.
 
     Raises:
         UserError: The file is damaged.
@@ -122,7 +121,7 @@ def read(run: RunFolder) -> Begun | None:
 
 
 def check_same(run: RunFolder, now: Begun) -> Begun | None:
-    """Return what a run that goes on was begun with; None for a run of an earlier version of this program.
+    """Return what a run that goes on was begun with; None if it did not keep it.
 
     Raises:
         UserError: It was begun with something else, so that its numbers would be those of no uninterrupted run.
@@ -160,7 +159,7 @@ def check_same(run: RunFolder, now: Begun) -> Begun | None:
 
 
 def changed_code(begun: Begun, now: Begun, used: bool = True) -> list[str]:
-    """Return the names of the files of registered parts that are not what they were; a file may have moved.
+    """Return the names of the files of registered components that are not what they were; a file may have moved.
 
     Args:
         begun: What the run was begun with.
@@ -199,7 +198,7 @@ def not_started(folder: str, typed: list[str]) -> list[str]:
 
 def as_options(callbacks: dict[str, Any]) -> list[str]:
     """Return callbacks, with their values that are not the defaults, as overrides."""
-    known = registry.options_of("callbacks")
+    known = components.options_of("callbacks")
     words = [f"callbacks=[{','.join(callbacks)}]"]
     for name, values in callbacks.items():
         if not isinstance(values, dict):
@@ -212,25 +211,25 @@ def as_options(callbacks: dict[str, Any]) -> list[str]:
     return words if callbacks else []
 
 
-def _used(config: Config) -> list[Part]:
-    """Return the registered parts that change the numbers of a run."""
+def _used(config: Config) -> list[Component]:
+    """Return the registered components that change the numbers of a run."""
     options = [(group, vars(getattr(config, group))) for group in USED]
-    parts = [registry.find(group, option) for group, option in options]
-    parts += [part for part in registry.parts("objective") if part.name in config.objective]
-    callbacks = [registry.find("callbacks", vars(one)) for one in config.callbacks.values()]
-    return parts + [part for part in callbacks if not part.watches]
+    used = [components.find(group, option) for group, option in options]
+    used += [component for component in components.registered("objective") if component.name in config.objective]
+    callbacks = [components.find("callbacks", vars(one)) for one in config.callbacks.values()]
+    return used + [component for component in callbacks if not component.watches]
 
 
-def _texts(parts: Iterable[Part]) -> dict[str, bytes]:
-    """Return the content of each file that registered parts, and the text of each part that was typed in."""
-    parts = list(parts)
-    texts = {file: Path(file).read_bytes() for file in sorted(registry.files_of_others(parts))}
-    for part in parts:
-        if registry.is_typed(part):
+def _texts(named: Iterable[Component]) -> dict[str, bytes]:
+    """Return the content of each file that registered components, and the text of each component that was typed in."""
+    named = list(named)
+    texts = {file: Path(file).read_bytes() for file in sorted(components.files_of_others(named))}
+    for component in named:
+        if components.is_typed(component):
             with contextlib.suppress(OSError, TypeError):  # a text that Python has not kept
-                texts[part.name] = inspect.getsource(part.make).encode()
+                texts[component.name] = inspect.getsource(component.make).encode()
     return texts
 
 
 def _code() -> dict[str, str]:
-    return {name: hashlib.sha256(text).hexdigest() for name, text in _texts(registry.parts()).items()}
+    return {name: hashlib.sha256(text).hexdigest() for name, text in _texts(components.registered()).items()}

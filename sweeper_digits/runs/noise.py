@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import Predictions, error_of_mean
 from sweeper_digits.runs.record import Record, best_first
+from sweeper_digits.text import with_error
 
 
 def width_of(comparisons: int) -> float:
@@ -246,3 +247,15 @@ def _by_image(record: Record, name: str) -> ByImage | None:
         return None
     right = saved.log_probabilities.argmax(axis=1) == saved.labels
     return key, (saved.losses if name == "val_loss" else right.astype(float))[order]
+
+
+def format_value(record: Record, name: str, digits: int = 5) -> str:
+    """Return a metric with its standard error over the validation images, for example `0.0170 ± 0.0031`."""
+    value = record.value(name)
+    return "" if value is None else with_error(value, standard_error(record, name), digits)
+
+
+def run_row(record: Record, objective: str) -> dict[str, Any]:
+    """Return a run's folder and its value, with the standard error of the value over the validation images."""
+    value, error = record.value(objective), standard_error(record, objective)
+    return {"folder": record.run.folder, "value": value, "value_se": error}

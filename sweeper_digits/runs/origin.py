@@ -1,6 +1,6 @@
 """What a command composes from beside conf/: the folders that its user gives, and the name of the config.
 
-Hydra writes both into the run folder, which may be a stranger's: nothing is composed from there again.
+`--help` imports this module, and not what recipes need beside it.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.overrides import override_text
-from sweeper_digits.screen import printable, relative
+from sweeper_digits.text import printable, relative
 
 DEFAULT_NAME = "config"
 SEARCH_PATH = "hydra.searchpath"

@@ -23,7 +23,7 @@ def machine() -> str:
         return socket.gethostname().replace(":", "-")
 
 
-def signature(pid: int | None = None) -> str:
+def identity(pid: int | None = None) -> str:
     """Return the signature of a process of this machine: host, process id, machine, time of its start.
 
     Args:

@@ -1,4 +1,4 @@
-"""A past run as overrides: its recipe, the few that compose its config from today's conf/, or its whole config."""
+"""The overrides that repeat a run or continue it."""
 
 import contextlib
 import shlex
@@ -11,13 +11,13 @@ from hydra import initialize_config_search_path
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeper_digits import program, registry
+from sweeper_digits import components, program
+from sweeper_digits.config import GROUPS, INCIDENTAL, epoch_metric
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import OPTION, escaped, override_key, override_keys, override_text, typed_value
-from sweeper_digits.runs.damage import load_yaml
+from sweeper_digits.runs.folder import load_yaml
 from sweeper_digits.runs.origin import DEFAULT_NAME, PLAIN, Origin
 from sweeper_digits.runs.record import DEFAULT_OBJECTIVE, Record, flatten, read_run, saved_config
-from sweeper_digits.schema import GROUPS, INCIDENTAL, epoch_metric
 
 # What an experiment file leaves to its user.
 OPEN = ("data", "split", "seed")
@@ -41,7 +41,7 @@ def composer(conf: str | Path, origin: Origin = PLAIN) -> Compose:
     """
 
     def call(overrides: list[str]) -> DictConfig:
-        registry.load()
+        components.load()
         with initialize_config_search_path(origin.search_path(conf)):
             return hydra.compose(origin.name or DEFAULT_NAME, overrides, return_hydra_config=True)
 
@@ -225,7 +225,7 @@ def _is_option(name: Any) -> bool:
 
 
 def _has_function_of(record: Record, group: str, composed: Any) -> bool:
-    """Return whether a composed config has the registered part that a run saved; of a split, its keys.
+    """Return whether a composed config has the registered component that a run saved; of a split, its keys.
 
     Raises:
         UserError: The run's is not registered.
@@ -233,8 +233,8 @@ def _has_function_of(record: Record, group: str, composed: Any) -> bool:
     saved = {key.partition(".")[2]: value for key, value in record.settings.items() if key.startswith(f"{group}.")}
     if group == "split":
         return group in composed and set(saved) == set(composed[group])
-    part = registry.find(group, saved)
-    return group in composed and registry.find(group, composed[group]) is part
+    component = components.find(group, saved)
+    return group in composed and components.find(group, composed[group]) is component
 
 
 def _known_options(group: str, compose: Compose) -> list[str]:
@@ -280,5 +280,5 @@ def experiment_of(record: Record, compose: Compose) -> str:
     result = ", ".join(f"{name} {value:.5g}" for name, value in measured.items() if value is not None)
     parts: list[Any] = [{"defaults": choices}] if choices else []
     parts += [values] if values else []
-    body = "".join(OmegaConf.to_yaml(OmegaConf.create(escaped(part))) for part in parts)
+    body = "".join(OmegaConf.to_yaml(OmegaConf.create(escaped(one))) for one in parts)
     return f"# @package _global_\n# From {record.name}: {result}.\n{body}"

@@ -11,14 +11,13 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits.data.mnist import DIGITS, IMAGE_SHAPE
+from sweeper_digits import components
+from sweeper_digits.config import GROUPS, INCIDENTAL, METRIC_OF, epoch_metric, objectives, typed
+from sweeper_digits.data.dataset import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_keys, plain
-from sweeper_digits.runs.damage import check_directions, check_file, check_files, check_metrics, load_yaml
-from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.upgrade import upgraded
-from sweeper_digits.schema import GROUPS, INCIDENTAL, METRIC_OF, epoch_metric, objectives, typed
-from sweeper_digits.screen import printable
+from sweeper_digits.runs.folder import RunFolder, check_directions, check_file, check_files, check_metrics, load_yaml
+from sweeper_digits.text import printable
 
 # Keys in which repetitions of one configuration differ.
 REPEATED = ("seed", "split.fold")
@@ -90,14 +89,14 @@ class Record:
 
     @property
     def fingerprint(self) -> str | None:
-        """Return the fingerprint of the images and labels that it read; None if an earlier version did not keep it."""
+        """Return the fingerprint of the images and labels that it read; None if it did not keep it."""
         return _text(self.metrics, "fingerprint")
 
     @cached_property
     def data(self) -> dict[str, Any]:
         """Return what decides which images train and validate, apart from the fold.
 
-        It is the content of the data, wherever that was read. Of a run of an earlier version it is the settings, which
+        It is the content of the data, wherever that was read. Of a run that did not keep it, it is the settings, which
         do not tell whether a file has changed.
         """
         content = {"content": self.fingerprint} if self.fingerprint else self._settings_of("data")
@@ -225,12 +224,11 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     metrics = run.read_metrics()
     if metrics is not None:
         check_metrics(metrics)
-    whole = {name: upgraded(name, value) if isinstance(value, dict) else value for name, value in config.items()}
-    callbacks = whole.pop("callbacks", {})
+    callbacks = {name: value for name, value in config.get("callbacks", {}).items() if not _only_watches(name)}
     record = Record(
         run,
         "unfinished" if metrics is None else metrics["state"],
-        settings=dict(flatten(whole | {"callbacks": callbacks}))
+        settings=dict(flatten(config | {"callbacks": callbacks}))
         | {group: choices[group] for group in GROUPS if group in choices}
         | ({"callbacks": list(callbacks)} if callbacks else {}),
         overrides={key for override in given for key in override_keys(str(override))},
@@ -247,6 +245,12 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     if unknown := [name for name in record.objectives if name not in objectives() | record.directions]:
         raise UserError(f"no registered objective: {unknown[0]}")
     return record
+
+
+def _only_watches(callback: str) -> bool:
+    """Return whether a callback changes nothing in a training."""
+    known = components.options_of("callbacks")
+    return callback in known and known[callback].watches
 
 
 def saved_option(record: Record, group: str) -> Any:

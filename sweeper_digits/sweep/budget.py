@@ -10,23 +10,16 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import screen
+from sweeper_digits import text
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.following import progress_of
-from sweeper_digits.sweep.trials import DONE
+from sweeper_digits.sweep.record import DONE, StudyRecord, TrialRecord
 
 KEYS = ("n_trials", "timeout", "n_epochs")
-# User attributes of a study with this prefix: from when to when a supervisor was there, in seconds since 1970, and
-# True once it has left.
-WATCHED = attributes.kept("watched ", attributes.Kind("two times, and true", lambda value: _is_span(value)))
 # A supervisor of which nothing was heard for so long was killed, or its machine is gone.
 SILENT_SECONDS = 20.0
 # A supervisor writes down this often that it is still there; after a longer silence the machine has slept.
 TICK_SECONDS = 5.0
 SLEPT_SECONDS = 60.0
-# User attribute of a trial that has ended: how many epochs it has, with those that it took over.
-EPOCHS = attributes.kept("epochs", attributes.COUNT)
 
 
 @dataclass(frozen=True)
@@ -64,9 +57,9 @@ class Budget:
 
     def describe(self) -> str:
         """Return what is set, for people."""
-        parts = [screen.counted(self.n_trials, "trial")] if self.n_trials is not None else []
-        parts += [f"{screen.minutes(self.timeout)} minutes"] if self.timeout is not None else []
-        parts += [screen.counted(self.n_epochs, "epoch")] if self.n_epochs is not None else []
+        parts = [text.counted(self.n_trials, "trial")] if self.n_trials is not None else []
+        parts += [f"{text.minutes(self.timeout)} minutes"] if self.timeout is not None else []
+        parts += [text.counted(self.n_epochs, "epoch")] if self.n_epochs is not None else []
         return ", or ".join(parts)
 
     def used_up(self, study: optuna.Study, trials: list[FrozenTrial]) -> str | None:
@@ -82,7 +75,7 @@ class Budget:
         if self.n_trials is not None:
             found["n_trials"] = sum(trial.state in DONE for trial in trials), self.n_trials
         if self.timeout is not None:
-            found["timeout"] = watched_seconds(study.user_attrs), self.timeout
+            found["timeout"] = watched_seconds(study), self.timeout
         if self.n_epochs is not None:
             found["n_epochs"] = sum(epochs_of(trials)), self.n_epochs
         return found
@@ -100,11 +93,6 @@ class Budget:
         return max(0.0, min(times, default=math.inf))
 
 
-def _is_span(value: Any) -> bool:
-    times, left = (value[:2], value[2:]) if isinstance(value, list) else ([], [])
-    return len(times) == 2 and all(map(attributes.TIME.fits, times)) and left in ([], [True])
-
-
 def _rate(key: str, rates: Mapping[str, float]) -> float:
     return 1.0 if key == "timeout" else rates.get(key, 0.0)
 
@@ -117,16 +105,17 @@ def epochs_of(trials: list[FrozenTrial]) -> Iterable[int]:
     for trial in trials:
         if trial.state == TrialState.WAITING:
             continue
-        told = progress_of(trial)
-        if EPOCHS in trial.user_attrs:
-            yield max(0, int(trial.user_attrs[EPOCHS]) - int(told.get("taken_over", 0)))
+        record = TrialRecord(trial)
+        told = record.progress or {}
+        if record.epochs is not None:
+            yield max(0, int(record.epochs) - int(told.get("taken_over", 0)))
         else:  # it runs, or was cut off
             yield int(told.get("trained", len(trial.intermediate_values)))
 
 
-def watched_seconds(attributes: Mapping[str, Any]) -> float:
+def watched_seconds(study: optuna.Study) -> float:
     """Return in how many seconds at least one supervisor was there."""
-    spans = sorted(tuple(value[:2]) for name, value in attributes.items() if name.startswith(WATCHED))
+    spans = sorted(tuple(span[:2]) for span in StudyRecord(study).spans)
     total, until = 0.0, -math.inf
     for begin, end in spans:
         total += max(0.0, end - max(begin, until))
@@ -134,18 +123,17 @@ def watched_seconds(attributes: Mapping[str, Any]) -> float:
     return total
 
 
-def last_watched(attributes: Mapping[str, Any]) -> float | None:
+def last_watched(study: optuna.Study) -> float | None:
     """Return when a supervisor was there last, in seconds since 1970; None if there was none."""
-    return max((value[1] for name, value in attributes.items() if name.startswith(WATCHED)), default=None)
+    return max((span[1] for span in StudyRecord(study).spans), default=None)
 
 
-def is_supervised(attributes: Mapping[str, Any]) -> bool:
+def is_supervised(study: optuna.Study) -> bool:
     """Return whether a supervisor is there: it has written so lately, and has not left since."""
-    spans = [value for name, value in attributes.items() if name.startswith(WATCHED)]
-    return any(time.time() - end < SILENT_SECONDS and not left for _, end, *left in spans)
+    return any(time.time() - end < SILENT_SECONDS and not left for _, end, *left in StudyRecord(study).spans)
 
 
-class Presence:
+class SupervisorHeartbeat:
     """Writes into a study from when to when this supervisor is there.
 
     Args:
@@ -163,7 +151,7 @@ class Presence:
             timeout: Seconds of wall time of the sweep; None: no limit.
         """
         now = time.time()
-        left = math.inf if timeout is None else timeout - watched_seconds(self.study.user_attrs)
+        left = math.inf if timeout is None else timeout - watched_seconds(self.study)
         if now - self.last > SLEPT_SECONDS or now < self.last:
             self._begin()
         elif now - self.last > min(TICK_SECONDS, left):
@@ -175,9 +163,9 @@ class Presence:
         self._write(self.last if slept else time.time(), has_left=True)
 
     def _begin(self) -> None:
-        self.name, self.begun = f"{WATCHED}{uuid.uuid4().hex[:12]}", time.time()
+        self.name, self.begun = uuid.uuid4().hex[:12], time.time()
         self._write(self.begun)
 
     def _write(self, now: float, has_left: bool = False) -> None:
         self.last = now
-        self.study.set_user_attr(self.name, [self.begun, now, *([True] if has_left else [])])
+        StudyRecord(self.study).write_span(self.name, [self.begun, now, *([True] if has_left else [])])

@@ -1,29 +1,37 @@
-"""What all trials of a sweep share, so that their values compare: the objective, Hydra's settings, the images."""
+"""What makes the values of trials comparable: one objective, the same images, unchanged data."""
 
 import copy
 import hashlib
+import json
+import logging
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import schema
-from sweeper_digits.errors import UserError
+from sweeper_digits.components import Data
+from sweeper_digits.config import checked_objectives, typed
+from sweeper_digits.data.fingerprint import Content
+from sweeper_digits.errors import OtherData, UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.record import REPEATED, flatten
-from sweeper_digits.sweep.finite import Point, ends_of
+from sweeper_digits.sweep.points import Point, ends_of
+from sweeper_digits.sweep.record import StudyRecord
+from sweeper_digits.sweep.storage import study_lock
 
 if TYPE_CHECKING:
+    from sweeper_digits.sweep.queue import Queue
     from sweeper_digits.sweep.space import Sweep
 
 # Of Hydra's part, what says how a config was composed.
-OF_THE_COMPOSING = ("runtime.", "overrides.", "mode")
+COMPOSING_KEYS = ("runtime.", "overrides.", "mode")
 PARAMS = "hydra.sweeper.params"
 # Keys whose values a message may show: others may hold a secret.
 NAMES = ("objective", "study")
 # Keys whose data decide which images validate, and how these look.
-OF_THE_IMAGES = ("data", "split")
+IMAGE_KEYS = ("data", "split")
 # The settings of the images that validate: key -> a hash of its value, which may be a secret.
 Images = dict[str, str]
 
@@ -59,7 +67,7 @@ def check_beside(known: list[Images], command: DictConfig, trial: DictConfig, wh
     """Raise a UserError if a run that was queued by hand does not compare with the listed runs of its study.
 
     Args:
-        known: The settings of the images of these; none in a study that an earlier version of this program began.
+        known: The settings of the images of these.
         command: Composed from the command, Hydra's part included.
         trial: Composed from the run.
         where: What names the run, for the message.
@@ -72,9 +80,9 @@ def check_beside(known: list[Images], command: DictConfig, trial: DictConfig, wh
 
 def _shared(config: DictConfig) -> dict[str, Any]:
     hydra = dict(flatten(OmegaConf.to_container(config.hydra, resolve=False)))
-    kept = {f"hydra.{key}": value for key, value in hydra.items() if not key.startswith(OF_THE_COMPOSING)}
+    kept = {f"hydra.{key}": value for key, value in hydra.items() if not key.startswith(COMPOSING_KEYS)}
     search = dict(flatten(OmegaConf.to_container(config.search, resolve=False), "search."))
-    objectives = schema.checked_objectives(config.objective)
+    objectives = checked_objectives(config.objective)
     names = {"objective": objectives if len(objectives) > 1 else objectives[0], "study": config.study}
     typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     # A run that is typed is read, and those of a list may differ in it; a file's would not be read.
@@ -89,7 +97,7 @@ def images_of(config: DictConfig) -> Images:
 
 
 def _values(config: DictConfig) -> dict[str, Any]:
-    nodes = {name: config[name] for name in OF_THE_IMAGES if config[name] is not None}
+    nodes = {name: config[name] for name in IMAGE_KEYS if config[name] is not None}
     try:
         return {name: OmegaConf.to_container(node, resolve=True) for name, node in nodes.items()}
     except OmegaConfBaseException:  # a value that is known once a trial runs
@@ -105,9 +113,7 @@ def compositions(sweep: "Sweep") -> list[tuple[str, DictConfig]]:
     listed = sweep.runs_listed()
     chosen: dict[str, tuple[str, Point]] = {}
     names = {name for point in listed for name in point}
-    deciding = {
-        n for n in names if n.split(".")[0] in (*OF_THE_IMAGES, "from_run") or sweep.loader.get_group_options(n)
-    }
+    deciding = {n for n in names if n.split(".")[0] in (*IMAGE_KEYS, "from_run") or sweep.loader.get_group_options(n)}
     for number, point in enumerate(listed):
         decides = sorted((name, value) for name, value in point.items() if name in deciding)
         chosen.setdefault(str(decides), (f"search.points: run {number}", point))
@@ -142,3 +148,56 @@ def differing(found: Iterable[Images]) -> list[str]:
     for key in dict.fromkeys(key for one in found for key in one):
         values.setdefault(key.removesuffix("._target_"), set()).update(one.get(key) for one in found)
     return [key for key, different in values.items() if len(different) > 1]
+
+
+log = logging.getLogger(__name__)
+
+
+def check_data(queue: "Queue", option: Data, content: Content) -> None:
+    """Keep with a study what an option of the data gives, or compare it with what it gave before.
+
+    Raises:
+        OtherData: It gave another content to an earlier trial.
+    """
+    values = json.dumps(vars(option), sort_keys=True, default=str)
+    name, record = hashlib.sha256(values.encode()).hexdigest()[:16], StudyRecord(queue.study)
+    ours = {"images": len(content.hashes), "fingerprint": content.fingerprint}
+    theirs = record.data(name)
+    if theirs is None:
+        with study_lock(queue.storage, queue.study.study_name):
+            theirs = record.data(name)
+            if theirs is None:
+                record.write_data(name, ours)
+                return
+    if theirs != ours:
+        before, now = theirs.get("images", 0), ours["images"]
+        number = f"{before:,} images then, {now:,} now" if before != now else f"{now:,} images, but not the same"
+        read = f"data.path={path}" if (path := vars(option).get("path")) else "data"
+        raise OtherData(
+            f"{read}: its images, their labels or their order changed since study={queue.study.study_name} began "
+            f"({number}); put the data back as it was, then the same command goes on, or choose another study"
+        )
+
+
+def look_at_data(sweep: "Sweep", queue: "Queue") -> None:
+    """Compare the data before any trial does, where it is a file or a folder.
+
+    What cannot be read here is left to the trials, which tell the cause. So is what other sources give, which may need
+    Keras.
+
+    Raises:
+        OtherData: See `check_data`.
+    """
+    path = OmegaConf.select(sweep.config, "data.path", throw_on_missing=False)
+    if path is None or not Path(str(path)).expanduser().exists():
+        return
+    from sweeper_digits.data.dataset import read  # only here: it brings pandas
+
+    try:
+        option = typed("data", OmegaConf.to_container(sweep.config.data, resolve=True))
+        dataset = read(option)
+    except (Exception, SystemExit):  # of a registered function, anything
+        return
+    if dataset.labels is None:
+        return
+    check_data(queue, option, Content.of(dataset))

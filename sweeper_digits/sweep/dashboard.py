@@ -14,10 +14,10 @@ import optuna
 from sweeper_digits import program
 from sweeper_digits.overrides import override_text
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import printable, relative
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError
+from sweeper_digits.text import printable, relative
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,37 +15,29 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeper_digits import registry, screen
+from sweeper_digits import components
+from sweeper_digits.config import INCIDENTAL
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key
 from sweeper_digits.quiet import chosen_backend
-from sweeper_digits.runs.damage import check_file
-from sweeper_digits.runs.folder import replacing
+from sweeper_digits.runs.folder import check_file
 from sweeper_digits.runs.origin import origin_in
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
-from sweeper_digits.runs.upgrade import upgraded
-from sweeper_digits.schema import INCIDENTAL
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.finite import values_of
+from sweeper_digits.sweep.points import values_of
+from sweeper_digits.sweep.record import StudyRecord, trials_of
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.trials import trials_of
+from sweeper_digits.text import relative
 
 log = logging.getLogger(__name__)
 
-# Attribute of a study: the hash of the code that its trials ran with.
-CODE = attributes.kept("code", attributes.TEXT)
-# What an earlier version knew a data file by, beside the keys of its option.
-OF_FILES = ("bytes", "files", "sha256")
 # What a run, an environment and a sweep have.
-APART = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
-# Keys that conf/ has no more, by file.
-REMOVED = {"config.yaml": r"\n(?:gpus|tensorboard| +enqueue):.*", "hydra/sweeper/study.yaml": r"\ntrials_per_worker:.*"}
+MARKERS_OF_OTHER_FOLDERS = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 
 
 def record_settings(study: optuna.Study, sweep: Sweep) -> None:
     """Keep the settings of a study that begins, for `check_same`."""
-    attributes.keep_with_study(study, attributes.SETTINGS, _settings(sweep))
+    StudyRecord(study).write(settings=_settings(sweep))
 
 
 def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = True) -> bool:
@@ -61,7 +52,7 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
             program.
     """
-    recorded = attributes.of_study(study).get(attributes.SETTINGS)
+    recorded = StudyRecord(study).settings
     if recorded is None:
         if trials_of(study):
             raise UserError(
@@ -75,7 +66,6 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
         # The keys that both have: another version of the program has others.
         ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
         theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
-    theirs.setdefault("KERAS_BACKEND", ours["KERAS_BACKEND"])  # an earlier version did not keep it
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -115,14 +105,13 @@ def freeze_conf(sweep: Sweep) -> Path:
         except OSError:  # another supervisor of the same study was faster
             shutil.rmtree(copy)
     elif changed := _differences(sources, frozen):
-        shown = {name: str(screen.relative(file)) for name, file in sources.items() if _is_below(file, origin.paths)}
+        shown = {name: str(relative(file)) for name, file in sources.items() if _is_below(file, origin.paths)}
         _check_files(frozen, changed, _used(sweep), shown)
         log.info(
             "warning: %s changed since the sweep began; it goes on with its own copy in %s",
             ", ".join(changed),
-            screen.relative(frozen),
+            relative(frozen),
         )
-        drop_removed_keys(frozen)
     return frozen
 
 
@@ -157,27 +146,19 @@ def _check_files(frozen: Path, names: list[str], used: set[str], origins: dict[s
         except (OmegaConfBaseException, OSError, UserError, ValueError, yaml.YAMLError) as error:
             cause = " ".join(str(error).replace(str(file), "").split())
             raise UserError(
-                f"{screen.relative(file)}: trials compose from the sweep's copy of conf/, and this file of it is "
+                f"{relative(file)}: trials compose from the sweep's copy of conf/, and this file of it is "
                 f"damaged ({cause}); copy {origins.get(name, f'conf/{name}')} there"
             ) from error
 
 
-def drop_removed_keys(frozen: Path) -> None:
-    """Take the keys out of a copy of conf/ that conf/ has no more: the schema would refuse them."""
-    for name, keys in REMOVED.items():
-        if (text := (frozen / name).read_text()) != (kept := re.sub(keys, "", text)):
-            with replacing(frozen / name) as temporary:
-                temporary.write_text(kept)
-
-
 def warn_of_changed_code(study: optuna.Study) -> None:
     """Say so if the package, or code that brings parts, is not as when the sweep began: trials may not compare."""
-    files = {*Path(__file__).parents[1].rglob("*.py"), *map(Path, registry.files_of_others())}
+    files = {*Path(__file__).parents[1].rglob("*.py"), *map(Path, components.files_of_others())}
     # In an order that folders do not change: another machine has others.
     code = hashlib.sha256(b"".join(sorted(hashlib.sha256(file.read_bytes()).digest() for file in files))).hexdigest()
-    began = attributes.of_study(study).get(CODE)
+    began = StudyRecord(study).code
     if began is None:
-        attributes.keep_with_study(study, CODE, code)
+        StudyRecord(study).write(code=code)
     elif began != code:
         log.info("warning: the code changed since the sweep began; its earlier trials may not compare with new ones")
 
@@ -218,13 +199,7 @@ def _composed(sweep: Sweep) -> dict[str, Any]:
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the names of functions, which the code may change, and overrides that do not change a trial.
-
-    A study of an earlier version gets the defaults of the data's keys that it did not have.
-    """
-    if isinstance(settings.get("data"), dict):
-        keys = {name: value for name, value in settings["data"].items() if name not in OF_FILES}
-        settings = settings | {"data": upgraded("data", keys)}
+    """Leave out the names of functions, which the code may change, and overrides that do not change a trial."""
     kept = {
         part: {name: one for name, one in value.items() if name != "_target_"} if isinstance(value, dict) else value
         for part, value in settings.items()
@@ -267,7 +242,9 @@ def _yaml_files(folder: Path, sweep: Path) -> Iterator[Path]:
 
 def _is_apart(folder: Path, sweep: Path, seen: set[str]) -> bool:
     real = os.path.realpath(folder)
-    return real in seen or sweep.is_relative_to(real) or any((folder / mark).exists() for mark in APART)
+    return (
+        real in seen or sweep.is_relative_to(real) or any((folder / mark).exists() for mark in MARKERS_OF_OTHER_FOLDERS)
+    )
 
 
 def _is_below(file: Path, folders: list[Path]) -> bool:

@@ -19,14 +19,13 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeper_digits.components import options_of
+from sweeper_digits.config import SPLITS, Config
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import SPLITS
 from sweeper_digits.overrides import override_keys
-from sweeper_digits.registry import options_of
-from sweeper_digits.schema import Config
 
 # Keys that a whole study has, so that its trials cannot differ in them.
-OF_THE_STUDY = ("objective", "study", "search", "hydra")
+STUDY_KEYS = ("objective", "study", "search", "hydra")
 
 
 @dataclass
@@ -75,7 +74,7 @@ def parse_arguments(arguments: Iterable[str], loader: ConfigLoader) -> Arguments
             found.typed.append(line)
         elif not override.is_sweep_override():
             found.typed.append(f"{name}={override.get_value_element_as_str()}")
-        elif re.split(r"[./]", key := name.lstrip("+"))[0] in OF_THE_STUDY:
+        elif re.split(r"[./]", key := name.lstrip("+"))[0] in STUDY_KEYS:
             raise UserError(f"{line}: {key} belongs to the study and cannot be searched; start one sweep for each")
         elif name in found.distributions:
             raise UserError(

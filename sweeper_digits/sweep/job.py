@@ -1,28 +1,29 @@
-"""The process in which a trial runs: its heartbeats, and its connection to the study where a launcher started it."""
+"""The process in which a trial runs: what it tells the study, its heartbeats, and the trial of a launcher's job."""
 
 import contextlib
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
+import optuna
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from optuna.pruners import NopPruner, WilcoxonPruner
 
-from sweeper_digits.schema import is_study_sweeper
+from sweeper_digits.components import Data
+from sweeper_digits.data.fingerprint import Content
+from sweeper_digits.sweep.comparable import check_data
+from sweeper_digits.sweep.pruning import FrontPruner
+from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.record import TrialRecord
+from sweeper_digits.sweep.study import load
 from sweeper_digits.training import reporting
-
-if TYPE_CHECKING:  # a single run does without Optuna
-    import optuna
-
-    from sweeper_digits.sweep.queue import Queue
 
 
 @contextlib.contextmanager
 def attached() -> Iterator[None]:
-    """Connect this job to its trial in the study, by its number, unless its worker is this process.
+    """Connect this job, which a launcher started, to its trial in the study, by its number.
 
     While it lasts the trial's heartbeats come from here.
 
@@ -30,18 +31,10 @@ def attached() -> Iterator[None]:
         optuna.TrialPruned: At the end of a trial that was pruned, for the worker to see.
     """
     hydra = HydraConfig.get()
-    if reporting.current_trial() is not None or hydra.mode != RunMode.MULTIRUN or not is_study_sweeper(hydra.sweeper):
-        yield
-        return
-    import optuna
-
-    from sweeper_digits.sweep import attributes
-    from sweeper_digits.sweep.study import load
-
     queue = load(hydra.sweeper)
     trial = queue.attach(int(hydra.job.num))
     queue.heartbeat(trial.number)
-    attributes.keep_with_trial(trial, reporting.ATTACHED, True)
+    TrialRecord.write(trial, attached=True)
     running = running_trial(queue, trial, socket.gethostname())
     heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid())
     heartbeats.number = trial.number
@@ -55,7 +48,7 @@ def attached() -> Iterator[None]:
         raise optuna.TrialPruned()
 
 
-def running_trial(queue: "Queue", trial: "optuna.Trial", worker: str) -> reporting.RunningTrial:
+def running_trial(queue: Queue, trial: optuna.Trial, worker: str) -> reporting.RunningTrial:
     """Return a trial as the training in this process reports to it.
 
     Args:
@@ -63,17 +56,12 @@ def running_trial(queue: "Queue", trial: "optuna.Trial", worker: str) -> reporti
         trial: The trial.
         worker: Names the process for a person.
     """
-    from optuna.pruners import NopPruner, WilcoxonPruner
-
-    from sweeper_digits.sweep.following import Follower
-    from sweeper_digits.sweep.front import FrontPruner, FrontReports
-
     pruner, prunes = queue.study.pruner, len(queue.study.directions) == 1
-    ends_hopeless = not isinstance(pruner, NopPruner)
+    stops_chance = not isinstance(pruner, NopPruner)
     front = FrontReports(queue, trial) if isinstance(pruner, FrontPruner) else None
-    link = Follower(queue, trial.number, worker)
+    link = ProgressWriter(queue, trial.number, worker)
     link.begin()
-    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, ends_hopeless, front, link)
+    return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, stops_chance, front, link)
 
 
 class Heartbeats(threading.Thread):
@@ -88,7 +76,7 @@ class Heartbeats(threading.Thread):
         number: Of the trial that runs now, or None.
     """
 
-    def __init__(self, queue: "Queue", interval: float, parent: int) -> None:
+    def __init__(self, queue: Queue, interval: float, parent: int) -> None:
         super().__init__(daemon=True)
         self.queue, self.interval = queue, interval
         self.number: int | None = None
@@ -111,3 +99,69 @@ class Heartbeats(threading.Thread):
     def stop(self) -> None:
         """End the thread."""
         self.stopped.set()
+
+
+class ProgressWriter:
+    """Tells the study of a trial how far the trial is.
+
+    Args:
+        queue: The queue of the study.
+        number: Of the trial.
+        worker: Names the worker for a person: its number, or the machine of a job.
+
+    Attributes:
+        trained: Epochs that the trial trained itself.
+        taken_over: Epochs that it took over from a trial that was cut off.
+    """
+
+    def __init__(self, queue: Queue, number: int, worker: str) -> None:
+        self.queue, self.number, self.worker = queue, number, worker
+        self.trained = self.taken_over = 0
+
+    def begin(self) -> None:
+        """Tell the study which worker has the trial."""
+        self._write({})
+
+    def take_over(self, epochs: int) -> None:
+        """Tell the study of epochs that the trial took over."""
+        self.taken_over += epochs
+        self._write({})
+
+    def check_data(self, option: Data, content: Content) -> None:
+        """Compare what the trial has read with what earlier trials of the study have; see `content.check_data`."""
+        check_data(self.queue, option, content)
+
+    def tell(self, progress: Mapping[str, float]) -> bool:
+        """Tell the study of an epoch; return whether a person has stopped the trial.
+
+        Args:
+            progress: `epoch`, counted from 1, `epochs`, and what the epoch measured.
+        """
+        self.trained += 1
+        self._write(progress)
+        return bool(TrialRecord(self.queue.read(self.number)).stop)
+
+    def _write(self, progress: Mapping[str, float]) -> None:
+        about = {"worker": self.worker, "trained": self.trained, "taken_over": self.taken_over}
+        self.queue.write(self.number, progress={**about, **progress})
+
+
+class FrontReports:
+    """What a trial of several objectives tells, and asks: see `training.reporting.Front`.
+
+    Args:
+        queue: The queue of the trial.
+        trial: The trial.
+    """
+
+    def __init__(self, queue: Queue, trial: optuna.Trial) -> None:
+        self.queue, self.trial = queue, trial
+        self.names = list(queue.study.metric_names or [])
+        self.curve: list[list[float]] = []
+
+    def report(self, measured: Mapping[str, float]) -> bool:
+        """Store the objectives after an epoch; return whether the trial is to stop."""
+        self.curve.append([measured[name] for name in self.names])
+        TrialRecord.write(self.trial, curve=self.curve)
+        study = self.queue.study
+        return study.pruner.prune(study, self.queue.read(self.trial.number))

@@ -31,7 +31,7 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Supervise, or work, until the study has its trials."""
-        from sweeper_digits.sweep import space, supervisor, worker
+        from sweeper_digits.sweep import space, supervisor, worker  # with Optuna, and --help loads this
 
         options = OmegaConf.create(self.options, flags={"allow_objects": True})
         sweep = space.Sweep.of(options, self.config, arguments, self._loader())

@@ -10,34 +10,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
-from sweeper_digits.sweep.finite import is_finite
-from sweeper_digits.sweep.following import STOP
-from sweeper_digits.sweep.listed import points_to_queue
-from sweeper_digits.sweep.peers import SCOUT, sign_of
-from sweeper_digits.sweep.prior import Prior
-from sweeper_digits.sweep.pruners import scouts_of
-from sweeper_digits.sweep.scouts import BEST_SCOUT, NEAR_BEST, POINT_FROM, RECIPE, best_scout, is_open
+from sweeper_digits.sweep.choose_pruner import scouts_of
+from sweeper_digits.sweep.points import is_finite, points_to_queue
+from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST, best_scout, is_open, sign_of
+from sweeper_digits.sweep.record import DONE, TrialRecord, failures, owed, trials_of, with_point
+from sweeper_digits.sweep.sampler import Prior
 from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.steering import Helm
+from sweeper_digits.sweep.steering import SharedSettings
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
-from sweeper_digits.sweep.trials import (
-    CONTINUES,
-    CUT_OFF,
-    DEATHS,
-    DIED,
-    DONE,
-    LISTED,
-    QUEUED_WITH,
-    STOPPED,
-    WORKER,
-    continued_by,
-    deaths,
-    failures,
-    has_point,
-    owed,
-    trials_of,
-    with_point,
-)
 
 # A worker signs its trial milliseconds after it has asked for it.
 UNSIGNED_SECONDS = 30.0
@@ -54,7 +34,7 @@ class Queue:
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
         self.study, self.storage = study, storage
         self.study_id = storage.get_study_id_from_name(study.study_name)
-        self.helm = Helm(study, storage)
+        self.shared = SharedSettings(study, storage)
         # By trial: when this process first saw it running without a signature, by its own clock.
         self.unsigned_since: dict[int, float] = {}
 
@@ -77,18 +57,13 @@ class Queue:
         if not sweep.options.retry_failed:
             alive += failures(trials, sweep.options.max_retries)
         if listed := sweep.runs_listed():
-            known = [trial.user_attrs.get(LISTED) for trial in alive]
+            known = [TrialRecord(trial).listed for trial in alive]
             for point in (point for point in listed if point not in known):
-                attributes: dict[str, Any] = {QUEUED_WITH: {}}
-                self.study.add_trial(
-                    optuna.create_trial(state=TrialState.WAITING, user_attrs={LISTED: point}, system_attrs=attributes)
-                )
+                kept = TrialRecord.of_new(listed=point, queued_with={})
+                self.study.add_trial(optuna.create_trial(state=TrialState.WAITING, **kept))
             return
-        wanted = points_to_queue(sweep, alive, is_new=not trials)
-        for point in wanted:
+        for point in points_to_queue(sweep, alive, is_new=not trials):
             self.study.enqueue_trial(point)
-        if sweep.prior and not trials and not wanted and (recipe := sweep.recipe({})):
-            self.study.enqueue_trial(recipe, user_attrs={POINT_FROM: RECIPE})
 
     def is_finished(self, sweep: Sweep) -> bool:
         """Return whether nothing is left to run.
@@ -99,7 +74,7 @@ class Queue:
         running = any(trial.state == TrialState.RUNNING for trial in trials)
         if sweep.is_enumerated and not (running or with_point(trials) or owed(trials, sweep.options.max_retries)):
             return True
-        used_up = self.helm.budget().used_up(self.study, trials) is not None
+        used_up = self.shared.budget().used_up(self.study, trials) is not None
         return not running and (used_up or _taken(trials) >= _places(sweep, trials))
 
     def ask(self, sweep: Sweep) -> optuna.Trial | None:
@@ -108,7 +83,7 @@ class Queue:
         Counting and asking are two steps, so that several workers can ask for the last place at
         once: each counts again and gives back what is too much.
         """
-        budget, trials = self.helm.budget(), trials_of(self.study)
+        budget, trials = self.shared.budget(), trials_of(self.study)
         if budget.used_up(self.study, trials):
             return None
         if sweep.is_enumerated:
@@ -137,14 +112,15 @@ class Queue:
         """Make a trial that was just begun a scout, or give it the best scout's point or one near the best.
 
         Args:
-            trial: The trial. One that was queued with a point keeps it; the recipe is a scout too.
+            trial: The trial. One that was queued with a point keeps it.
             scouts: How many trials are scouts.
             prior: Draws near the best point; None: it is left to the sampler.
         """
-        begun = self.read(trial.number)
-        if trial.number < scouts and (not has_point(begun) or begun.user_attrs.get(POINT_FROM) == RECIPE):
-            trial.set_user_attr(SCOUT, True)
-        if has_point(begun) or trial.number < scouts:
+        begun = TrialRecord(self.read(trial.number))
+        if begun.has_point:
+            return trial
+        if trial.number < scouts:
+            TrialRecord.write(trial, scout=True)
             return trial
         point = best_scout(trials_of(self.study), sign_of(self.study)) if scouts else None
         origin = BEST_SCOUT
@@ -152,8 +128,7 @@ class Queue:
             point, origin = prior.point(trial.number, self.study), NEAR_BEST
         if point is None:
             return trial
-        self.set_system_attr(trial.number, QUEUED_WITH, point)
-        trial.set_user_attr(POINT_FROM, origin)
+        TrialRecord.write(trial, queued_with=point, point_from=origin)
         return self.attach(trial.number)
 
     def record_worker(self, trial: optuna.Trial, runs_here: bool = True) -> None:
@@ -163,15 +138,15 @@ class Queue:
         """
         if runs_here:
             self.heartbeat(trial.number)
-        trial.set_user_attr(WORKER, process.signature())
+        TrialRecord.write(trial, worker=process.identity())
 
     def has_answered(self, signature: str) -> bool:
         """Return whether a process has answered for a trial."""
-        return any(trial.user_attrs.get(WORKER) == signature for trial in trials_of(self.study))
+        return any(TrialRecord(trial).worker == signature for trial in trials_of(self.study))
 
-    def set_system_attr(self, number: int, name: str, value: Any) -> None:
-        """Write what the dashboard does not list of a trial."""
-        self.storage.set_trial_system_attr(self._id(number), name, value)
+    def write(self, number: int, **values: Any) -> None:
+        """Write attributes of a trial, by their names in `TrialRecord`."""
+        TrialRecord.write_to(self.storage, self._id(number), **values)
 
     def set_state(self, number: int, state: TrialState) -> bool:
         """Set the state of a trial; return False where another process was faster."""
@@ -217,7 +192,7 @@ class Queue:
         """
         if trial.state != TrialState.RUNNING:
             return False
-        if signature := trial.user_attrs.get(WORKER):
+        if signature := TrialRecord(trial).worker:
             return process.is_gone(str(signature))
         now = time.monotonic()
         return now - self.unsigned_since.setdefault(trial.number, now) >= unsigned_seconds
@@ -225,7 +200,7 @@ class Queue:
     def has_unsigned(self) -> bool:
         """Return whether a trial runs without the signature of a worker, and note since when."""
         running = (trial for trial in trials_of(self.study) if trial.state == TrialState.RUNNING)
-        unsigned = [trial.number for trial in running if WORKER not in trial.user_attrs]
+        unsigned = [trial.number for trial in running if TrialRecord(trial).worker is None]
         for number in unsigned:
             self.unsigned_since.setdefault(number, time.monotonic())
         return bool(unsigned)
@@ -246,8 +221,8 @@ class Queue:
     def _fail(self, trial: FrozenTrial, reason: str, stopped: bool) -> bool:
         trial_id = self._id(trial.number)
         try:
-            self.storage.set_trial_user_attr(trial_id, CUT_OFF, STOPPED if stopped else DIED)
-            self.storage.set_trial_user_attr(trial_id, "error", reason)
+            how = TrialRecord.STOPPED if stopped else TrialRecord.DIED
+            TrialRecord.write_to(self.storage, trial_id, cut_off=how, error=reason)
             return self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
         except optuna.exceptions.UpdateFinishedTrialError:
             return False
@@ -258,21 +233,21 @@ class Queue:
         The attributes are those of Optuna's RetryHeartbeatStaleTrialCallback, which would also copy the record of the
         dead worker.
         """
-        history = [*reversed(continued_by(trial)), trial.number]
-        attributes = {name: value for name, value in trial.user_attrs.items() if name in (LISTED, POINT_FROM, SCOUT)}
-        kept = {name: value for name, value in trial.system_attrs.items() if name in (QUEUED_WITH, STOP)}
-        # Of a point that was not begun, nothing would be tried again.
-        if attributes.get(POINT_FROM) == NEAR_BEST and not trial.params:
-            attributes, kept = {}, {}
+        record = TrialRecord(trial)
+        history = [*reversed(record.continues), trial.number]
+        kept = {name: getattr(record, name) for name in ("listed", "point_from", "scout", "queued_with", "stop")}
+        # A near-best point that never started has no values to repeat: an empty trial is queued.
+        if record.point_from == NEAR_BEST and not trial.params:
+            kept = {}
+        kept = {name: value for name, value in kept.items() if value is not None}
         again = optuna.create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs=attributes,
-            system_attrs=kept | {"failed_trial": history[0], CONTINUES: history, DEATHS: deaths(trial)},
+            **TrialRecord.of_new(**kept, failed_trial=history[0], history=history, earlier_deaths=record.deaths),
         )
         with study_lock(self.storage, self.study.study_name):
-            if not any(trial.number in continued_by(other) for other in trials_of(self.study)):
+            if not any(trial.number in TrialRecord(other).continues for other in trials_of(self.study)):
                 self.study.add_trial(again)
 
     def _id(self, number: int) -> int:
@@ -293,7 +268,7 @@ def _places(sweep: Sweep, trials: list[FrozenTrial]) -> float:
     """Return how many trials a sampled finite space has room for: each point once, and that of the best scout anew."""
     if sweep.is_enumerated or sweep.size is None:
         return math.inf
-    again = sum(trial.user_attrs.get(POINT_FROM) == BEST_SCOUT for trial in trials)
+    again = sum(TrialRecord(trial).point_from == BEST_SCOUT for trial in trials)
     return sweep.size + again - len(failures(trials, sweep.options.max_retries))
 
 

@@ -13,9 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.private import CachedStorage
-from sweeper_digits.sweep.trials import CONTINUES, DONE, FOREIGN, WORKER
+from sweeper_digits.sweep.record import DONE, StudyRecord, TrialRecord, check, check_trial
 
 
 class StorageError(UserError):
@@ -51,15 +50,15 @@ class Reader(CachedStorage):
         """Return what this program can have written, and what it does not know."""
         with self._reading(study_id):
             found: dict[str, Any] = super().get_study_user_attrs(study_id)
-            attributes.check(found)
+            check(found)
             return found
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Return what this program can have written, and what it does not know."""
         with self._reading(study_id):
             found: dict[str, Any] = super().get_study_system_attrs(study_id)
-            attributes.check(found)
-            names = found.get(attributes.METRIC_NAMES)
+            check(found)
+            names = found.get(StudyRecord.metric_names.name)
             if names is not None and len(names) != len(self.get_study_directions(study_id)):
                 raise ValueError(f"{len(names)} names of objectives; expected one for each direction")
             return found
@@ -84,7 +83,7 @@ class Reader(CachedStorage):
             read = _as_failed(trial)
         else:
             try:
-                attributes.check_trial(trial, objectives)
+                check_trial(trial, objectives)
             except ValueError as error:
                 raise ValueError(f"#{trial.number}: {error}") from error
             read = trial
@@ -93,10 +92,8 @@ class Reader(CachedStorage):
         return read
 
     def _is_ours(self, study_id: int) -> bool:
-        if study_id not in self._ours:
-            known = self.get_study_user_attrs(study_id) | self.get_study_system_attrs(study_id)
-            if attributes.SETTINGS in known:
-                self._ours.add(study_id)
+        if study_id not in self._ours and StudyRecord.settings.name in self.get_study_system_attrs(study_id):
+            self._ours.add(study_id)
         return study_id in self._ours
 
     @contextlib.contextmanager
@@ -118,17 +115,19 @@ def _is_foreign(trial: FrozenTrial) -> bool:
     A trial that was only queued is ours: whoever begins it signs it. So is one that was stopped before it began, and
     one whose worker died in the instant before it signed, when it had drawn nothing or continued another.
     """
-    if trial.state == TrialState.WAITING or WORKER in trial.user_attrs:
+    record = TrialRecord(trial)
+    if trial.state == TrialState.WAITING or record.worker is not None:
         return False
     if trial.state in DONE:
         return trial.state == TrialState.COMPLETE or trial.datetime_start is not None
-    return bool(trial.params or trial.intermediate_values) and CONTINUES not in trial.system_attrs
+    return bool(trial.params or trial.intermediate_values) and record.history is None
 
 
 def _as_failed(trial: FrozenTrial) -> FrozenTrial:
     shown = copy.copy(trial)
     shown.state, shown.values = TrialState.FAIL, None
     shown.datetime_complete = trial.datetime_complete or datetime.now()
-    shown.params, shown.distributions, shown.intermediate_values, shown.system_attrs = {}, {}, {}, {}
-    shown.user_attrs = {FOREIGN: True, "error": "another program ran this trial, so it does not count"}
+    shown.params, shown.distributions, shown.intermediate_values = {}, {}, {}
+    kept = TrialRecord.of_new(foreign=True, error="another program ran this trial, so it does not count")
+    shown.user_attrs, shown.system_attrs = kept["user_attrs"], kept["system_attrs"]
     return shown

@@ -1,7 +1,10 @@
 """What a sweep searches: parameters, fixed overrides, objectives."""
 
+import copy
 import dataclasses
 import functools
+import itertools
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,24 +15,40 @@ import optuna
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution
 
-from sweeper_digits import program, schema
-from sweeper_digits.errors import UserError
+from sweeper_digits import program
+from sweeper_digits.config import KNOWN_AT_THE_END, check_study, checked_objectives, objectives, parse
+from sweeper_digits.errors import UserError, closest
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.origin import origin_in
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.branches import has, owners_of
 from sweeper_digits.sweep.budget import Budget
-from sweeper_digits.sweep.comparable import Images, check_beside, differing, images_of_trials
-from sweeper_digits.sweep.finite import Owners, Point, has_at_most, has_end, is_finite, points, size, values_of
-from sweeper_digits.sweep.grammar import Arguments, contains, draw, parse_arguments
-from sweeper_digits.sweep.listed import check_keys, given_points
-from sweeper_digits.sweep.prior import LEARNING, Prior
-from sweeper_digits.sweep.scouts import NEAR_BEST, POINT_FROM
-from sweeper_digits.sweep.steering import SPACE
-from sweeper_digits.sweep.trials import LISTED, QUEUED_WITH
+from sweeper_digits.sweep.comparable import (
+    Images,
+    check_beside,
+    check_shared,
+    compositions,
+    differing,
+    images_of_trials,
+)
+from sweeper_digits.sweep.grammar import Arguments, draw, parse_arguments
+from sweeper_digits.sweep.points import (
+    Owners,
+    Point,
+    check_keys,
+    ends_of,
+    given_points,
+    has_at_most,
+    has_end,
+    is_finite,
+    points,
+    size,
+    values_of,
+)
+from sweeper_digits.sweep.record import StudyRecord, TrialRecord
+from sweeper_digits.sweep.sampler import LEARNING, Prior
 
 # Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
 MOST_ENUMERATED = 1000
@@ -72,9 +91,9 @@ class Sweep:
         """
         searched = (options.params or {}).items()
         given = [f"{key}={value if isinstance(value, str) else override_text(value)}" for key, value in searched]
-        objectives = schema.checked_objectives(config.objective)
-        schema.check_study(config.study)
-        schema.check_study(options.study_name)
+        names = checked_objectives(config.objective)
+        check_study(config.study)
+        check_study(options.study_name)
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
             raise UserError(
@@ -84,8 +103,8 @@ class Sweep:
             options=options,
             config=config,
             arguments=parse_arguments(given + arguments, loader),
-            objectives=objectives,
-            directions=_directions(options.direction, objectives),
+            objectives=names,
+            directions=_directions(options.direction, names),
             folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
             loader=loader,
         )
@@ -101,7 +120,7 @@ class Sweep:
     @property
     def prunes(self) -> bool:
         """Return whether trials can be pruned: by the one objective, which every epoch measures, on the same images."""
-        return len(self.objectives) == 1 and self.objectives[0] not in schema.AT_THE_END and not self.other_images
+        return len(self.objectives) == 1 and self.objectives[0] not in KNOWN_AT_THE_END and not self.other_images
 
     @property
     def has_front(self) -> bool:
@@ -162,23 +181,12 @@ class Sweep:
 
     @functools.cached_property
     def prior(self) -> Prior | None:
-        """Return the first guess, where the sampler learns from trials; None where search.prior is 0."""
+        """Return what draws near the best point, where the sampler learns from trials; None where search.prior is 0."""
         sampler, weight = self.options.sampler, self.config.search.prior
         learns = str(sampler._target_).rpartition(".")[2] in LEARNING
         if not weight or not learns or self.is_enumerated or self.other_images:
             return None
-        return Prior(self.recipe, self.groups, weight, self.distributions, sampler.get("seed"), self.active)
-
-    def recipe(self, chosen: Point) -> Point:
-        """Return the values that lie in the search space of the config that is composed with some options chosen."""
-        composed = self.composed(chosen)
-        choices = composed.hydra.runtime.choices
-        values = {
-            name: choices.get(name) if name in self.groups else OmegaConf.select(composed, name)
-            for name in self.distributions
-            if not name.startswith("+") and (name in self.groups or has(composed, name))
-        }
-        return {name: value for name, value in values.items() if contains(self.distributions[name], value)}
+        return Prior(weight, self.distributions, sampler.get("seed"), self.active)
 
     @functools.cached_property
     def choices(self) -> dict[str, list[Any]]:
@@ -252,10 +260,10 @@ class Sweep:
 
     def suggest(self, trial: optuna.Trial) -> list[str]:
         """Draw a point, groups first, or take the listed one, and return its overrides."""
-        if listed := trial.user_attrs.get(LISTED):
+        if listed := TrialRecord(trial).listed:
             where = f"trial #{trial.number} in the database"
             check_keys(listed, self.loader, where)
-            known = attributes.of_study(trial.study).get(SPACE, {}).get("images", [])
+            known = (StudyRecord(trial.study).space or {}).get("images", [])
             check_beside(known, self.config, self.composed(listed), where)
             return self.overrides(listed)
         names = self.groups + [name for name in self.distributions if name not in self.groups]
@@ -263,16 +271,16 @@ class Sweep:
         for name in names:
             if name in self.groups or name in self.active(point):
                 point[name] = draw(trial, name, self.distributions[name])
-        queued = attributes.of_trial(trial.storage.get_trial(trial._trial_id)).get(QUEUED_WITH, {})
+        queued = TrialRecord(trial.storage.get_trial(trial._trial_id)).queued_with or {}
         lost = [f"{name}={value}" for name, value in queued.items() if name not in point]
-        if lost and trial.user_attrs.get(POINT_FROM) != NEAR_BEST:  # an earlier version drew these carelessly
+        if lost:
             chosen = ", ".join(f"{name}={point[name]}" for name in self.groups)
             raise UserError(f"{', '.join(lost)}: asked for, and {chosen} has no such key; name the option beside it")
         return self.overrides(point)
 
     def command(self, trial: optuna.trial.FrozenTrial) -> str:
         """Return the command that repeats a trial, without what only a sweep reads; of its values in the database."""
-        point = trial.user_attrs.get("point")
+        point = TrialRecord(trial).listed
         if point:
             check_keys(point, self.loader, f"trial #{trial.number} in the database")
         else:
@@ -293,12 +301,128 @@ class Sweep:
         return points
 
 
-def _directions(given: Any, objectives: list[str]) -> list[str]:
-    needed = [schema.objectives()[name] for name in objectives]
+def _directions(given: Any, names: list[str]) -> list[str]:
+    needed = [objectives()[name] for name in names]
     if given is None:
         return needed
     directions = [given] if isinstance(given, str) else [str(direction) for direction in given]
     if directions != needed:
-        directed = " and ".join(f"{name} is {direction}d" for name, direction in zip(objectives, needed, strict=True))
+        directed = " and ".join(f"{name} is {direction}d" for name, direction in zip(names, needed, strict=True))
         raise UserError(f"hydra.sweeper.direction={given}: {directed}; remove this key")
     return directions
+
+
+# More values of a parameter than these are not all looked at.
+MOST_VALUES = 100
+# More combinations of the parameters of one group than these are not all tried with a value.
+MOST_COMBINATIONS = 64
+
+
+def check_values(sweep: Sweep) -> None:
+    """Raise a UserError for a value of the search space, or a listed run, that cannot be tried, or not beside others.
+
+    A range may depend on other keys of the group, as that of split.fold does on split.folds: a value is refused only
+    if none of their values goes with it.
+    """
+    OmegaConf.to_object(sweep.config.search)  # raises
+    for number, point in enumerate(sweep.runs_listed()[:MOST_VALUES]):
+        try:
+            parse(recipe.without_hydra(sweep.composed(point)))
+        except UserError as error:
+            raise UserError(f"search.points: run {number} can never work: {error}") from error
+    for where, composed in compositions(sweep):
+        check_shared(sweep.config, composed, where)
+    for name in sweep.distributions:
+        groups = sweep.with_key(name)
+        if name in sweep.groups or name.startswith("+"):
+            sweep.composed(groups | {name: _looked_at(sweep, name)[0]})  # raises where one run would
+            continue
+        config = recipe.without_hydra(sweep.composed(groups))
+        for value in _looked_at(sweep, name):
+            if value not in sweep.arguments.literals[name]:
+                _check_value(sweep, config, name, value, sweep.active(groups))
+
+
+def _check_value(sweep: Sweep, config: DictConfig, name: str, value: Any, active: set[str]) -> None:
+    group = name.rpartition(".")[0]
+    beside = [other for other in active - {name} if group and other.rpartition(".")[0] == group]
+    looked_at = [_looked_at(sweep, other) for other in beside]
+    if math.prod(map(len, looked_at)) > MOST_COMBINATIONS:
+        return
+    refusals = []
+    for values in itertools.product(*looked_at):
+        refusal = _refusal(config, name, value, dict(zip(beside, values, strict=True)))
+        if refusal is None:
+            return
+        refusals.append(refusal)
+    raise UserError(f"{refusals[0]} (a value of the search space that can never work; take it out)")
+
+
+def _refusal(config: DictConfig, name: str, value: Any, others: Point) -> str | None:
+    """Return why the schema refuses a value, or None; what it says of other keys does not count."""
+    config = copy.deepcopy(config)
+    try:
+        for other, one in others.items():
+            OmegaConf.update(config, other, one)
+    except OmegaConfBaseException:
+        return None
+    try:
+        OmegaConf.update(config, name, value)
+        parse(config)
+    except OmegaConfBaseException as error:
+        return (
+            f"{name}={value}: {str(error).splitlines()[0]}" if error.full_key in (name, name.split(".")[-1]) else None
+        )
+    except UserError as error:
+        return str(error) if str(error).startswith(f"{name}=") else None
+    return None
+
+
+def _looked_at(sweep: Sweep, name: str) -> list[Any]:
+    """Return the values of a parameter; of many, or of an interval, the first and the last."""
+    values = values_of(sweep.distributions[name])
+    return ends_of(sweep.distributions[name]) if values is None or len(values) > MOST_VALUES else list(values)
+
+
+def owners_of(sweep: "Sweep") -> Owners:
+    """Return which options have the parameters that not all options have.
+
+    Raises:
+        UserError: An option that does not exist, or a parameter that no option has.
+    """
+    for name, choices in sweep.choices.items():
+        options = sweep.loader.get_group_options(name.lstrip("+"))
+        for choice in choices:
+            if choice not in options:
+                raise UserError(
+                    f"{name}={choice}: no such option{closest(str(choice), options)}; "
+                    f"choose from {', '.join(sorted(options))}"
+                )
+    owners: Owners = {}
+    found = sweep.parameters(sweep.first_choices)
+    for group, choices in sweep.choices.items():
+        having = {choice: sweep.parameters(sweep.first_choices | {group: choice}) for choice in choices}
+        found = found.union(*having.values())
+        for name in sweep.distributions:
+            options = [choice for choice in choices if name in having[choice]]
+            if 0 < len(options) < len(choices):
+                owners.setdefault(name, {})[group] = options
+    for name in sweep.distributions:
+        if name not in found:
+            known = [f"{key}.{sub}" for key in map(str, sweep.config) for sub in _keys(sweep.config[key])]
+            raise UserError(f"{name}: no option of the search space has this key{closest(name, known)}")
+    return owners
+
+
+def has(config: DictConfig, name: str) -> bool:
+    """Return whether a config has a key, be it one whose value is missing."""
+    node: Any = config
+    for part in name.lstrip("+").split("."):
+        if not OmegaConf.is_dict(node) or part not in node.keys():  # noqa: SIM118 - `in` is False for a missing value
+            return False
+        node = None if OmegaConf.is_missing(node, part) else node[part]
+    return True
+
+
+def _keys(node: Any) -> list[str]:
+    return [str(key) for key in node] if OmegaConf.is_dict(node) else []

@@ -8,19 +8,11 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import attributes
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.comparable import Images, differing
-from sweeper_digits.sweep.finite import Owners
+from sweeper_digits.sweep.points import Owners
+from sweeper_digits.sweep.record import StudyRecord
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
-
-# User attribute of a study: what steers it. It is read at each look, and the system attributes of a study are many: the
-# dashboard keeps a note for each trial there.
-STEERING = attributes.kept("steering", attributes.Kind("what ends a sweep", lambda value: _steers(value)))
-# System attributes of a study: its search space, and the command that was given last: its `words` without the database,
-# and the `folder` from which its paths count.
-SPACE = attributes.kept("sweeper_digits:space", attributes.Kind("a search space", lambda value: _is_space(value)))
-COMMAND = "sweeper_digits:command"
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Space:
         is_enumerated: Whether each point is tried once, however many trials the budget has.
         owners: Which options have the parameters that not all of them have.
         size: How many points there are; None: not known, or not finite.
-        images: The settings of the images that trials validate on, each once; none of an earlier version.
+        images: The settings of the images that trials validate on, each once.
     """
 
     distributions: dict[str, BaseDistribution]
@@ -61,7 +53,7 @@ class Space:
     images: list[Images] = field(default_factory=list)
 
 
-class Helm:
+class SharedSettings:
     """Reads and writes what steers a study.
 
     Args:
@@ -70,7 +62,7 @@ class Helm:
     """
 
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
-        self.study, self.storage, self.name = study, storage, study.study_name
+        self.storage, self.name, self.record = storage, study.study_name, StudyRecord(study)
 
     def begin(self, budget: Budget, space: Space) -> None:
         """Write down the space, and the budget of a command unless the command before had the same."""
@@ -80,18 +72,18 @@ class Helm:
         attribute: dict[str, Any] = {field.name: getattr(space, field.name) for field in fields(space)}
         attribute["distributions"] = {name: distribution_to_json(one) for name, one in space.distributions.items()}
         # An earlier command may have listed other runs.
-        before = attributes.of_study(self.study).get(SPACE, {}).get("images", [])
+        before = (self.record.space or {}).get("images", [])
         attribute["images"] = before + [one for one in space.images if one not in before]
-        attributes.keep_with_study(self.study, SPACE, attribute)
+        self.record.write(space=attribute)
 
     def steering(self) -> Steering:
         """Return what steers the study.
 
         Raises:
-            UserError: An earlier version of this program began the study.
+            UserError: Nothing does: another program began the study.
         """
         if (found := self._read()) is None:
-            raise self._unknown()
+            raise self._foreign()
         return found
 
     def budget(self) -> Budget:
@@ -103,16 +95,16 @@ class Helm:
         """Return the search space.
 
         Raises:
-            UserError: An earlier version of this program began the study.
+            UserError: It is not known: another program began the study.
         """
-        if (found := attributes.of_study(self.study).get(SPACE)) is None:
-            raise self._unknown()
+        if (found := self.record.space) is None:
+            raise self._foreign()
         distributions = {name: json_to_distribution(text) for name, text in found["distributions"].items()}
         return Space(**found | {"distributions": distributions})
 
     def other_images(self) -> list[str]:
-        """Return the keys in which trials validate on other images; none where an earlier version began the study."""
-        return differing(attributes.of_study(self.study).get(SPACE, {}).get("images", []))
+        """Return the keys in which trials validate on other images."""
+        return differing((self.record.space or {}).get("images", []))
 
     def stop(self) -> None:
         """Let the supervisors end, as at Ctrl-C."""
@@ -149,31 +141,11 @@ class Helm:
             self._write(replace(found, **changed(found)))
 
     def _read(self) -> Steering | None:
-        found = self.study.user_attrs.get(STEERING)
+        found = self.record.steering
         return None if found is None else Steering(**found)
 
     def _write(self, steering: Steering) -> None:
-        self.study.set_user_attr(STEERING, asdict(steering))
+        self.record.write(steering=asdict(steering))
 
-    def _unknown(self) -> UserError:
-        return UserError(
-            f"{self.name}: an earlier version of this program began this study; the command that began it, given "
-            "again, continues it and lets it be steered"
-        )
-
-
-def _steers(value: Any) -> bool:
-    try:
-        found = Steering(**value)
-        limits, numbers = asdict(Budget(**found.budget)).values(), (found.changes, found.stops, found.n_jobs or 0)
-    except TypeError:
-        return False
-    return all(map(attributes.LIMIT.fits, limits)) and all(map(attributes.COUNT.fits, numbers))
-
-
-def _is_space(value: Any) -> bool:
-    try:
-        kinds = {type(json_to_distribution(text)) for text in value["distributions"].values()}
-    except Exception:  # JSON of another kind can raise anything
-        return False
-    return all(issubclass(kind, BaseDistribution) for kind in kinds) and isinstance(value.get("is_enumerated"), bool)
+    def _foreign(self) -> UserError:
+        return UserError(f"{self.name}: another program began this study, and this one cannot steer it")

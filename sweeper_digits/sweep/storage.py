@@ -23,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sweeper_digits.sweep.private import BaseHeartbeat
 from sweeper_digits.sweep.reading import Reader
 from sweeper_digits.sweep.reading import StorageError as StorageError  # others import it from here
-from sweeper_digits.sweep.url import first_line, hidden, sqlite_file
+from sweeper_digits.url import first_line, hidden, sqlite_file
 
 log = logging.getLogger(__name__)
 

@@ -2,117 +2,38 @@
 
 import functools
 import importlib.util
-import random
+import json
 import time
+import uuid
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits import text
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.claim import IDENTITY, check_folder, claim_folder, new_identity
-from sweeper_digits.sweep.content import look_at_data
-from sweeper_digits.sweep.finite import Point, is_exhausted, values_of
+from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options
+from sweeper_digits.sweep.comparable import look_at_data
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
-from sweeper_digits.sweep.listed import points_first, points_of_sweep
-from sweeper_digits.sweep.pruners import PRUNER, made, make_pruner, pruner_options
+from sweeper_digits.sweep.owner import OWNER, check_folder
+from sweeper_digits.sweep.points import is_exhausted, points_first, points_of_sweep
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.reading import Reader
+from sweeper_digits.sweep.record import StudyRecord, trials_of
+from sweeper_digits.sweep.sampler import SeededSampler
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
-from sweeper_digits.sweep.trials import trials_of
-from sweeper_digits.sweep.url import check_url, first_line, hidden, sqlite_file
+from sweeper_digits.url import check_url, first_line, hidden, sqlite_file
 
 OPENING_ATTEMPTS = 4
-# How often a sampler may draw a point that was tried before another value is taken.
-DRAWS = 20
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
-
-
-class SeededSampler(BaseSampler):
-    """A sampler whose random numbers depend on the trial alone.
-
-    Whichever worker or supervisor draws a trial, on whichever machine, before or after a restart: no two trials are
-    drawn with the same random numbers, and a trial's own are always the same.
-
-    Where points can be tried up, none is drawn twice: training it again would give the same value.
-
-    Args:
-        build: Makes the sampler that draws the trial of a number.
-        is_exhausted: Says whether all points that have some values were tried; None: every option has a continuous
-            parameter.
-    """
-
-    def __init__(
-        self,
-        build: Callable[[int], BaseSampler],
-        is_exhausted: Callable[[list[FrozenTrial], Point], bool] | None = None,
-    ) -> None:
-        self.build, self.is_exhausted = build, is_exhausted
-        self.latest = 0, build(0)
-        self.relative: tuple[int, Point] = (-1, {})  # what was drawn together for the trial of a number
-
-    def __str__(self) -> str:
-        return str(self.latest[1])
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Begin a trial with a sampler of its own."""
-        self.latest = trial.number, self.build(trial.number)
-        self.latest[1].before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Forward to the sampler of the trial."""
-        return self._of(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Forward to the sampler of the trial; where that draws only what was tried, each is drawn alone."""
-        self.relative = trial.number, {}
-        for _ in range(DRAWS):
-            drawn = self._of(trial).sample_relative(study, trial, search_space)
-            if not self._was_tried(study, trial, drawn):
-                self.relative = trial.number, drawn
-                return drawn
-        return {}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Forward to the sampler of the trial; where it draws only what was tried, take another value."""
-        for _ in range(DRAWS):
-            drawn = self._of(trial).sample_independent(study, trial, param_name, param_distribution)
-            if not self._was_tried(study, trial, {param_name: drawn}):
-                return drawn
-        values = list(values_of(param_distribution) or [])
-        random.Random(trial.number).shuffle(values)
-        return next((one for one in values if not self._was_tried(study, trial, {param_name: one})), drawn)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Forward to a sampler of the trial, not to that of the trial that another thread may draw meanwhile."""
-        self.build(trial.number).after_trial(study, trial, state, values)
-
-    def _was_tried(self, study: optuna.Study, trial: FrozenTrial, drawn: Point) -> bool:
-        if self.is_exhausted is None or not drawn:
-            return False
-        number, relative = self.relative
-        others = [other for other in trials_of(study) if other.number != trial.number]
-        return self.is_exhausted(others, trial.params | (relative if number == trial.number else {}) | drawn)
-
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
-        if self.latest[0] != trial.number:  # another thread has asked since
-            self.latest = trial.number, self.build(trial.number)
-        return self.latest[1]
 
 
 def open_study(sweep: Sweep) -> Queue:
@@ -127,7 +48,7 @@ def open_study(sweep: Sweep) -> Queue:
         study = optuna.load_study(study_name=name, storage=storage, pruner=make_pruner(pruner_options(sweep)))
     except KeyError as error:
         raise UserError(f"study={name}: it is not in the database any more") from error
-    check_folder(sweep.folder, name, attributes.of_study(study).get(IDENTITY), begun=True)
+    check_folder(sweep.folder, name, StudyRecord(study).identity, begun=True)
     _prepare(study, sweep, composes_from_here=True)
     return Queue(study, storage)
 
@@ -144,7 +65,7 @@ def set_up(sweep: Sweep) -> Queue:
     look_at_data(sweep, queue)  # it may take a while, and locks by itself
     with study_lock(storage, sweep.options.study_name):
         space = Space(sweep.distributions, sweep.is_enumerated, sweep.owners, sweep.size, sweep.images)
-        queue.helm.begin(sweep.budget, space)
+        queue.shared.begin(sweep.budget, space)
         queue.fill(sweep)
     return queue
 
@@ -153,7 +74,7 @@ def load(options: Any) -> Queue:
     """Load an existing study by hydra.sweeper, with its pruner, for a job that does not draw."""
     storage = _opened(options, begun=True)
     study = optuna.load_study(study_name=options.study_name, storage=storage, sampler=RandomSampler())
-    study.pruner = make_pruner(attributes.of_study(study)[PRUNER])
+    study.pruner = make_pruner(StudyRecord(study).pruner)
     return Queue(study, storage)
 
 
@@ -188,9 +109,9 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
         pruner=make_pruner(pruner_options(sweep)),
         load_if_exists=True,
     )
-    if IDENTITY not in attributes.of_study(study) and not trials_of(study):
-        attributes.keep_with_study(study, IDENTITY, new_identity())
-    check_folder(sweep.folder, name, attributes.of_study(study).get(IDENTITY), begun=True)
+    if StudyRecord(study).identity is None and not trials_of(study):
+        StudyRecord(study).write(identity=uuid.uuid4().hex)
+    check_folder(sweep.folder, name, StudyRecord(study).identity, begun=True)
     _prepare(study, sweep, composes_from_here=not copy_of_conf(sweep).exists())
     try:
         claim_folder(sweep.folder, study)
@@ -199,6 +120,33 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
             optuna.delete_study(study_name=name, storage=storage)
         raise
     return study
+
+
+def claim_folder(folder: Path, study: optuna.Study) -> None:
+    """Write down that a sweep's folder belongs to its study.
+
+    Raises:
+        UserError: It belongs to another study.
+    """
+    identity = StudyRecord(study).identity
+    check_folder(folder, study.study_name, identity, begun=True)
+    if identity is None or (folder / OWNER).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with (folder / OWNER).open("x", encoding="utf-8") as stream:  # two studies may begin in the same instant
+            json.dump({"study": study.study_name, "identity": identity}, stream)
+    except FileExistsError:
+        check_folder(folder, study.study_name, identity, begun=True)
+
+
+def check_claim(folder: Path) -> None:
+    """Raise a UserError if the folder of a sweep that runs was deleted."""
+    if not (folder / OWNER).exists():
+        raise UserError(
+            f"{text.relative(folder)}: this folder was deleted while the sweep ran; its study keeps the values "
+            "of finished trials; delete what is left of the folder, then the same command continues"
+        )
 
 
 def _opened(options: Any, begun: bool) -> RetryingStorage:
@@ -231,7 +179,7 @@ def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> Non
     tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
-        attributes.keep_with_study(study, PRUNER, pruner_options(sweep))
+        StudyRecord(study).write(pruner=pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)

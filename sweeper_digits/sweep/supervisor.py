@@ -13,22 +13,19 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper_digits import live, screen
+from sweeper_digits import live, text
 from sweeper_digits.errors import INFINITY, UserError, check_range
-from sweeper_digits.sweep import attributes
-from sweeper_digits.sweep.budget import Presence
-from sweeper_digits.sweep.claim import check_claim
-from sweeper_digits.sweep.crew import STORAGE, Crew
+from sweeper_digits.sweep.budget import SupervisorHeartbeat
+from sweeper_digits.sweep.choose_pruner import scouts_of
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
-from sweeper_digits.sweep.hopeless import check_values
-from sweeper_digits.sweep.progress import Progress, typed_words
-from sweeper_digits.sweep.pruners import scouts_of
+from sweeper_digits.sweep.local import STORAGE, LocalWorkers
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.space import Sweep
-from sweeper_digits.sweep.steering import COMMAND, Steering
+from sweeper_digits.sweep.record import StudyRecord, TrialRecord, failures, trials_of
+from sweeper_digits.sweep.show import Progress, typed_words
+from sweeper_digits.sweep.space import Sweep, check_values
+from sweeper_digits.sweep.steering import Steering
 from sweeper_digits.sweep.storage import interruption_requested
-from sweeper_digits.sweep.study import set_up
-from sweeper_digits.sweep.trials import error_of, failures, is_own_failure, trials_of
+from sweeper_digits.sweep.study import check_claim, set_up
 from sweeper_digits.sweep.worker import BestModels
 
 log = logging.getLogger(__name__)
@@ -59,17 +56,17 @@ def supervise(sweep: Sweep) -> None:
     queue = set_up(sweep)
     # Not the URL, which may hold a password in whatever form.
     words = [word for word in typed_words(sweep.options.storage) if not word.startswith(STORAGE)]
-    attributes.keep_with_study(queue.study, COMMAND, {"words": words, "folder": str(Path.cwd())})
+    StudyRecord(queue.study).write(command={"words": words, "folder": str(Path.cwd())})
     warn_of_changed_code(queue.study)
     conf = freeze_conf(sweep)
     progress = Progress(queue, sweep)
     progress.begin()
     if orphans := queue.reap(max_retries=None):
-        log.info("queued again: %s of workers that are gone", screen.counted(len(orphans), "trial"))
+        log.info("queued again: %s of workers that are gone", text.counted(len(orphans), "trial"))
     if not queue.is_finished(sweep):
-        steering = queue.helm.steering()
-        crew = Crew(sweep, conf, steering.changes)
-        presence = Presence(queue.study)
+        steering = queue.shared.steering()
+        crew = LocalWorkers(sweep, conf, steering.changes)
+        presence = SupervisorHeartbeat(queue.study)
         try:
             with live.region() as progress.region:
                 _watch(queue, sweep, crew, progress, presence, steering)
@@ -126,7 +123,12 @@ def _queue_again(queue: Queue) -> None:
 
 
 def _watch(
-    queue: Queue, sweep: Sweep, crew: Crew, progress: Progress, presence: Presence, begun_with: Steering
+    queue: Queue,
+    sweep: Sweep,
+    crew: LocalWorkers,
+    progress: Progress,
+    presence: SupervisorHeartbeat,
+    begun_with: Steering,
 ) -> None:
     reaped, awake = 0.0, time.time()
     beat = sweep.options.heartbeat_seconds
@@ -134,13 +136,13 @@ def _watch(
         begun = time.process_time()  # not by the clock: waiting for a busy core, or for a server, costs no core
         if queue.is_finished(sweep):
             break
-        steering = queue.helm.steering()
+        steering = queue.shared.steering()
         if interruption_requested.is_set() or steering.stops != begun_with.stops:
             raise KeyboardInterrupt
         if steering.n_jobs and steering.changes != begun_with.changes:
             crew.resize(steering.n_jobs, queue)
             begun_with = replace(begun_with, changes=steering.changes)
-        check_claim(sweep.folder, queue.study)
+        check_claim(sweep.folder)
         presence.tick(steering.budget["timeout"])
         crew.tend(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
@@ -165,10 +167,10 @@ def _raise_at_failures(progress: Progress, options: Any) -> None:
     for trial in progress.seen:
         if trial.state != TrialState.FAIL:
             streak = []
-        elif is_own_failure(trial, options.max_retries):  # not those of a machine that left
+        elif TrialRecord(trial).is_own_failure(options.max_retries):  # not those of a machine that left
             streak.append(trial)
     if len(streak) >= options.max_failures:
-        many = screen.counted(len(streak), "trial")
+        many = text.counted(len(streak), "trial")
         raise UserError(f"{many} in a row failed, the first was {_cause(streak[0], progress.sweep)}")
 
 
@@ -186,4 +188,4 @@ def _raise_without_result(queue: Queue, progress: Progress) -> None:
 def _cause(trial: FrozenTrial, sweep: Sweep) -> str:
     log_file = sweep.folder / str(trial.number) / "train.log"
     where = log_file if log_file.exists() else sweep.folder / "worker-0.log"
-    return f"#{trial.number}: {error_of(trial)} (log: {screen.relative(where)})"
+    return f"#{trial.number}: {TrialRecord(trial).error_line} (log: {text.relative(where)})"

@@ -24,15 +24,14 @@ from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
-from sweeper_digits.sweep import attributes, dashboard
-from sweeper_digits.sweep.budget import EPOCHS
+from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.record import TrialRecord, best_trials, owed, trials_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError, study_lock
 from sweeper_digits.sweep.study import open_study
-from sweeper_digits.sweep.trials import STANDARD_ERROR, best_first, continued_by, owed, trials_of
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ def _keep_in_flight(queue: Queue, sweep: Sweep, launcher: Launcher) -> None:
         return slot < wanted
 
     while not slots or any(slot.is_alive() for slot in slots.values()):
-        steering = queue.helm.steering()
+        steering = queue.shared.steering()
         if steering.n_jobs and steering.changes != changes:
             wanted = steering.n_jobs
         for number in [number for number, slot in slots.items() if number >= wanted and not slot.is_alive()]:
@@ -165,13 +164,13 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         if error:
             error = " ".join(error.split())
-            trial.set_user_attr("error", error)
+            TrialRecord.write(trial, error=error)
             _write_failure(sweep.folder / str(trial.number), error)
-        trial.set_user_attr(EPOCHS, RunFolder(sweep.folder / str(trial.number)).epochs())
+        TrialRecord.write(trial, epochs=RunFolder(sweep.folder / str(trial.number)).epochs())
         if state == TrialState.COMPLETE and len(sweep.objectives) == 1:
             record = read_metrics_alone(sweep.folder / str(trial.number))
             if (chance := standard_error(record, sweep.objectives[0])) is not None:
-                trial.set_user_attr(STANDARD_ERROR, chance)
+                TrialRecord.write(trial, standard_error=chance)
         dashboard.show(queue, trial, sweep)
         queue.study.tell(trial, values, state=state, skip_if_finished=True)
 
@@ -213,7 +212,7 @@ def _watched(launch: Callable[[], Sequence[JobReturn]], queue: Queue, trial: opt
         frozen = queue.read(trial.number)
         if frozen.state.is_finished():
             raise RuntimeError("the job gave no sign of life any more")
-        if reporting.ATTACHED not in attributes.of_trial(frozen):
+        if not TrialRecord(frozen).attached:
             # It waits in a scheduler: this process answers for it.
             queue.heartbeat(trial.number)
     return job.result()
@@ -241,7 +240,7 @@ def outcome(
 
 def _checkpoint(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> Path | None:
     """Return the folder of the latest trial that this one continues and that left something to continue."""
-    for number in continued_by(queue.read(trial.number)):
+    for number in TrialRecord(queue.read(trial.number)).continues:
         before = RunFolder(sweep.folder / str(number))
         if before.checkpoint.exists() or before.folds():
             return before.folder
@@ -262,7 +261,7 @@ class BestModels:
     def __init__(self, queue: Queue, sweep: Sweep) -> None:
         self.queue, self.sweep = queue, sweep
         self.deleted: set[int] = set()
-        self.ranks = not queue.helm.other_images()
+        self.ranks = not queue.shared.other_images()
 
     def tidy(self) -> None:
         """Delete the weights of finished trials that are not among the best.
@@ -274,9 +273,9 @@ class BestModels:
             return
         trials = trials_of(study)
         front = len(study.best_trials) if len(study.directions) > 1 else 0
-        kept = {trial.number for trial in best_first(study)[: max(front, options.keep_models)]}
+        kept = {trial.number for trial in best_trials(study)[: max(front, options.keep_models)]}
         kept.update(trial.number for trial in owed(trials, options.max_retries))
-        kept.update(*(continued_by(trial) for trial in trials if not trial.state.is_finished()))
+        kept.update(*(TrialRecord(trial).continues for trial in trials if not trial.state.is_finished()))
         finished = {trial.number for trial in trials if trial.state.is_finished()}
         for number in finished - kept - self.deleted:
             folder = self.sweep.folder / str(number)

@@ -1,12 +1,13 @@
-"""One run, in three steps: prepare, fit, keep. This room does not import Optuna.
+"""One run. This room does not import Optuna.
 
 Reading order:
     run           one run or all its folds, and its metrics
-    prepare       from a config to data, a model and a compiled optimizer
-    fit           the epochs; returns what was measured
-    keep          weights, scores and predictions into the run folder, then pictures
+    continued     the earlier run that a run continues or repeats, and whether its images are these
+    fit           a training: prepared, fitted, and kept in the run folder
     feed          how images reach a training step
+    networks      the models that conf/ names
     network       what surrounds a model's function: pixels before it, probabilities behind it
+    registered    the augmentations, optimizers, schedules and objectives that conf/ names
     augmentation  random changes of images
     optimizers    optimizers and learning rate schedules
     validation    what is measured after each epoch on the validation images
@@ -14,10 +15,7 @@ Reading order:
     reporting     the trial that a training reports to
     context       what a callback may know of its run
     trackers      callbacks that record a run elsewhere
-    continued     the earlier run that a run continues or repeats, and whether its images are these
-    plan          what a run prints before and after its epochs
     device        device, precision and threads
     figures       the pictures
     export        the model in other formats
-    provenance    versions and the commit of the code
 """

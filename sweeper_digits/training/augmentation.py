@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sweeper_digits import registry
+from sweeper_digits import components
 from sweeper_digits.errors import UserError
 
 SMOOTHNESS = 4.0  # pixels: Simard et al. 2003 for elastic distortions of digits of this size
@@ -27,16 +27,18 @@ def build_augmentation(option: Any, seed: int) -> keras.layers.Layer:
     Raises:
         UserError: The registered function returns something else.
     """
-    part = registry.find("augmentation", vars(option))
+    component = components.find("augmentation", vars(option))
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")  # in bfloat16, pixels between two others would be rounded
     try:
-        layer = part.build(option, seed=seed)
+        layer = component.build(option, seed=seed)
     finally:
         keras.config.set_dtype_policy(policy)
     if not isinstance(layer, keras.layers.Layer):
-        raise UserError(f"{part.where}: {part.name}: it returns {type(layer).__name__}; a Keras layer is expected")
-    return layer if isinstance(layer, RandomWarp) else Switched(layer, f"{part.where}: {part.name}")
+        raise UserError(
+            f"{component.where}: {component.name}: it returns {type(layer).__name__}; a Keras layer is expected"
+        )
+    return layer if isinstance(layer, RandomWarp) else Switched(layer, f"{component.where}: {component.name}")
 
 
 class Switched(keras.layers.Layer):

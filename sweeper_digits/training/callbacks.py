@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from sweeper_digits.components import Component
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import counted, minutes
-from sweeper_digits.signature import Part
+from sweeper_digits.text import counted, minutes
 from sweeper_digits.training.feed import PixelsByIndex
 from sweeper_digits.training.reporting import RunningTrial, better_of
 
@@ -66,7 +66,7 @@ class History(keras.callbacks.Callback):
         Diverged: The loss became NaN or infinite. The epoch is in history.csv.
     """
 
-    def __init__(self, run: RunFolder, epochs: int, images: int, objectives: Sequence[Part] = ()) -> None:
+    def __init__(self, run: RunFolder, epochs: int, images: int, objectives: Sequence[Component] = ()) -> None:
         super().__init__()
         self.run, self.epochs, self.images, self.objectives = run, epochs, images, objectives
         self.rows: list[dict[str, float]] = []
@@ -111,7 +111,7 @@ class History(keras.callbacks.Callback):
         seconds = time.perf_counter() - self.epoch_started
         speed = self.images / (self.trained_until - self.training_started)
         self.durations.append(seconds)
-        names = ("loss", "accuracy", "val_loss", "val_accuracy", *(part.name for part in self.objectives))
+        names = ("loss", "accuracy", "val_loss", "val_accuracy", *(component.name for component in self.objectives))
         metrics = {name: float(logs[name]) for name in names if name in logs}
         rates = {
             "learning_rate": float(self.model.optimizer.learning_rate),
@@ -267,9 +267,9 @@ class Checkpoint(keras.callbacks.Callback):
         state = source.read_checkpoint()
         shapes = {f"variable_{i}": tuple(variable.shape) for i, variable in enumerate(self.variables)}
         shapes |= {f"best_{i}": weights.shape for i, weights in enumerate(self.best.weights)} | {"progress": (3,)}
-        if str(state.get("division", self.division)) != self.division:
+        if str(state["division"]) != self.division:
             raise UserError(f"resume={source.folder}: its checkpoint is of other images, or of another fold")
-        beside = ("seconds", "division")  # missing in a checkpoint of version 0.1
+        beside = ("seconds", "division")
         if {name: values.shape for name, values in state.items() if name not in beside} != shapes:
             raise UserError(f"resume={source.folder}: its checkpoint is of another model, optimizer or schedule")
         epoch, best_epoch, best_value = state["progress"].tolist()
@@ -278,7 +278,7 @@ class Checkpoint(keras.callbacks.Callback):
             variable.assign(state[f"variable_{i}"])
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
         self.best.epoch, self.best.value = int(best_epoch), best_value
-        self.earlier_seconds = float(state.get("seconds", 0.0))
+        self.earlier_seconds = float(state["seconds"])
         log.info("resumed    %s after epoch %d", source.folder, len(rows))
         return len(rows), rows
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from sweeper_digits import registry
+from sweeper_digits import components
+from sweeper_digits.config import Config
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import FOLD, RunFolder
 from sweeper_digits.runs.record import read_run
-from sweeper_digits.schema import Config
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)
@@ -83,11 +83,13 @@ class Watch:
         self.earlier_seconds += earlier_seconds
         built = []
         for option in config.callbacks.values():
-            part = registry.find("callbacks", vars(option))
-            callback = part.build(option, run=RunContext.of(config, folder, resumed))
+            component = components.find("callbacks", vars(option))
+            callback = component.build(option, run=RunContext.of(config, folder, resumed))
             if not isinstance(callback, keras.callbacks.Callback):
                 made = type(callback).__name__
-                raise UserError(f"{part.where}: {part.name}: it returns {made}; a keras.callbacks.Callback is expected")
+                raise UserError(
+                    f"{component.where}: {component.name}: it returns {made}; a keras.callbacks.Callback is expected"
+                )
             built.append(callback)
         self.built += built
         return built
@@ -99,5 +101,5 @@ class Watch:
                 try:
                     callback.on_run_end(state)
                 except Exception as error:  # the run itself is whole
-                    where, name = registry.blame(error) or "callbacks", type(error).__name__
+                    where, name = components.blame(error) or "callbacks", type(error).__name__
                     log.warning("%s: on_run_end: %s: %s", where, name, " ".join(str(error).split()))

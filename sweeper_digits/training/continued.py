@@ -3,13 +3,13 @@
 import logging
 from typing import Any
 
+from sweeper_digits.config import Config
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import begun
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import read_metrics_alone
-from sweeper_digits.schema import Config
-from sweeper_digits.screen import relative
+from sweeper_digits.text import relative
 from sweeper_digits.training import reporting
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from sweeper_digits.config import EXPORTS, Config
 from sweeper_digits.errors import UserError
+from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import EXPORTS, Config
 from sweeper_digits.training.network import build_network
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,6 @@ def _tflite(model: keras.Model, path: Path) -> Predict:
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Keep the converters' own reports off the screen: the comparison decides."""
-    from sweeper_digits.quiet import quiet_import
-
     with (
         quiet_import(users=True),
         warnings.catch_warnings(),

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from sweeper_digits import registry
+from sweeper_digits import components
 from sweeper_digits.errors import UserError
 
 # Whatever the user's ~/.keras/keras.json says: images here are (n, height, width, channels).
@@ -49,14 +49,14 @@ def build_network(option: Any, image_shape: tuple[int, int, int], classes: int) 
     Raises:
         UserError: The function returns no logits, (n, classes), or uses a layer that cannot be saved.
     """
-    part = registry.find("model", vars(option))
+    component = components.find("model", vars(option))
     pixels = keras.Input(image_shape, dtype="uint8", name="pixels")
     scaled = layers.Rescaling(1 / 255)(pixels)
-    made = part.build(option, inputs=scaled, classes=classes)
-    logits = _in_float32(scaled, made, classes, f"{part.where}: {part.name}")
+    made = component.build(option, inputs=scaled, classes=classes)
+    logits = _in_float32(scaled, made, classes, f"{component.where}: {component.name}")
     model = keras.Model(pixels, layers.Softmax(dtype="float32")(logits))
-    if not part.own:
-        _check_saving(model, f"{part.where}: {part.name}")
+    if not component.own:
+        _check_saving(model, f"{component.where}: {component.name}")
     return Network(model, logits)
 
 

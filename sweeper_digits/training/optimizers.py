@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from sweeper_digits import registry
+from sweeper_digits import components
 from sweeper_digits.errors import UserError
 
 
@@ -54,20 +54,24 @@ def build_optimizer(
     Raises:
         UserError: A registered function that returns something else.
     """
-    part = registry.find("optimizer", vars(optimizer))
-    built = part.build(optimizer, output_layer=output_layer)
+    component = components.find("optimizer", vars(optimizer))
+    built = component.build(optimizer, output_layer=output_layer)
     if not isinstance(built, keras.optimizers.Optimizer):
-        raise UserError(f"{part.where}: {part.name}: it returns {type(built).__name__}; a Keras optimizer is expected")
+        raise UserError(
+            f"{component.where}: {component.name}: it returns {type(built).__name__}; a Keras optimizer is expected"
+        )
     inner = unwrapped(built)
     if not inner.weight_decay:
         inner.weight_decay = None  # else Keras multiplies every weight by 1 at every step
     inner.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    part = registry.find("schedule", vars(schedule))
+    component = components.find("schedule", vars(schedule))
     steps = steps_per_epoch * epochs
-    rate = part.build(schedule, peak=optimizer.learning_rate, steps=steps, steps_per_epoch=steps_per_epoch)
+    rate = component.build(schedule, peak=optimizer.learning_rate, steps=steps, steps_per_epoch=steps_per_epoch)
     if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         made = type(rate).__name__
-        raise UserError(f"{part.where}: {part.name}: it returns {made}; one of keras.optimizers.schedules is expected")
+        raise UserError(
+            f"{component.where}: {component.name}: it returns {made}; one of keras.optimizers.schedules is expected"
+        )
     built.learning_rate = rate
     return built
 

@@ -9,15 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from sweeper_digits.components import Data
+from sweeper_digits.config import objectives
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import Data
-from sweeper_digits.schema import objectives
 
 log = logging.getLogger(__name__)
-
-# Attribute of a trial whose job runs in another process, has begun and sends its own heartbeats.
-ATTACHED = "attached"
 
 
 # A trial that is no better than guessing after this share of its epochs, and so many at least, is hopeless. Of 255
@@ -68,7 +65,7 @@ class RunningTrial:
         trial: Optuna's trial.
         by_fold: Whether the pruner wants one value per fold instead of one per epoch.
         prunes: False with several objectives, where Optuna cannot prune.
-        ends_hopeless: Whether a trial is pruned that is no better than guessing after its first epochs.
+        stops_chance: Whether a trial is pruned that is no better than guessing after its first epochs.
         front: What prunes with several objectives, if anything does.
         link: Tells the study how far the trial is.
 
@@ -84,11 +81,11 @@ class RunningTrial:
         trial: Reports,
         by_fold: bool,
         prunes: bool,
-        ends_hopeless: bool = False,
+        stops_chance: bool = False,
         front: Front | None = None,
         link: Link | None = None,
     ) -> None:
-        self.trial, self.by_fold, self.prunes, self.ends_hopeless = trial, by_fold, prunes, ends_hopeless
+        self.trial, self.by_fold, self.prunes, self.stops_chance = trial, by_fold, prunes, stops_chance
         self.front, self.link = front, link
         self.pruned = False
         self.splits = 1
@@ -115,7 +112,7 @@ class RunningTrial:
             worse = self.trial.should_prune()  # asked in any case: some pruners keep count of the asking
             self.has_learned = self.has_learned or not self.no_better_than_guessing(value)
             first_epochs = max(FEWEST_FIRST, math.ceil(FIRST_SHARE * epochs))
-            hopeless = self.ends_hopeless and not self.has_learned and epoch + 1 >= first_epochs
+            hopeless = self.stops_chance and not self.has_learned and epoch + 1 >= first_epochs
             self.pruned = (worse or hopeless) and not (last and len(self.folds) + 1 == self.splits)
         return self.pruned
 

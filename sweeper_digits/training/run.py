@@ -1,9 +1,14 @@
 """One run: prepare, fit and keep on each split, then metrics.json and the objective."""
 
 import dataclasses
+import functools
+import importlib.metadata
 import logging
+import os
+import platform
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,21 +16,21 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits import program, registry
+import sweeper_digits
+from sweeper_digits import components, program
+from sweeper_digits.config import METRIC_OF, All, Config, epoch_metric
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.fingerprint import Content
-from sweeper_digits.data.inspection import inspect
-from sweeper_digits.data.split import Parts, splits
+from sweeper_digits.data.inspection import Inspection, inspect
+from sweeper_digits.data.split import Subsets, splits
 from sweeper_digits.errors import Diverged, UserError
-from sweeper_digits.options import All
 from sweeper_digits.runs import begun
-from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.schema import METRIC_OF, Config, epoch_metric
-from sweeper_digits.screen import counted, printable, relative
+from sweeper_digits.runs.own_folder import claimed
+from sweeper_digits.text import counted, printable, relative
 from sweeper_digits.training import reporting
 from sweeper_digits.training.context import Watch
-from sweeper_digits.training.continued import checked_source, finished_fold, source_of
+from sweeper_digits.training.continued import checked_source, compared, finished_fold, source_of
 from sweeper_digits.training.device import (
     choose_device,
     choose_precision,
@@ -34,11 +39,7 @@ from sweeper_digits.training.device import (
     forget_models,
 )
 from sweeper_digits.training.export import COMPARED, check_packages, export
-from sweeper_digits.training.fit import fit
-from sweeper_digits.training.keep import draw, keep
-from sweeper_digits.training.plan import show_plan, show_results
-from sweeper_digits.training.prepare import prepare
-from sweeper_digits.training.provenance import git_commit, versions
+from sweeper_digits.training.fit import clean_epochs, draw, fit, keep, prepare
 from sweeper_digits.training.validation import objectives_of
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
             watch.end("diverged" if isinstance(error, Diverged) else "failed")
             if isinstance(error, UserError) and (ours := re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error))):
                 raise UserError(ours[1]) from error  # raised in a layer, where Keras writes around it
-            place = None if isinstance(error, UserError) else registry.blame(error)
+            place = None if isinstance(error, UserError) else components.blame(error)
             if place is None:
                 raise
             text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
@@ -110,7 +111,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     if known:
         here.write_images(content)
     with keras.device(device), computing_in(precision):
-        measured = _train_parts(config, dataset, parts, here, source, watch)
+        measured = _train_subsets(config, dataset, parts, here, source, watch)
     measured = (_fingerprints(content, measured) if known else {}) | measured
     finished = "state" not in measured
     objective = _objective(config, measured) if finished else None
@@ -133,7 +134,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
 def train(
     config: Config,
     dataset: Dataset,
-    parts: Parts,
+    parts: Subsets,
     folder: RunFolder,
     source: RunFolder | None = None,
     watch: Watch | None = None,
@@ -206,8 +207,8 @@ def _fingerprints(content: Content, measured: dict[str, Any]) -> dict[str, Any]:
     return {"fingerprint": content.fingerprint, "validation_fingerprint": content.validation_fingerprint()}
 
 
-def _train_parts(
-    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None, watch: Watch
+def _train_subsets(
+    config: Config, dataset: Dataset, parts: list[Subsets], here: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
     """Train on one split or on each fold; a trial that diverges returns a `state`."""
     try:
@@ -222,7 +223,7 @@ def _train_parts(
 
 
 def _train_folds(
-    config: Config, dataset: Dataset, parts: list[Parts], here: RunFolder, source: RunFolder | None, watch: Watch
+    config: Config, dataset: Dataset, parts: list[Subsets], here: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
     """Train each fold; return what `_over_folds` makes of their metrics, and the standard errors over all images."""
     folds = []
@@ -261,7 +262,7 @@ def _over_folds(folds: list[dict[str, Any]], objectives: list[str]) -> dict[str,
 
 
 def _train_fold(
-    config: Config, dataset: Dataset, parts: Parts, fold: RunFolder, source: RunFolder | None, watch: Watch
+    config: Config, dataset: Dataset, parts: Subsets, fold: RunFolder, source: RunFolder | None, watch: Watch
 ) -> dict[str, Any]:
     """Return the fold's metrics; a fold that the source has finished is copied, one that it has begun is continued."""
     try:
@@ -307,3 +308,79 @@ def _about(
         "code": begun.code_of(begun.Begun.now(config)),
         "git_commit": git_commit(),
     }
+
+
+def show_plan(
+    config: Config, dataset: Dataset, pixels: Inspection, parts: list[Subsets], content: Content, hardware: str
+) -> None:
+    """Print what a run is going to do, and with what; of a run that is repeated, whether its data is this."""
+    train, validation = parts[0]
+    text = f"{len(train):,} for training, {len(validation):,} for validation"
+    if (locked := len(dataset.images) - len(train) - len(validation)) > 0:
+        text += f", {locked:,} locked away for testing"
+    if config.from_run:
+        log.info("as         %s%s", printable(config.from_run), compared(config, content))
+    log.info("data       %s: %s", printable(dataset.source), dataset.describe())
+    for line in pixels.lines():
+        log.info("%s", line)
+    log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
+    clean = clean_epochs(config.clean_fraction, config.epochs)
+    if config.patience is not None and 0 < clean < config.epochs:
+        counts = f"counts from epoch {config.epochs - clean + 1}, the first of {counted(clean, 'clean epoch')}"
+        vain = "; too many to end this run early" if config.patience >= clean else ""
+        log.info("patience   %s: %s%s", counted(config.patience, "epoch"), counts, vain)
+    backend = keras.backend.backend()
+    version = importlib.metadata.version(backend)
+    log.info("device     %s, keras %s on %s %s", hardware, keras.__version__, backend, version)
+
+
+def show_results(metrics: dict[str, Any]) -> None:
+    """Print the results; ± is the standard error over the validation images."""
+    log.info("")
+    images = sum(fold["validation_images"] for fold in metrics.get("folds", []))
+    names = ("val_loss", "val_accuracy", "loss", "accuracy")
+    for name in (*(name for name in metrics["directions"] if name not in names), *names):
+        if name in metrics:
+            text = f"{metrics[name]:.4f}"
+            if f"{name}_se" in metrics:
+                text += f" ± {metrics[f'{name}_se']:.4f}" + (f" over {images:,} images" if images else "")
+            if f"{name}_std" in metrics:
+                text += f"; folds differ by {metrics[f'{name}_std']:.4f}"
+            log.info("%-13s %s", name, text)
+    log.info("%-13s %g", "best epoch", metrics["best_epoch"])
+    log.info("%-13s %s", "images/s", f"{metrics['images_per_second']:,.0f}")
+    log.info("%-13s %.1f", "seconds", metrics["run_seconds"])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of the packages that numbers depend on."""
+    packages = ("keras", keras.backend.backend(), "numpy", "hydra-core")
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    return versions | {"sweeper_digits": sweeper_digits.__version__}
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Return the commit of the code, with `+changes` if the work tree differs, or None outside a checkout.
+
+    Variables and settings that make git run other programs, or look at another repository, are not passed on: a config
+    can set variables.
+    """
+    if not program.is_checkout():  # an installed package may stand in the repository of another project
+        return None
+    folder = Path(__file__).parent
+    command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            [*command, "--dirty=+changes"],
+            cwd=folder,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

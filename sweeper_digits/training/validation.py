@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from sweeper_digits import registry
+from sweeper_digits import components
+from sweeper_digits.components import Component
+from sweeper_digits.config import Config
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import LEAST
-from sweeper_digits.schema import Config
-from sweeper_digits.signature import Part
 
 
 class Validation(keras.callbacks.Callback):
@@ -30,7 +30,7 @@ class Validation(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, predictor: keras.Model, batches: Any, batch_size: int, labels: np.ndarray, objectives: Sequence[Part]
+        self, predictor: keras.Model, batches: Any, batch_size: int, labels: np.ndarray, objectives: Sequence[Component]
     ) -> None:
         super().__init__()
         self.objectives = objectives
@@ -49,15 +49,15 @@ class Validation(keras.callbacks.Callback):
             truth = np.maximum(found[np.arange(len(found)), self.labels], LEAST)
             logs["val_loss"] = -float(truth.mean(dtype=np.float64))
             logs["val_accuracy"] = float((found.argmax(axis=1) == self.labels).mean())
-            for part in self.objectives:
-                logs[part.name] = measure(part, np.exp(found), self.labels, dict(logs))
+            for component in self.objectives:
+                logs[component.name] = measure(component, np.exp(found), self.labels, dict(logs))
 
 
-def measure(part: Part, probabilities: np.ndarray, labels: np.ndarray, metrics: dict[str, float]) -> float:
+def measure(component: Component, probabilities: np.ndarray, labels: np.ndarray, metrics: dict[str, float]) -> float:
     """Return the value of a registered objective.
 
     Args:
-        part: The objective.
+        component: The objective.
         probabilities: float32 (n, classes), of the validation images.
         labels: int (n,).
         metrics: What else is measured after the same epoch.
@@ -65,13 +65,13 @@ def measure(part: Part, probabilities: np.ndarray, labels: np.ndarray, metrics: 
     Raises:
         UserError: It is no finite number.
     """
-    value = part.build(None, probabilities=probabilities, labels=labels, metrics=metrics)
+    value = component.build(None, probabilities=probabilities, labels=labels, metrics=metrics)
     number = float(value) if isinstance(value, int | float | np.number) else math.nan
     if not math.isfinite(number):
-        raise UserError(f"{part.where}: {part.name}: it returns {value!r}; a finite number is expected")
+        raise UserError(f"{component.where}: {component.name}: it returns {value!r}; a finite number is expected")
     return number
 
 
-def objectives_of(config: Config) -> list[Part]:
+def objectives_of(config: Config) -> list[Component]:
     """Return the registered objectives that a config names."""
-    return [part for part in registry.parts("objective") if part.name in config.objective]
+    return [component for component in components.registered("objective") if component.name in config.objective]

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeper_digits.config import KFold
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.fingerprint import LOCKED, TRAINS, Content
-from sweeper_digits.data.split import Parts, splits
+from sweeper_digits.data.split import Subsets, splits
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import KFold
 from sweeper_digits.runs.folder import RunFolder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 9, 1), np.uint8)
@@ -61,10 +61,10 @@ def test_what_a_run_does_with_each_image_is_found_again(tmp_path: Path) -> None:
         assert sorted(alone.validated(None)) == sorted(kept.validated(number)) and TRAINS in alone.parts
         assert alone.validation_fingerprint() == kept.validation_fingerprint(number)
     assert len({kept.validation_fingerprint(number) for number in range(4)}) == 4
-    moved = Parts(np.flatnonzero(np.isin(ORDER, parts[0].train)), np.flatnonzero(np.isin(ORDER, parts[0].validation)))
+    moved = Subsets(np.flatnonzero(np.isin(ORDER, parts[0].train)), np.flatnonzero(np.isin(ORDER, parts[0].validation)))
     there = Content.of(SET.part(ORDER), [moved])
     assert there.validation_fingerprint() == kept.validation_fingerprint(0) and there.division != kept.division
-    assert Content.of(SET, [Parts(np.arange(40), np.arange(0))]).validation_fingerprint() == ""
+    assert Content.of(SET, [Subsets(np.arange(40), np.arange(0))]).validation_fingerprint() == ""
 
 
 @pytest.mark.parametrize("changed", ["labels", "parts", "hashes", "classes", "gone", "text"])

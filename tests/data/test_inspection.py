@@ -10,8 +10,7 @@ import pytest
 from sklearn.datasets import load_digits, load_sample_images
 
 from sweeper_digits.data.dataset import Dataset, as_dataset, inverted, load_mnist_5k, transposed
-from sweeper_digits.data.inspection import Inspection, background_of, inspect
-from sweeper_digits.data.orientation import MEANS, class_means
+from sweeper_digits.data.inspection import MEANS, Inspection, background_of, class_means, inspect
 from tests.conftest import option
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sweeper_digits import registry
+from sweeper_digits import components
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.file import default_part, load_file
 from tests.conftest import ROOT
@@ -250,7 +250,7 @@ def read(command: str, folder: Path) -> Dataset:
     values = yaml.safe_load((ROOT / "conf" / "data" / f"{option}.yaml").read_text())
     del values["defaults"]
     values |= {key: yaml.safe_load(value) for key, value in keyed.items()}
-    return load(registry.options_of("data")[option].option(**values))
+    return load(components.options_of("data")[option].option(**values))
 
 
 @pytest.mark.parametrize(("layout", "command"), ROWS, ids=[layout for layout, _ in ROWS])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from sweeper_digits.data import limits
+from sweeper_digits.data import contents
 from sweeper_digits.data.file import load_file, load_idx, load_npz
 from sweeper_digits.data.pictures import read_pictures
 from sweeper_digits.data.tables import load_kaggle
@@ -116,7 +116,7 @@ def test_a_bomb_is_refused_in_one_line_without_its_memory(
     make: Callable[[Path], Path], read: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make(tmp_path)
-    monkeypatch.setattr(limits, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(contents, "MOST_BYTES", 2**20)
     tracemalloc.start()
     with pytest.raises(UserError, match=r"bytes when unpacked|not (a )?readable|more than 50,000,000 pixels") as caught:
         read(str(path))

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
+from sweeper_digits.config import All, Holdout, KFold
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.data.duplicates import hash_images
-from sweeper_digits.data.split import split_test, splits
+from sweeper_digits.data.split import hash_images, split_test, splits
 from sweeper_digits.errors import UserError
-from sweeper_digits.options import All, Holdout, KFold
 
 LABELS = np.repeat(np.arange(10), [40, 50, 60, 70, 80, 90, 100, 110, 120, 130])  # 850 images
 DIFFERENT = np.arange(850)

@@ -146,7 +146,7 @@ def test_a_score_that_would_be_of_other_images_is_not_printed(scored: Program, d
     config.write_text(config.read_text().replace("invert: false", "invert: true"))
     refusal(scored.tries_verb("predict", "run"))
     config.write_text(config.read_text().replace("invert: true", "invert: false"))
-    # Without its own file at all, a run still knows which images it has seen; an earlier version did not keep that.
+    # Without its own file at all, a run still knows which images it has seen; without images.npz it does not.
     write_npz(scored.folder / "elsewhere.npz", images[ORDER], labels[ORDER])
     (scored.folder / "small.npz").unlink()
     known = json.loads(scored.verb("predict", "run", "--data", "elsewhere.npz", "--json"))
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_with_its_own_images_alone(program: Program, digits
     kept.rename(program.folder / "kept.npz")
     assert "checkpoint is of other images" in refusal(program.tries_to_train("resume=killed", "hydra.run.dir=killed"))
     (program.folder / "kept.npz").rename(kept)
-    # Of a run of an earlier version, which kept neither, nothing is claimed, also when it has gone on.
+    # Of a run that kept neither, nothing is claimed, also when it has gone on.
     old = program.folder / "old"
     shutil.copytree(program.folder / "killed", old)
     (old / "images.npz").unlink()
@@ -282,7 +282,7 @@ def test_runs_compare_by_content_and_not_by_path(program: Program, digits: Any) 
         chosen = program.verb("compare", "a", "c", "--filter", f"content == '{content}'")
         assert "different images" not in chosen and "c/0" in chosen
         shutil.rmtree(program.folder / "c")
-    # Of runs of an earlier version nothing is claimed.
+    # Of runs that kept nothing, nothing is claimed.
     for run in ("a/0", "b/0"):
         (program.folder / run / "images.npz").unlink()
         kept = {k: v for k, v in program.metrics(run).items() if "fingerprint" not in k}

@@ -140,7 +140,7 @@ def put(file: Path, key: str, value: object) -> None:
 def hostile_settings(url: str) -> list[tuple[str, str, object]]:
     """What a stranger's run folder may hold: the file, the key, the value."""
     config, hydra, metrics = ".hydra/config.yaml", ".hydra/hydra.yaml", "metrics.json"
-    tracker: dict[str, object] = {"_target_": "sweeper_digits.parts.callbacks.mlflow"}
+    tracker: dict[str, object] = {"_target_": "sweeper_digits.training.trackers.registered.mlflow"}
     tracker |= {"tracking_uri": f"{url}/{REFERENCE}", "experiment": REFERENCE, "model": False}
     return [
         *((config, key, REFERENCE) for key in ("data.path", "study", "from_run", "seed", "objective", "precision")),

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from sweeper_digits.results import compare
-from sweeper_digits.results.repetitions import with_error
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record
+from sweeper_digits.text import with_error
 
 Tool = Callable[..., str]
 SWEEP = Path("multirun/first")

@@ -15,7 +15,7 @@ SWEEP = Path("multirun/first")
 
 def test_doctor_finds_and_repairs(tool: Tool) -> None:
     study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
-    gone = process.signature().replace(f":{os.getpid()}:", ":999999:")
+    gone = process.identity().replace(f":{os.getpid()}:", ":999999:")
     for _ in range(2):
         study.ask().set_user_attr("worker", gone)
     shutil.copytree(SWEEP / "0", SWEEP / "4")  # has finished, but was never told

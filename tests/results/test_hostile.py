@@ -14,12 +14,11 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from sweeper_digits import __main__
-from sweeper_digits.results.compare import build_table
+from sweeper_digits.predict.ensemble import choose_members
 from sweeper_digits.results.confirm import find_finalists
-from sweeper_digits.results.ensemble import choose_members
-from sweeper_digits.results.repetitions import group_repetitions
+from sweeper_digits.results.repetitions import group_repetitions, judge_winner
 from sweeper_digits.results.report import write_report
-from sweeper_digits.results.statistics import judge_winner
+from sweeper_digits.results.table import build_table
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.noise import describe_noise
@@ -225,7 +224,7 @@ def test_a_run_with_a_damaged_model_is_one_line(tool: Callable[..., str]) -> Non
 def test_doctor_survives_every_damage(tool: Callable[..., str]) -> None:
     multirun = Path("multirun")
     study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
-    gone = process.signature().replace(f":{os.getpid()}:", ":999999:")
+    gone = process.identity().replace(f":{os.getpid()}:", ":999999:")
     damages = {name: damage for name, (damage, _) in UNREADABLE.items()} | ODD
     objectives: list[object] = [["a"], None, "0.1", {}, float("nan"), [0.1, 0.2]]
     damages |= {f"objective {value}": metrics(objective=value) for value in objectives}

@@ -16,12 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sweeper_digits.results.document import as_json
-from sweeper_digits.results.repetitions import group_repetitions
-from sweeper_digits.results.statistics import judge_difference
+from sweeper_digits.results.repetitions import group_repetitions, judge_difference
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import best_first, find_runs, read_run
+from sweeper_digits.text import as_json
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
@@ -143,7 +142,7 @@ def test_predict_gives_a_row_for_each_picture_also_for_one_that_has_no_label(
 
 def test_doctor_gives_states_findings_and_repairs(tool: Tool) -> None:
     study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
-    study.ask().set_user_attr("worker", process.signature().replace(f":{os.getpid()}:", ":999999:"))
+    study.ask().set_user_attr("worker", process.identity().replace(f":{os.getpid()}:", ":999999:"))
     Path("multirun/stray/0/.hydra").mkdir(parents=True)
     said = document(tool, "doctor")
     first, stray = said["studies"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper_digits import __main__, screen
+from sweeper_digits import __main__, bad_input
 from sweeper_digits.errors import UserError
 
 VERBS = [verb[0] for verb in __main__.VERBS]
@@ -86,7 +86,7 @@ def wrong() -> None:
 def test_exit_statuses_hold(do: Callable[[], None], status: object) -> None:
     """Those of searches: tests/sweep/test_sweep.py, test_kills.py; of a run that diverged: test_bad_input.py."""
     with pytest.raises(SystemExit) as ended:
-        screen.exit_in_one_line(do)
+        bad_input.exit_in_one_line(do)
     assert ended.value.code == status
 
 

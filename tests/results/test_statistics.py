@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.results.repetitions import Configuration, describe_mean, describe_order, group_repetitions
-from sweeper_digits.results.statistics import judge_difference
+from sweeper_digits.results.repetitions import (
+    Configuration,
+    describe_mean,
+    describe_order,
+    group_repetitions,
+    judge_difference,
+)
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, find_runs
 
@@ -49,7 +54,7 @@ def test_differences_are_judged_by_intervals() -> None:
     differ, text, *_ = judge_difference(configuration(*noisy), configuration(*shifted, split_seed=1), "val_loss")
     assert differ is None and "validated on different images" in text
     unknown = configuration(*shifted)
-    unknown.runs[0].metrics.clear()  # of an earlier version
+    unknown.runs[0].metrics.clear()  # it kept nothing
     differ, text, *_ = judge_difference(configuration(*noisy), unknown, "val_loss")
     assert differ is None and "not known to be validated on the same images" in text
     assert unknown.covers == "over 3 seeds"

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sweeper_digits import schema
+from sweeper_digits.config import parse
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.claim import claimed
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.own_folder import claimed
 from tests.conftest import ROOT
 
 Train = Callable[..., RunFolder]
 
 LOCK = """
 import sys
-from sweeper_digits.runs.claim import claimed
+from sweeper_digits.runs.own_folder import claimed
 with claimed(sys.argv[1]):
     print("claimed", flush=True)
     sys.stdin.read()
@@ -84,7 +84,7 @@ def test_a_caller_from_python_is_refused_too(npz: Path, tmp_path: Path) -> None:
 
     RunFolder(tmp_path).write_metrics({"state": "finished"})
     with initialize_config_dir(str(ROOT / "conf")):
-        config = schema.parse(compose("config", ["data=npz", f"data.path={npz}", "epochs=1"]))
+        config = parse(compose("config", ["data=npz", f"data.path={npz}", "epochs=1"]))
     for in_sweep in (False, True):
         with pytest.raises(UserError, match="it holds a finished run"):
             run(config, tmp_path, in_sweep)

@@ -56,7 +56,7 @@ def test_equal_images_are_paired_in_any_order_and_others_are_not(tmp_path: Path)
     labels = np.zeros(IMAGES, int)  # with other names, the labels are others
     second.run.write_images(Content(shuffled.astype(np.uint64), labels, ("one",), np.zeros(IMAGES, np.int8)))
     assert gap_between(first, second, "val_loss").images == 0
-    for run in (first, second):  # of an earlier version: equal places may be other images
+    for run in (first, second):  # which did not keep their images: equal places may be other images
         run.run.images.unlink()
     assert gap_between(first, second, "val_loss").images == 0
     assert "not known to be validated on the same images" in describe_noise([first, second], "val_loss")[0]

@@ -9,7 +9,7 @@ from sweeper_digits.runs import process
 
 
 def test_containers_that_share_a_host_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, signed = process.machine(), process.signature()
+    ours, signed = process.machine(), process.identity()
     assert not process.is_gone(signed)
     gone = signed.replace(f":{ours}:", f":{ours}:1")  # a process of this id that began at another time
     assert process.is_gone(gone)
@@ -22,7 +22,7 @@ def test_containers_that_share_a_host_name_are_told_apart(tmp_path: Path, monkey
 
 
 def test_a_clock_that_is_set_ends_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    signed = process.signature()
+    signed = process.identity()
     monkeypatch.setattr(psutil.Process, "create_time", lambda of: 0.0)
     assert not process.is_gone(signed)
 
@@ -31,6 +31,6 @@ def test_a_process_that_ends_while_it_is_read_is_gone(monkeypatch: pytest.Monkey
     def ended(pid: int) -> str:
         raise ProcessLookupError(3, "No such process")
 
-    signed = process.signature()
+    signed = process.identity()
     monkeypatch.setattr(process, "_started", ended)
     assert process.is_gone(signed)

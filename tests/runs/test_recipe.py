@@ -106,6 +106,6 @@ def test_an_option_that_left_conf_is_named_by_another_of_its_function(tool: Tool
 
 def test_a_function_that_is_gone_costs_the_command_only(tool: Tool) -> None:
     for config in Path("multirun/first").glob("*/.hydra/config.yaml"):
-        config.write_text(config.read_text().replace("augmentations.warp", "augmentations.gone"))
+        config.write_text(config.read_text().replace("registered.warp", "registered.gone"))
     out = tool("compare", "multirun/first", "--no-report")
     assert "not with today's conf/: " in out and "gone" in out and "best       val_loss" in out

@@ -190,7 +190,7 @@ def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         monkeypatch.setattr(worker_module, "open_study", study.set_up)
         if worker:
             monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
-        monkeypatch.setattr(supervisor, "Crew", None)  # its workers would be this command, pytest, again
+        monkeypatch.setattr(supervisor, "LocalWorkers", None)  # its workers would be this command, pytest, again
         monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", *overrides])
         try:
             command_line.start(sleeper.main)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import supervisor
-from sweeper_digits.sweep.budget import WATCHED, Budget, Presence, is_supervised, last_watched, watched_seconds
+from sweeper_digits.sweep.budget import Budget, SupervisorHeartbeat, is_supervised, last_watched, watched_seconds
 from tests.conftest import ROOT
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps
 
@@ -46,28 +46,32 @@ def test_a_budget_is_described() -> None:
 
 def test_seconds_in_which_several_supervisors_watched_count_once() -> None:
     spans = {"a": [10, 20], "b": [15, 30], "c": [16, 18], "d": [40, 45], "e": [45, 46]}
-    assert watched_seconds({WATCHED + name: span for name, span in spans.items()} | {"pruner": [0, 99]}) == 26
-    assert watched_seconds({}) == 0
+    study = optuna.create_study()
+    assert watched_seconds(study) == 0
+    study.set_user_attr("pruner", [0, 99])
+    for name, span in spans.items():
+        study.set_user_attr(f"watched {name}", span)
+    assert watched_seconds(study) == 26
 
 
 def test_the_sleep_of_a_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "time", lambda: now)
     study = optuna.create_study()
-    presence = Presence(study)
+    presence = SupervisorHeartbeat(study)
     for step in (4, 4, 8, 3600, 7, 2):  # the first and the last are too soon to be written
         now += step
         presence.tick()
-    assert watched_seconds(study.user_attrs) == 8 + 8 + 7
+    assert watched_seconds(study) == 8 + 8 + 7
     presence.end()
-    assert watched_seconds(study.user_attrs) == 8 + 8 + 9
+    assert watched_seconds(study) == 8 + 8 + 9
 
 
 def test_the_time_of_a_sweep_is_written_as_soon_as_it_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "time", lambda: now)
     study = optuna.create_study()
-    presence, budget = Presence(study), Budget(None, 12, None)
+    presence, budget = SupervisorHeartbeat(study), Budget(None, 12, None)
     for second in (6, 11.9):
         now = 1000 + second
         presence.tick(budget.timeout)
@@ -79,7 +83,7 @@ def test_the_time_of_a_sweep_is_written_as_soon_as_it_is_used_up(monkeypatch: py
 
 def test_what_is_left_is_what_the_first_part_leaves() -> None:
     study = optuna.create_study()
-    study.set_user_attr(WATCHED + "a", [0, 60])
+    study.set_user_attr("watched a", [0, 60])
     budget = Budget(n_trials=10, timeout=100, n_epochs=None)
     assert budget.seconds_left(study, [], {}) == 40
     assert budget.seconds_left(study, [], {"n_trials": 0.5}) == 20
@@ -91,19 +95,19 @@ def test_a_supervisor_is_there_until_it_leaves_or_falls_silent(monkeypatch: pyte
     now = 1000.0
     monkeypatch.setattr(time, "time", lambda: now)
     study = optuna.create_study()
-    assert not is_supervised(study.user_attrs) and last_watched(study.user_attrs) is None
-    presence = Presence(study)
+    assert not is_supervised(study) and last_watched(study) is None
+    presence = SupervisorHeartbeat(study)
     now += 6
     presence.tick()
-    assert is_supervised(study.user_attrs) and last_watched(study.user_attrs) == 1006
+    assert is_supervised(study) and last_watched(study) == 1006
     now += 19
-    assert is_supervised(study.user_attrs)
+    assert is_supervised(study)
     now += 2
-    assert not is_supervised(study.user_attrs), "it was killed"
+    assert not is_supervised(study), "it was killed"
     presence.tick()
-    assert is_supervised(study.user_attrs)
+    assert is_supervised(study)
     presence.end()
-    assert not is_supervised(study.user_attrs) and watched_seconds(study.user_attrs) == 27
+    assert not is_supervised(study) and watched_seconds(study) == 27
 
 
 def test_looking_at_a_long_study_takes_two_percent_of_a_core() -> None:
@@ -121,7 +125,7 @@ def test_time_ends_a_sweep_over_restarts(sweeps_of: Callable[..., Sweeps]) -> No
     assert "study      sweep: 0:12 minutes, minimize val_loss" in out
     assert "hydra.sweeper.timeout is used up; the same command with a larger one goes on" in out
     assert done >= 2 and {trial.state for trial in sweeps.trials()} == {TrialState.COMPLETE}
-    used = watched_seconds(sweeps.study().user_attrs)
+    used = watched_seconds(sweeps.study())
     assert 12 <= used <= 12 + 6 and used <= took
     sweeps.ok(*command)  # nothing is left
     assert len(sweeps.trials()) == done

@@ -7,7 +7,8 @@ import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
 
-from sweeper_digits.sweep import attributes, dashboard
+from sweeper_digits.sweep import dashboard
+from sweeper_digits.sweep.record import StudyRecord
 from tests.sweep.conftest import MakeSweep, queue_of
 
 OPEN = "model.dropout=interval(0,0.4)"
@@ -24,7 +25,7 @@ def noted(make_sweep: MakeSweep, tmp_path: Path) -> tuple[list[str], str]:
         (sweep.folder / "0" / name).write_bytes(b"png")
     (sweep.folder / "0/.hydra").mkdir()
     dashboard.show(queue, trial, sweep)
-    kept = attributes.of_study(queue.study)
+    kept = StudyRecord(queue.study).attributes(shown=False)
     assert kept[f"dashboard:{trial._trial_id}:note_ver"] == 1
     stored = get_all_artifact_meta(study_or_trial=queue.read(0), storage=queue.storage)
     assert {(sweep.folder / "artifacts" / one.artifact_id).read_bytes() for one in stored} == {b"png"}
@@ -45,7 +46,7 @@ def test_a_trial_that_was_not_composed_has_no_note(make_sweep: MakeSweep, tmp_pa
     sweep, queue = queue_of(make_sweep, tmp_path, OPEN)
     trial = queue.ask(sweep)
     dashboard.show(queue, trial, sweep)
-    assert not [name for name in attributes.of_study(queue.study) if "note" in name]
+    assert not [name for name in StudyRecord(queue.study).attributes(shown=False) if "note" in name]
 
 
 def test_pictures_that_cannot_be_copied_cost_a_warning(

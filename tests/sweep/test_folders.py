@@ -12,7 +12,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeper_digits.data.dataset import Dataset
-from sweeper_digits.sweep import attributes, budget
+from sweeper_digits.sweep.record import StudyRecord
 from sweeper_digits.sweep.worker import NUMBER
 from tests.conftest import ROOT
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for
@@ -30,7 +30,7 @@ def refused(in_process: Callable[..., Sweeps], *overrides: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("gone", ["database", "study", "by an earlier version"])
+@pytest.mark.parametrize("gone", ["database", "study"])
 def test_a_study_that_is_gone_keeps_its_folder(in_process: Callable[..., Sweeps], gone: str) -> None:
     sweeps = in_process(*TWO_SEEDS)
     folder = sweeps.folder / "multirun/sweep"
@@ -39,9 +39,6 @@ def test_a_study_that_is_gone_keeps_its_folder(in_process: Callable[..., Sweeps]
         optuna.delete_study(study_name="sweep", storage=sweeps.storage)
     else:
         (sweeps.folder / "multirun/optuna.db").unlink()
-    if gone == "by an earlier version":
-        (folder / ".study.json").unlink()
-        del before[folder / ".study.json"]
     text = refused(in_process, *TWO_SEEDS)
     assert "multirun/sweep: this folder belongs to an earlier study sweep, which the database does not have" in text
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -55,34 +52,6 @@ def test_two_studies_do_not_share_a_folder(in_process: Callable[..., Sweeps]) ->
     text = refused(in_process, *TWO_SEEDS, "hydra.sweeper.study_name=two")
     assert "multirun/sweep: this folder belongs to the study one, not to two; choose" in text
     assert optuna.get_all_study_names(sweeps.storage) == ["one"]
-
-
-def test_a_study_of_an_earlier_version_goes_on_in_its_folder(in_process: Callable[..., Sweeps]) -> None:
-    sweeps = in_process("seed=1,2,3", "hydra.sweeper.n_trials=1")
-    (sweeps.folder / "multirun/sweep/.study.json").unlink()
-    study = sweeps.study()
-    identity = attributes.of_study(study)["identity"]
-    with sweeps.storage.engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM study_system_attributes WHERE key = 'identity'")
-    in_process("seed=1,2,3", "hydra.sweeper.n_trials=3")
-    assert sweeps.states() == {COMPLETE: 3} and identity
-
-
-def test_a_study_of_a_version_that_kept_all_in_user_attributes_goes_on(in_process: Callable[..., Sweeps]) -> None:
-    command = ("seed=1,2,3", "epochs=1", "hydra.sweeper.timeout=600")
-    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
-    budget.Presence(sweeps.study()).end()
-    with sweeps.storage.engine.begin() as connection:
-        names = "'identity', 'pruner', 'sweep', 'code'"
-        moved = f"FROM study_system_attributes WHERE key IN ({names}) OR key LIKE 'watched %'"
-        columns = "(study_id, key, value_json)"
-        connection.exec_driver_sql(f"INSERT INTO study_user_attributes {columns} SELECT {columns[1:-1]} {moved}")
-        connection.exec_driver_sql(f"DELETE {moved}")
-    assert {"identity", "pruner", "sweep"} <= sweeps.study().user_attrs.keys()
-    in_process(*command, "hydra.sweeper.n_trials=3")
-    assert sweeps.states() == {COMPLETE: 3}
-    assert not {"identity", "pruner", "sweep"} & sweeps.study()._storage.get_study_system_attrs(1).keys()
-    assert "it was begun with other settings" in refused(in_process, "seed=1,2,3,4", *command[1:])
 
 
 def test_a_damaged_owner_is_said(in_process: Callable[..., Sweeps]) -> None:
@@ -153,34 +122,17 @@ def test_other_content_is_other_data_and_the_same_written_again_is_not(
     np.savez_compressed(file, images=digits.images, labels=digits.labels)
     in_process(*command, "hydra.sweeper.n_trials=2")
     np.savez(file, images=digits.images, labels=digits.labels[::-1])
-    begun = (attributes.of_study(sweeps.study()), len(sweeps.trials()))
+    begun = (StudyRecord(sweeps.study()).attributes(shown=False), len(sweeps.trials()))
     text = refused(in_process, *command, "hydra.sweeper.n_trials=20")
     assert "a.npz: its images, their labels or their order changed since study=sweep began (300 images, but not" in text
-    assert (attributes.of_study(sweeps.study()), len(sweeps.trials())) == begun, "nor is anything changed"
+    assert (StudyRecord(sweeps.study()).attributes(shown=False), len(sweeps.trials())) == begun, (
+        "nor is anything changed"
+    )
     np.savez(file, images=digits.images[:290], labels=digits.labels[:290])
     assert "(300 images then, 290 now)" in refused(in_process, *command, "hydra.sweeper.n_trials=20")
     file.unlink()  # the trials would say it
     in_process(*command, "hydra.sweeper.n_trials=2")
     assert sweeps.states() == {COMPLETE: 2}
-
-
-def test_a_study_of_a_version_that_hashed_the_file_goes_on(
-    in_process: Callable[..., Sweeps], npz: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = (*TWO_SEEDS, "data=npz", f"data.path={npz}")
-    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
-    study = sweeps.study()
-    kept = attributes.of_study(study)
-    attributes.keep_with_study(
-        study, "sweep", kept["sweep"] | {"data": kept["sweep"]["data"] | {"bytes": 1, "sha256": "0"}}
-    )
-    with sweeps.storage.engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM study_system_attributes WHERE key LIKE 'data %'")
-    in_process(*command, "hydra.sweeper.n_trials=2")
-    assert "warning: an earlier version did not keep the content of the data" in capsys.readouterr().out
-    assert sweeps.states() == {COMPLETE: 2}
-    in_process(*command, "hydra.sweeper.n_trials=2")
-    assert "warning: an earlier version" not in capsys.readouterr().out
 
 
 def test_what_does_not_change_a_trial_may_change(in_process: Callable[..., Sweeps]) -> None:

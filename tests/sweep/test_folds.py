@@ -8,8 +8,8 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from sweeper_digits.sweep.folds import FoldPruner
-from sweeper_digits.sweep.pruners import make_pruner, pruner_options
+from sweeper_digits.sweep.choose_pruner import make_pruner, pruner_options
+from sweeper_digits.sweep.pruning import FoldPruner
 from sweeper_digits.training.reporting import RunningTrial
 
 LEVELS = [0.0077, 0.0100, 0.0173, 0.0120, 0.0113]
@@ -19,7 +19,7 @@ PRUNERS = {
     "median": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5, "n_warmup_steps": 3},
     "percentile": {"_target_": "optuna.pruners.PercentilePruner", "percentile": 25.0, "n_startup_trials": 4},
     "peers": {
-        "_target_": "sweeper_digits.sweep.peers.PeerPruner",
+        "_target_": "sweeper_digits.sweep.pruning.PeerPruner",
         "percentile": 35.0,
         "n_min_trials": 1,
         "first_fraction": 0.0,

@@ -7,9 +7,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sweeper_digits.sweep.front import CURVE, FrontPruner, FrontReports
-from sweeper_digits.sweep.job import running_trial
-from sweeper_digits.sweep.pruners import why_unpruned
+from sweeper_digits.sweep.choose_pruner import why_unpruned
+from sweeper_digits.sweep.job import FrontReports, running_trial
+from sweeper_digits.sweep.pruning import FrontPruner
 from tests.sweep.conftest import MakeSweep
 
 
@@ -18,13 +18,15 @@ def study_of(*curves: list[list[float]], state: TrialState = TrialState.PRUNED) 
     study = optuna.create_study(directions=["minimize", "minimize"], pruner=FrontPruner())
     for curve in curves:
         values = curve[-1] if state == TrialState.COMPLETE else None
-        study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs={CURVE: curve}))
+        study.add_trial(
+            optuna.trial.create_trial(state=state, values=values, system_attrs={"objectives_by_epoch": curve})
+        )
     return study
 
 
 def queue_of(study: optuna.Study) -> Any:
     """What a trial needs of a queue."""
-    return SimpleNamespace(study=study, read=lambda number: study.trials[number], set_system_attr=lambda *_: None)
+    return SimpleNamespace(study=study, read=lambda number: study.trials[number], write=lambda *_, **__: None)
 
 
 PEER = [[0.9, 100.0], [0.5, 100.0], [0.2, 100.0]]
@@ -49,15 +51,19 @@ def test_a_dominated_trial_is_stopped(state: TrialState, curve: list[list[float]
     reports = FrontReports(queue_of(study), study.ask())
     answers = [reports.report({"val_loss": loss, "params": params, "epoch": 1.0}) for loss, params in curve]
     assert answers == [*[False] * (len(curve) - 1), stops]
-    assert study.trials[1].system_attrs[CURVE] == curve
+    assert study.trials[1].system_attrs["objectives_by_epoch"] == curve
 
 
 def test_a_maximized_objective_counts_upwards() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"], pruner=FrontPruner())
-    study.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={CURVE: [[0.8, 10.0], [0.9, 10.0]]}))
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.PRUNED, system_attrs={"objectives_by_epoch": [[0.8, 10.0], [0.9, 10.0]]}
+        )
+    )
     for accuracy, stops in ((0.85, True), (0.95, False)):
         curve = [[0.1, 10.0], [accuracy, 10.0]]
-        trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={CURVE: curve})
+        trial = optuna.trial.create_trial(state=TrialState.RUNNING, system_attrs={"objectives_by_epoch": curve})
         assert FrontPruner().prune(study, trial) is stops
 
 

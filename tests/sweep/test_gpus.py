@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeper_digits.results.studies import find_queue
-from sweeper_digits.sweep import gpus
+from sweeper_digits.sweep import local
+from sweeper_digits.sweep.verbs import find_queue
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Program, Sweeps, wait_for, workers_of
 
 Smi = Callable[[str], None]
@@ -63,14 +63,14 @@ def test_the_gpus_are_those_that_cuda_would_see(
 ) -> None:
     smi(lists(LISTED))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert gpus.visible_gpus() == given
+    assert local.visible_gpus() == given
 
 
 def test_all_gpus_are_dealt_out_if_none_is_named(smi: Smi) -> None:
     smi(lists(LISTED))
-    assert gpus.visible_gpus() == ["0", *MIG, "2"]
+    assert local.visible_gpus() == ["0", *MIG, "2"]
     smi("exit 0")
-    assert gpus.visible_gpus() == []
+    assert local.visible_gpus() == []
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_an_nvidia_smi_that_is_broken_costs_a_line(
     smi: Smi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str, said: str
 ) -> None:
     if "sleep" in script:  # the others need not answer so soon on a busy machine
-        monkeypatch.setattr(gpus, "PATIENCE", 0.3)
+        monkeypatch.setattr(local, "PATIENCE", 0.3)
     smi(script)
     with caplog.at_level("INFO"):
-        assert gpus.visible_gpus() == []
+        assert local.visible_gpus() == []
     hint = "no GPU is dealt out; CUDA_VISIBLE_DEVICES=0,1 names them without it"
     assert caplog.messages == [f"warning: nvidia-smi {said}; {hint}"]
 
@@ -99,7 +99,7 @@ def test_a_machine_without_nvidia_smi_has_no_gpu(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level("INFO"):
-        assert gpus.visible_gpus() == []
+        assert local.visible_gpus() == []
     assert caplog.messages == []
 
 
@@ -148,7 +148,7 @@ def test_a_sweep_that_runs_gets_no_more_workers_than_its_gpus_can_have(sweeps: S
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3", "hydra.sweeper.workers_per_gpu=2")
     with sweeps.start(*STEADY, LEARNING_RATE, *limits) as process:
         given = dict(map(given_to, workers_of(process, 3)))
-        find_queue(sweeps.url, "sweep").helm.change_jobs(5)
+        find_queue(sweeps.url, "sweep").shared.change_jobs(5)
         assert process.stdout
         while (said := process.stdout.readline()) and not said.startswith("warning: "):
             pass

@@ -1,7 +1,5 @@
 """The search space: what the grammar of overrides means to Optuna, and what a trial gets of it."""
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,12 +8,12 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import attributes, finite
-from sweeper_digits.sweep.finite import values_of
-from sweeper_digits.sweep.frozen import check_same, drop_removed_keys, record_settings
+from sweeper_digits.sweep import points
+from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.grammar import contains
-from sweeper_digits.sweep.hopeless import check_values
-from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.points import values_of
+from sweeper_digits.sweep.record import StudyRecord
+from sweeper_digits.sweep.space import Sweep, check_values
 from tests.conftest import ROOT
 from tests.sweep.conftest import MakeSweep
 
@@ -97,7 +95,7 @@ def test_a_job_gets_each_choice_as_it_was_typed(make_sweep: MakeSweep, key: str,
     fixed = ["data=npz"] if key.startswith("data") else []
     sweep = make_sweep(*fixed, f"{key}={typed}")  # data.path is mandatory, and searched all the same
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for point, value in zip(finite.points(sweep), values, strict=True):
+    for point, value in zip(points.points(sweep), values, strict=True):
         study.enqueue_trial(point)
         overrides = sweep.suggest(study.ask())
         assert OmegaConf.select(sweep.compose(overrides), key) == value
@@ -141,35 +139,24 @@ def test_a_sweep_begun_before_functions_moved_and_keys_came_or_became_incidental
     study = optuna.create_study()
     assert not check_same(study, sweep)
     record_settings(study, sweep)
-    begun = attributes.of_study(study)["sweep"]
+    begun = StudyRecord(study).settings
     begun["data"] = {"_target_": "sweeper_digits.data.load_mnist_5k"}  # neither invert nor transpose
     begun["fixed overrides"] = ["epochs=3", "export=[tflite]", "tensorboard=True"]
-    attributes.keep_with_study(study, "sweep", begun)
+    StudyRecord(study).write(settings=begun)
     assert check_same(study, sweep)
     with pytest.raises(UserError, match=r"other settings \(fixed overrides: was epochs=3, is epochs=4\)"):
         check_same(study, make_sweep("seed=1,2", "epochs=4"))
 
 
-def test_a_copy_of_conf_with_keys_that_were_removed_composes(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "conf", tmp_path, dirs_exist_ok=True)
-    old = {"config.yaml": "gpus: 1 # more", "hydra/sweeper/study.yaml": "trials_per_worker: null # never"}
-    for name, line in old.items():
-        file = tmp_path / name
-        file.write_text(file.read_text().replace("search:\n", "search:\n  enqueue: []\n") + line + "\n")
-    drop_removed_keys(tmp_path)
-    for name in old:
-        assert (tmp_path / name).read_text().strip() == (ROOT / "conf" / name).read_text().strip()
-
-
 def test_points_that_a_condition_leaves_out_are_not_counted(make_sweep: MakeSweep) -> None:
     sweep = make_sweep("optimizer=adam,sgd", "optimizer.momentum=choice(0,0.1,0.2,0.3,0.4)", "seed=range(0,1)")
-    assert finite.count(sweep, {}) == 6 and len(list(finite.points(sweep))) == 6
-    assert finite.has_at_most(sweep, 6) and not finite.has_at_most(sweep, 5)
+    assert points.count(sweep, {}) == 6 and len(list(points.points(sweep))) == 6
+    assert points.has_at_most(sweep, 6) and not points.has_at_most(sweep, 5)
 
 
 def test_an_interval_without_length_is_one_point(make_sweep: MakeSweep) -> None:
     sweep = make_sweep("optimizer.learning_rate=interval(0.1,0.1)", "seed=1,2")
-    assert sweep.is_enumerated and len(list(finite.points(sweep))) == 2
+    assert sweep.is_enumerated and len(list(points.points(sweep))) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from sweeper_digits.sweep.trials import with_point
+from sweeper_digits.sweep.record import with_point
 from tests.sweep.conftest import LEARNING_RATE, SLEEPER, STEADY, Program, Sweeps, epochs_of, wait_for, workers_of
 
 COMPLETE, FAIL, WAITING, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING, TrialState.RUNNING

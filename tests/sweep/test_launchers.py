@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from sweeper_digits.results.stop import stop_trial
-from sweeper_digits.results.studies import find_queue
-from sweeper_digits.sweep import crew
+from sweeper_digits.sweep import local
 from sweeper_digits.sweep.private import share_folder_of_jobs
+from sweeper_digits.sweep.verbs import find_queue, stop_trial
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
@@ -127,15 +126,15 @@ def test_jobs_elsewhere_are_steered_through_the_study(sweeps: Sweeps) -> None:
     with sweeps.start(*arguments) as process:
         wait_for(lambda: sweeps.checkpoints() and running() == [0])
         queue = find_queue(sweeps.url, "sweep")
-        queue.helm.change_jobs(2)
+        queue.shared.change_jobs(2)
         wait_for(lambda: running() == [0, 1])
         stop_trial(queue, 0)
         wait_for(lambda: running() == [1, 2])
         assert sweeps.trials()[0].state == PRUNED
-        queue.helm.change_jobs(1)
+        queue.shared.change_jobs(1)
         stop_trial(queue, 1)
         wait_for(lambda: running() == [2] and sweeps.trials()[1].state == PRUNED)
-        queue.helm.stop()
+        queue.shared.stop()
         assert process.wait(timeout=60) == 130
     assert {trial.state for trial in sweeps.trials()[3:]} <= {TrialState.WAITING}, "no job took the place of #1"
 
@@ -178,4 +177,4 @@ def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Swe
 def test_the_cores_are_those_that_a_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    assert crew._cores() == 2
+    assert local._cores() == 2

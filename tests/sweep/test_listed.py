@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.record import best_first, find_runs
-from sweeper_digits.sweep.listed import given_points, points_of_sweep
+from sweeper_digits.sweep.points import given_points, points_of_sweep
 
 
 def read(file: Path) -> list[dict[str, object]]:

@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from sweeper_digits.sweep.peers import PeerPruner
-from sweeper_digits.sweep.pruners import make_pruner, pruner_options
+from sweeper_digits.sweep.choose_pruner import make_pruner, pruner_options
+from sweeper_digits.sweep.pruning import PeerPruner
 from tests.sweep.conftest import MakeSweep
 
 EPOCHS = 8

@@ -18,13 +18,10 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from sweeper_digits.results.enqueue import enqueue
-from sweeper_digits.results.stop import stop_trial
-from sweeper_digits.results.studies import find_queue
-from sweeper_digits.sweep.following import progress_of
+from sweeper_digits.sweep.record import TrialRecord, with_point
+from sweeper_digits.sweep.show import StudyReader
 from sweeper_digits.sweep.storage import open_storage
-from sweeper_digits.sweep.trials import with_point
-from sweeper_digits.sweep.view import Spotter
+from sweeper_digits.sweep.verbs import find_queue, queue_point, stop_trial
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
 COMPLETE, FAIL, WAITING = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING
@@ -107,20 +104,24 @@ def test_a_sweep_is_seen_and_steered_through_the_server(shared: Sweeps, request:
 
     def running() -> list[int]:
         known = shared.trials(name) if shared.checkpoints(name) else []
-        return [trial.number for trial in known if trial.state == TrialState.RUNNING and "epoch" in progress_of(trial)]
+        return [
+            trial.number
+            for trial in known
+            if trial.state == TrialState.RUNNING and "epoch" in (TrialRecord(trial).progress or {})
+        ]
 
     with shared.start(*STEADY, LEARNING_RATE, "epochs=20", "hydra.sweeper.n_trials=9") as process:
         wait_for(lambda: running() == [0])
         queue = find_queue(shared.url, name)
-        assert enqueue(queue, point) == 1
-        queue.helm.change_jobs(2)
+        assert queue_point(queue, point) == 1
+        queue.shared.change_jobs(2)
         wait_for(lambda: running() == [0, 1])
         assert shared.trials(name)[1].params == point
-        seen = Spotter(queue, is_enumerated=False).look().running
+        seen = StudyReader(queue, is_enumerated=False).look().running
         assert [(one.number, one.epochs) for one in seen] == [(0, 20), (1, 20)]
         stop_trial(queue, 0)
         wait_for(lambda: shared.trials(name)[0].state == TrialState.PRUNED)
-        queue.helm.stop()
+        queue.shared.stop()
         assert process.wait(timeout=60) == 130
     queue.storage.database.engine.dispose()
 

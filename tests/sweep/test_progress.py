@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.sweep.progress import Progress
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.show import Progress
 from sweeper_digits.sweep.storage import open_storage
 
 

@@ -16,13 +16,13 @@ import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from sweeper_digits.sweep import storage as storage_module
-from sweeper_digits.sweep.budget import EPOCHS, Budget, epochs_of
-from sweeper_digits.sweep.following import STOP, Follower
+from sweeper_digits.sweep.budget import Budget, epochs_of
+from sweeper_digits.sweep.job import ProgressWriter
 from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.record import TrialRecord, trials_of, tried_points
+from sweeper_digits.sweep.sampler import SeededSampler
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
-from sweeper_digits.sweep.study import SeededSampler
-from sweeper_digits.sweep.trials import is_own_failure, trials_of, tried_points
 from sweeper_digits.training.reporting import RunningTrial
 from tests.conftest import ROOT
 
@@ -116,7 +116,7 @@ def start(queue: Queue, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.
 
 
 def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[..., Any]) -> None:
-    queue.helm.begin(Budget(25, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(25, None, None), Space({}, is_enumerated=False))
     processes = [start(RACE) for _ in range(6)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 6
     states = [trial.state for trial in trials_of(queue.study)]
@@ -124,7 +124,7 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
 
 
 def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
-    queue.helm.begin(Budget(2, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(2, None, None), Space({}, is_enumerated=False))
     options = SimpleNamespace(pruner={}, max_retries=2)
     sweep: Any = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
     given_back = queue.ask(sweep)
@@ -157,7 +157,7 @@ def test_a_worker_may_die_max_retries_times_and_be_stopped_as_often_as_one_likes
         assert queue.fail_and_requeue(queue.read(trial.number), "its worker died", fate)
     trials = queue.study.trials
     assert len(trials) == len(fates) and trials[-1].system_attrs["retry_history"] == list(range(len(fates) - 1))
-    assert [is_own_failure(trial, 2) for trial in trials] == [False] * 6 + [True]
+    assert [TrialRecord(trial).is_own_failure(2) for trial in trials] == [False] * 6 + [True]
 
 
 def test_a_trial_is_drawn_by_its_number_whatever_was_drawn_before() -> None:
@@ -263,7 +263,7 @@ def test_a_new_point_does_not_take_the_place_of_a_trial_between_failing_and_queu
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the trial that was cut off waits for ever, beside as many others as the budget has."""
-    queue.helm.begin(Budget(1, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(1, None, None), Space({}, is_enumerated=False))
     options = SimpleNamespace(pruner={}, max_retries=2)
     sweep: Any = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
     queue.study.enqueue_trial({"x": 1})
@@ -305,17 +305,17 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
 
 def test_a_trial_that_a_person_stopped_stays_so_when_its_worker_dies(queue: Queue) -> None:
     trial = begun(queue)
-    queue.set_system_attr(trial.number, STOP, True)
+    queue.write(trial.number, stop=True)
     assert queue.fail_and_requeue(trial, "its worker died", 2)
     again = queue.ask(GRID)  # type: ignore[arg-type]
-    assert again and Follower(queue, again.number, "here").tell({"epoch": 1, "epochs": 2})
+    assert again and ProgressWriter(queue, again.number, "here").tell({"epoch": 1, "epochs": 2})
 
 
 @pytest.mark.parametrize(("restored", "trained"), [(9, 1), (8, 2), (0, 10)])  # the checkpoint; an older one; none
 @pytest.mark.parametrize("prunes", [True, False])  # with several objectives, a trial reports no value
 def test_each_epoch_that_was_trained_counts_once(queue: Queue, prunes: bool, restored: int, trained: int) -> None:
     def train(trial: optuna.trial.FrozenTrial, first: int, end: int) -> None:
-        link = Follower(queue, trial.number, "here")
+        link = ProgressWriter(queue, trial.number, "here")
         link.begin()
         running = RunningTrial(queue.attach(trial.number), by_fold=False, prunes=prunes, link=link)
         running.restore([0.5] * first, epochs=10)
@@ -334,7 +334,7 @@ def test_each_epoch_that_was_trained_counts_once(queue: Queue, prunes: bool, res
     assert again and used() == [9, 0]
     train(queue.read(again.number), restored, 10)
     assert used() == [9, trained]
-    again.set_user_attr(EPOCHS, 10)
+    again.set_user_attr("epochs", 10)
     queue.study.tell(again, 1.0)
     assert used() == [9, trained]
 

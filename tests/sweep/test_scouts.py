@@ -6,13 +6,11 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.peers import SCOUT
-from sweeper_digits.sweep.pruners import make_pruner, pruner_options, scouts_of
+from sweeper_digits.sweep.choose_pruner import make_pruner, pruner_options, scouts_of
+from sweeper_digits.sweep.pruning import BEST_SCOUT, number_of_scouts
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.scouts import BEST_SCOUT, POINT_FROM, number_of_scouts
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import set_up
-from sweeper_digits.sweep.trials import WORKER
 from tests.sweep.conftest import LEARNING_RATE, MakeSweep, begun, queue_of
 
 
@@ -50,12 +48,12 @@ def test_a_scout_stops_when_it_is_judged_first_however_good(make_sweep: MakeSwee
 def test_the_best_scout_begins_anew_once(make_sweep: MakeSweep, tmp_path: Path) -> None:
     sweep, queue = scouted(make_sweep, tmp_path)
     scouts = [begun(sweep, queue, value) for value in (0.3, 0.2, 0.4)]
-    assert all(SCOUT in scout.user_attrs for scout in scouts)
+    assert all("scout" in scout.user_attrs for scout in scouts)
     again = begun(sweep, queue)
     assert again.params == scouts[1].params
-    assert again.user_attrs.keys() == {POINT_FROM, WORKER} and again.user_attrs[POINT_FROM] == BEST_SCOUT
+    assert again.user_attrs.keys() == {"point_from", "worker"} and again.user_attrs["point_from"] == BEST_SCOUT
     later = begun(sweep, queue)
-    assert later.params != again.params and later.user_attrs.keys() == {WORKER}
+    assert later.params != again.params and later.user_attrs.keys() == {"worker"}
     # Compared with the scouts, it goes on.
     running = queue.attach(again.number)
     running.report(0.2, 0)
@@ -70,7 +68,7 @@ def test_the_best_scout_waits_for_the_others(make_sweep: MakeSweep, tmp_path: Pa
     sweep.suggest(slow)
     best, _ = begun(sweep, queue, 0.2), begun(sweep, queue, 0.4)
     meanwhile = begun(sweep, queue)
-    assert POINT_FROM not in meanwhile.user_attrs
+    assert "point_from" not in meanwhile.user_attrs
     slow.report(0.3, 0)
     queue.study.tell(slow, state=TrialState.PRUNED)
     assert begun(sweep, queue).params == best.params
@@ -82,7 +80,7 @@ def test_a_scout_that_is_tried_again_is_still_one(make_sweep: MakeSweep, tmp_pat
         begun(sweep, queue, value)
     queue.fail_and_requeue(begun(sweep, queue), "killed", max_retries=2)
     again = queue.ask(sweep)
-    assert again and again.number == 3 and SCOUT in queue.read(again.number).user_attrs
+    assert again and again.number == 3 and "scout" in queue.read(again.number).user_attrs
 
 
 def test_points_of_ones_own_are_no_scouts(make_sweep: MakeSweep, tmp_path: Path) -> None:
@@ -90,7 +88,7 @@ def test_points_of_ones_own_are_no_scouts(make_sweep: MakeSweep, tmp_path: Path)
     sweep, queue = scouted(make_sweep, tmp_path, point)
     own, drawn = begun(sweep, queue), begun(sweep, queue)
     assert own.params == {"optimizer.learning_rate": 0.02}
-    assert SCOUT not in own.user_attrs and SCOUT in drawn.user_attrs
+    assert "scout" not in own.user_attrs and "scout" in drawn.user_attrs
 
 
 @pytest.mark.parametrize(
@@ -118,4 +116,4 @@ def test_two_processes_do_not_both_begin_with_the_best_scout(make_sweep: MakeSwe
     for value in (0.3, 0.2, 0.4):
         begun(sweep, queue, value)
     both: list[FrozenTrial] = [begun(sweep, queue), begun(sweep, other)]
-    assert [POINT_FROM in trial.user_attrs for trial in both] == [True, False]
+    assert ["point_from" in trial.user_attrs for trial in both] == [True, False]

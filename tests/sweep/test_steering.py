@@ -13,29 +13,28 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.results import change, enqueue, status, stop
-from sweeper_digits.sweep.following import progress_of
-from sweeper_digits.sweep.listed import in_space
+from sweeper_digits.sweep import verbs
+from sweeper_digits.sweep.points import in_space
+from sweeper_digits.sweep.record import TrialRecord
 from sweeper_digits.sweep.steering import Space
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
 COMPLETE, PRUNED, RUNNING, WAITING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING
 # No trial ends by itself before a test has steered it.
 SPACE = (LEARNING_RATE, "optimizer=adamw,sgd", "epochs=20", *STEADY)
-VERBS: dict[str, Any] = {"status": status, "enqueue": enqueue, "stop": stop, "change": change}
 
 
 def call(sweeps: Sweeps, verb: str, study: str | None = "sweep", **arguments: Any) -> None:
     """Do what the command line does, in this process."""
     given = {"storage": sweeps.url, "study": study, "json": False, "watch": False, "trial": None}
-    VERBS[verb].main(argparse.Namespace(**given | arguments))
+    getattr(verbs, verb)(argparse.Namespace(**given | arguments))
 
 
 def running(sweeps: Sweeps) -> list[int]:
     """The trials that have told of an epoch; none before the database has the study."""
     if not sweeps.checkpoints():
         return []
-    return [t.number for t in sweeps.trials() if t.state == RUNNING and "epoch" in progress_of(t)]
+    return [t.number for t in sweeps.trials() if t.state == RUNNING and "epoch" in (TrialRecord(t).progress or {})]
 
 
 def test_a_stopped_trial_is_pruned_and_its_place_is_free(sweeps: Sweeps, capsys: pytest.CaptureFixture[str]) -> None:

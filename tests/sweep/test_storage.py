@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.progress import typed_words
+from sweeper_digits.sweep.show import typed_words
 from sweeper_digits.sweep.storage import StorageError, _can_heal, open_storage, study_lock
-from sweeper_digits.sweep.url import check_url, hidden, without_password
+from sweeper_digits.url import check_url, hidden, without_password
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, workers_of
 
 

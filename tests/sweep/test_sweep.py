@@ -250,7 +250,7 @@ def test_listed_runs_are_made(sweeps: Sweeps, by_file: bool) -> None:
     assert "space      listed runs\n" in out and sweeps.states() == {COMPLETE: 2}
     files = [sweeps.trial_folder(number).folder / ".hydra/config.yaml" for number in (0, 1)]
     first, second = (yaml.safe_load(file.read_text()) for file in files)
-    assert (first["seed"], first["optimizer"]["_target_"]) == (3, "sweeper_digits.parts.optimizers.sgd")
+    assert (first["seed"], first["optimizer"]["_target_"]) == (3, "sweeper_digits.training.registered.sgd")
     assert (second["seed"], second["model"]["dropout"]) == (4, 0.5)
 
 

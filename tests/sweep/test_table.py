@@ -16,9 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from sweeper_digits.sweep.show import Running, View, row, short_names, summary, table
 from sweeper_digits.sweep.storage import open_storage
-from sweeper_digits.sweep.table import row, summary, table
-from sweeper_digits.sweep.view import Running, View, short_names
 from tests.conftest import ESCAPE, ROOT, on_a_terminal
 from tests.sweep.conftest import LEARNING_RATE, SLEEPER, STEADY
 

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from sweeper_digits import schema
+from sweeper_digits.config import parse
 from sweeper_digits.data.dataset import load_mnist_5k
-from sweeper_digits.data.split import Parts
+from sweeper_digits.data.split import Subsets
 from sweeper_digits.training.device import computing_in
-from sweeper_digits.training.prepare import Prepared, prepare
+from sweeper_digits.training.fit import Prepared, prepare
 from tests.conftest import ROOT
 
 BATCH = 32
@@ -33,10 +33,10 @@ STEPS = [
 def prepared(step: str) -> Prepared:
     """Prepare the training of some overrides on a few digits, its optimizer built."""
     with initialize_config_dir(str(ROOT / "conf")):
-        config = schema.parse(compose("config", [*step.split(), f"batch_size={BATCH}"]))
+        config = parse(compose("config", [*step.split(), f"batch_size={BATCH}"]))
     everything = load_mnist_5k()
     few = everything.part(np.linspace(0, len(everything.images) - 1, IMAGES).astype(int))
-    made = prepare(config, few, Parts(np.arange(IMAGES), np.arange(0)))
+    made = prepare(config, few, Subsets(np.arange(IMAGES), np.arange(0)))
     made.trainee.optimizer.build(made.trainee.trainable_variables)
     made.trainee.make_train_function()
     return made

@@ -11,8 +11,7 @@ import pytest
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.training.callbacks import BestWeights, Checkpoint, History
-from sweeper_digits.training.fit import clean_epochs
-from sweeper_digits.training.keep import _speed
+from sweeper_digits.training.fit import _speed, clean_epochs
 from sweeper_digits.training.validation import Validation
 
 LOSSES = [0.50, 0.30, 0.31, 0.40, 0.29, 0.28]

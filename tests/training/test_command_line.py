@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from sweeper_digits import command_line, schema
+from sweeper_digits import command_line, config
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import recipe
 
@@ -47,7 +47,7 @@ def test_a_run_is_resumed_with_its_own_config_first(started: Callable[..., list[
     arguments = started(*moved)
     assert arguments[-4:] == moved and arguments[:2] == [
         "~data",
-        "++data={invert:false,transpose:false,_target_:sweeper_digits.parts.sources.npz,path:'a b,c=d.npz',part:train}",
+        "++data={invert:false,transpose:false,_target_:sweeper_digits.data.sources.npz,path:'a b,c=d.npz',part:train}",
     ]
     composed = recipe.composer(command_line.CONF)(arguments)
     assert composed.data.path == "elsewhere.npz" and composed.model.filters == 4 and composed.epochs == 40
@@ -131,6 +131,6 @@ def test_other_arguments_stay_as_typed(started: Callable[..., list[str]], argume
     ],
 )
 def test_names_that_can_be_no_folders_of_studies(name: str, message: str) -> None:
-    schema.check_study("a" * 100)
+    config.check_study("a" * 100)
     with pytest.raises(UserError, match=message):
-        schema.check_study(name)
+        config.check_study(name)

@@ -34,11 +34,11 @@ def test_a_wrong_export_does_not_count_as_written(
 def test_unknown_and_uninstalled_exports_are_said_before_training(
     train: Callable[..., RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeper_digits import schema
+    from sweeper_digits import config
 
     with pytest.raises(SystemExit, match=r"export=onx: no such format \(did you mean 'onnx'\?\)"):
         train("export=[onx]")
-    monkeypatch.setitem(schema.EXPORTS, "onnx", ("no_such_package",))
+    monkeypatch.setitem(config.EXPORTS, "onnx", ("no_such_package",))
     with pytest.raises(SystemExit, match=r"package no_such_package is missing; pip install 'sweeper_digits\[export\]'"):
         train("export=[onnx]")
     assert not Path("run/history.csv").exists()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.parts import callbacks
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.training.trackers import registered
 from tests.training.tracked import BEST, SETTINGS, context, needs, train, whole
 
 # MLflow 3.17 under SQLAlchemy 2.1.
@@ -96,12 +96,12 @@ def test_mlflow_gives_a_single_run_no_parent() -> None:
 @pytest.mark.usefixtures("tables")
 def test_mlflow_continues_the_child_of_a_killed_trial_and_records_each_epoch_once() -> None:
     killed = context()
-    train(callbacks.mlflow(killed), killed, epochs=2)
+    train(registered.mlflow(killed), killed, epochs=2)
     assert [run.info.status for run in mlflow_runs()] == ["RUNNING", "RUNNING"]
     again = context("multirun/quick/5", trial=5, resumed=True, settings=SETTINGS | {"resume": "multirun/quick/0"})
     for row in RunFolder(killed.folder).read_history():
         RunFolder(again.folder).append_history(row)
-    callback = callbacks.mlflow(again)
+    callback = registered.mlflow(again)
     train(callback, again, epochs=4, first=2)
     callback.on_run_end("finished")
     parent, child = mlflow_runs()
@@ -111,7 +111,7 @@ def test_mlflow_continues_the_child_of_a_killed_trial_and_records_each_epoch_onc
 
 @pytest.mark.usefixtures("tables")
 def test_mlflow_goes_on_in_the_run_of_a_folder_that_a_kill_left_empty_but_not_in_a_finished_one() -> None:
-    callbacks.mlflow(context()).on_train_begin()
+    registered.mlflow(context()).on_train_begin()
     whole("mlflow", context())
     assert len(children()) == 1
     RunFolder("multirun/quick/0").clear()
@@ -123,7 +123,7 @@ def test_mlflow_goes_on_in_the_run_of_a_folder_that_a_kill_left_empty_but_not_in
 def test_mlflow_has_all_folds_of_a_trial_in_one_child() -> None:
     whole("mlflow", context("multirun/quick/0/fold_0"))
     second = context("multirun/quick/0/fold_1")
-    callback = callbacks.mlflow(second)
+    callback = registered.mlflow(second)
     train(callback, second)
     RunFolder(second.folder).write_metrics({"state": "finished"} | BEST | {"val_loss": 0.75})
     callback.on_run_end("finished")
@@ -135,12 +135,12 @@ def test_mlflow_has_all_folds_of_a_trial_in_one_child() -> None:
 BEGIN = """
 import sys, time
 from pathlib import Path
-from sweeper_digits.parts import callbacks
+from sweeper_digits.training.trackers import registered
 from sweeper_digits.training.context import RunContext
 number = int(sys.argv[1])
 folder = Path(f"multirun/quick/{number}")
 folder.mkdir(parents=True)
-callback = callbacks.mlflow(RunContext(folder, {"seed": number}, "quick", number, False))
+callback = registered.mlflow(RunContext(folder, {"seed": number}, "quick", number, False))
 Path(f"ready{number}").touch()
 while not Path("go").exists():
     time.sleep(0.001)
@@ -175,7 +175,7 @@ def test_mlflow_keeps_the_oldest_of_parents_that_machines_made_in_the_same_momen
             create(self, experiment, start_time=1, **options)
         return create(self, experiment, *given, **options)
 
-    callback = callbacks.mlflow(context())
+    callback = registered.mlflow(context())
     with monkeypatch.context() as patched:
         patched.setattr(mlflow.MlflowClient, "create_run", with_a_rival)
         callback.on_train_begin()
@@ -191,7 +191,7 @@ def test_mlflow_keeps_the_oldest_of_parents_that_machines_made_in_the_same_momen
 def test_mlflow_says_how_a_run_ended(state: str, status: str) -> None:
     run = context()
     RunFolder(run.folder).append_history({"epoch": 1, "loss": float("nan")})  # of the epoch that ended the run
-    callbacks.mlflow(run).on_run_end(state)
+    registered.mlflow(run).on_run_end(state)
     (child,) = children()
     assert child.info.status == status and np.isnan(child.data.metrics["loss"])
 
@@ -202,7 +202,7 @@ def test_a_server_that_is_away_ends_the_run_in_one_line_without_its_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    callback = callbacks.mlflow(context())
+    callback = registered.mlflow(context())
     with pytest.raises(UserError, match=r"^callbacks=\[mlflow\]: .*; mend it, or leave it out$") as raised:
         callback.on_train_begin()
     callback.on_run_end("failed")
@@ -214,7 +214,7 @@ def test_a_tracker_that_fails_later_costs_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = context()
-    callback = callbacks.mlflow(run)
+    callback = registered.mlflow(run)
 
     def away(*given: Any, **options: Any) -> None:
         raise OSError("http://me:secret@host is away\nand more")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sweeper_digits import schema
+from sweeper_digits.config import parse
 from sweeper_digits.training.optimizers import WarmupDecay, build_optimizer
 from tests.conftest import ROOT
 
@@ -43,7 +43,7 @@ def test_exponential_ends_at_its_fraction() -> None:
 def test_optimizer_solves_a_linear_problem(name: str, learning_rate: float, extra: list[str]) -> None:
     options = [f"optimizer={name}", f"optimizer.learning_rate={learning_rate}", "schedule=constant", *extra]
     with initialize_config_dir(str(ROOT / "conf")):
-        config = schema.parse(compose("config", options))
+        config = parse(compose("config", options))
     optimizer = build_optimizer(config.optimizer, config.schedule, steps_per_epoch=8, epochs=20, output_layer="dense_1")
     assert optimizer.use_ema == bool(extra)
     assert optimizer.global_clipnorm == (1 if extra else None)
@@ -59,7 +59,7 @@ def test_optimizer_solves_a_linear_problem(name: str, learning_rate: float, extr
 
 def test_biases_and_normalization_do_not_decay() -> None:
     with initialize_config_dir(str(ROOT / "conf")):
-        config = schema.parse(compose("config", ["optimizer=adamw", "optimizer.weight_decay=0.5"]))
+        config = parse(compose("config", ["optimizer=adamw", "optimizer.weight_decay=0.5"]))
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
     optimizer = build_optimizer(config.optimizer, config.schedule, 1, 1, "")
     optimizer.build(model.trainable_variables)

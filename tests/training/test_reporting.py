@@ -57,7 +57,7 @@ def test_a_resumed_trials_curve_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "ends_hopeless", "stops"),
+    ("values", "stops_chance", "stops"),
     [
         ([2.4, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3], True, [1, 2, 3, 4, 5, 6]),
         ([2.4, 2.2, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3], True, []),
@@ -65,9 +65,9 @@ def test_a_resumed_trials_curve_is_whole() -> None:
     ],
 )
 def test_a_trial_that_is_no_better_than_guessing_ends_after_its_first_epochs(
-    values: list[float], ends_hopeless: bool, stops: list[int]
+    values: list[float], stops_chance: bool, stops: list[int]
 ) -> None:
     trial = optuna.create_study(pruner=optuna.pruners.NopPruner()).ask()
-    running = RunningTrial(trial, by_fold=False, prunes=True, ends_hopeless=ends_hopeless)
+    running = RunningTrial(trial, by_fold=False, prunes=True, stops_chance=stops_chance)
     running.no_better_than_guessing = lambda value: value >= 2.3
     assert [e for e in range(EPOCHS) if running.epoch(values[e], e, EPOCHS, last=e + 1 == EPOCHS)] == stops

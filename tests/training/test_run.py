@@ -12,22 +12,20 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import sweeper_digits.training
-from sweeper_digits import schema
+from sweeper_digits.config import Config, parse
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import splits
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import validation
-from sweeper_digits.training.fit import fit
-from sweeper_digits.training.keep import keep
-from sweeper_digits.training.prepare import prepare
+from sweeper_digits.training.fit import fit, keep, prepare
 from tests.conftest import ROOT
 
 Train = Callable[..., RunFolder]
 
 
-def configured(*overrides: str) -> schema.Config:
+def configured(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf")):
-        return schema.parse(compose("config", list(overrides)))
+        return parse(compose("config", list(overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ def test_metrics_name_the_commit_of_the_code(whole: tuple[RunFolder, object]) ->
 
 
 def test_saved_model_gives_the_best_epochs_loss(whole: tuple[RunFolder, object], digits: Dataset) -> None:
-    from sweeper_digits.options import Holdout
+    from sweeper_digits.config import Holdout
 
     run, _ = whole
     (parts,) = splits(Holdout(test_size=0, seed=0, validation_size=0.15), digits.labels, digits.groups)

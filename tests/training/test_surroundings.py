@@ -103,7 +103,7 @@ def test_text_that_python_cannot_read_is_one_line(command: Command) -> None:
 
 
 def test_a_config_cannot_make_git_run_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeper_digits.training.provenance import git_commit
+    from sweeper_digits.training.run import git_commit
 
     expected = git_commit.__wrapped__()
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")

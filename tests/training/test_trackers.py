@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.parts import callbacks
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.training.trackers import registered
 from tests.training.tracked import SETTINGS, context, needs, train, whole
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -75,13 +75,13 @@ def test_wandb_has_the_trials_of_a_sweep_in_one_group() -> None:
 @needs("wandb")
 def test_wandb_continues_the_run_of_a_killed_trial_under_its_id() -> None:
     killed = context()
-    callback = callbacks.wandb(killed)
+    callback = registered.wandb(killed)
     train(callback, killed)
     callback.on_run_end("stopped")
     again = context("multirun/quick/5", trial=5, resumed=True, settings=SETTINGS | {"resume": "multirun/quick/0"})
     for row in RunFolder(killed.folder).read_history():
         RunFolder(again.folder).append_history(row)
-    resumed = callbacks.wandb(again)
+    resumed = registered.wandb(again)
     train(resumed, again, epochs=3, first=2)
     resumed.on_run_end("diverged")
     records = wandb_records(again.folder)
@@ -106,7 +106,7 @@ def test_wandb_says_that_nobody_is_logged_in(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match="nobody is logged in; type wandb login, or export WANDB_MODE=offline"):
-        callbacks.wandb(context()).on_train_begin()
+        registered.wandb(context()).on_train_begin()
 
 
 def tensorboard_values(folder: Path) -> dict[str, Any]:

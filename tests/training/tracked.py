@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from sweeper_digits.parts import callbacks
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training.callbacks import History
 from sweeper_digits.training.context import RunContext
+from sweeper_digits.training.trackers import registered
 
 SETTINGS = {
     "optimizer": "adamw",
@@ -66,6 +66,6 @@ def train(callback: keras.callbacks.Callback, run: RunContext, epochs: int = 2, 
 
 def whole(name: str, run: RunContext, state: str = "finished", epochs: int = 2, **options: Any) -> None:
     """Train with a callback from its beginning to its end."""
-    callback = getattr(callbacks, name)(run, **options)
+    callback = getattr(registered, name)(run, **options)
     train(callback, run, epochs)
     callback.on_run_end(state)

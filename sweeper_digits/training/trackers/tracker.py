@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
+from sweeper_digits.config import INCIDENTAL
 from sweeper_digits.errors import UserError
-from sweeper_digits.passwords import without_passwords
 from sweeper_digits.runs.folder import FOLD, RunFolder
-from sweeper_digits.schema import INCIDENTAL
 from sweeper_digits.training.context import RunContext
+from sweeper_digits.url import without_passwords
 
 log = logging.getLogger(__name__)
 

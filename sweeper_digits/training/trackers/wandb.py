@@ -4,7 +4,7 @@ import wandb
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.screen import relative
+from sweeper_digits.text import relative
 from sweeper_digits.training.context import RunContext
 from sweeper_digits.training.trackers.tracker import Tracker, best_numbers, compared_settings
 
