@@ -273,7 +273,6 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line and exit status 1, as everywhere in this program."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit."""
         sys.exit(f"error: {printable(message)}; {self.prog} --help lists what there is")
 
 

@@ -123,7 +123,6 @@ class Component:
 
     @property
     def group(self) -> str | None:
-        """Return the config group."""
         return KINDS[self.kind].group
 
     @property
@@ -258,7 +257,6 @@ def _key(one: inspect.Parameter, hint: Any, problem: Any) -> tuple[str, Any, Any
 
 
 def _bare(hint: Any) -> Any:
-    """Return a type hint without its annotations."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
@@ -277,7 +275,6 @@ def _is_known(kind: Any) -> bool:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Return whether a default is of a type."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True

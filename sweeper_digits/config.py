@@ -38,7 +38,6 @@ class Split:
     seed: int = ranged(0, 2**32 - 1)
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_ranges("split.", self)
 
 
@@ -66,7 +65,6 @@ class KFold(Split):
     fold: int | None = MISSING
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         super().__post_init__()
         check_range("split.fold", self.fold, 0, self.folds - 1)
 
@@ -134,7 +132,6 @@ class Search:
     prior: float = field(default=0.0, metadata={"range": Range(0, 1)})
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_ranges("search.", self)
 
 
@@ -165,7 +162,6 @@ class Config:
     figures: bool = MISSING
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_ranges("", self)
         self.objective = checked_objectives(self.objective)
         check_study(self.study)

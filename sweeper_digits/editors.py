@@ -59,7 +59,6 @@ def of_type(hint: Any) -> Schema:
 
 
 def any_of(schemas: Iterable[Schema]) -> Schema:
-    """Return the schema of what passes one of several."""
     found: list[Schema] = []
     for one in schemas:
         found += one["anyOf"] if set(one) == {"anyOf"} else [one]
@@ -266,7 +265,6 @@ def _default_of_config() -> Schema:
 
 
 def _sweeper() -> Schema:
-    """Return the schema of hydra.sweeper."""
     sweeper = of_class(StudySweeperConf, *_said_in(command_line.CONF / "hydra" / "sweeper" / "study.yaml"))
     keys = sweeper["properties"]
     keys["sampler"], keys["pruner"] = or_later(_built_by_optuna("samplers")), or_later(_built_by_optuna("pruners"))

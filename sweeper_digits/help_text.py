@@ -42,7 +42,6 @@ def example() -> str:
 
 
 def groups(*, _root_: DictConfig) -> str:
-    """Return a line for each config group, with its options."""
     found = ((group, _options(group, _root_)) for group in GROUPS)
     return "\n".join(_line(group, " ".join(options)) for group, options in found if options)
 
@@ -59,7 +58,6 @@ def keys() -> str:
 
 
 def objectives() -> str:
-    """Return what can be optimized."""
     return textwrap.fill(
         " ".join(config.objectives()), WIDTH, initial_indent=" " * 18, subsequent_indent=" " * 18
     ).strip()

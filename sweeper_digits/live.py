@@ -47,7 +47,6 @@ class Region:
         return self.console.size.width - 2, self.console.size.height
 
     def update(self, content: "RenderableType") -> None:
-        """Write the lines anew."""
         from rich.segment import SegmentLines
 
         self.forget_broken_lines()

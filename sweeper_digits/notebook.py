@@ -364,7 +364,6 @@ def _logging() -> Iterator[None]:
 
 
 def _loggers() -> dict[logging.Logger, int]:
-    """Return all loggers that there are, and their levels."""
     found = logging.Logger.manager.loggerDict.values()
     return {logger: logger.level for logger in found if isinstance(logger, logging.Logger)}
 

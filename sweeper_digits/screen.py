@@ -13,7 +13,6 @@ class Message(logging.LogRecord):
     """What is logged, so that it controls no terminal, neither now nor when its file is looked at."""
 
     def getMessage(self) -> str:
-        """Return the text."""
         return printable(super().getMessage(), "\n\t")
 
 
@@ -31,7 +30,6 @@ class Printed:
         return getattr(self.beneath, name)
 
     def write(self, text: str) -> int:
-        """Write a text."""
         return self.beneath.write(printable(text, "\n\t"))
 
 

@@ -13,7 +13,6 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-](inf|nan)", re.IGNO
 
 
 def minutes(seconds: float) -> str:
-    """Write a duration as minutes:seconds."""
     return "{}:{:02}".format(*divmod(round(seconds), 60))
 
 

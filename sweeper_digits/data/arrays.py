@@ -90,7 +90,6 @@ class Named:
 
     @property
     def is_labels(self) -> bool:
-        """Return whether it has the shape of labels."""
         return len(self.shape) == 1 or (len(self.shape) == 2 and not self.is_images)
 
 

@@ -54,7 +54,6 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Return height, width, channels."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 

@@ -175,7 +175,6 @@ def _check_width(strokes: np.ndarray) -> None:
 
 
 def _is_blob(strokes: np.ndarray) -> bool:
-    """Return whether this is an area rather than strokes."""
     rows, columns = np.nonzero(strokes)
     side = max(np.ptp(rows), np.ptp(columns)) + 1
     return bool(ndimage.distance_transform_edt(np.pad(strokes, 1)).max() > BLOB * side)

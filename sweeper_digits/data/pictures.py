@@ -116,7 +116,6 @@ def is_picture(path: Path) -> bool:
 
 @functools.cache
 def known_formats() -> tuple[str, ...]:
-    """Return the formats of `FORMATS` that the installed Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)  # an older Pillow has fewer
 

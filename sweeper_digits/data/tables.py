@@ -216,7 +216,6 @@ def _are_ids(texts: Sequence[str]) -> bool:
 
 
 def _are_counted(texts: Sequence[str]) -> bool:
-    """Return whether the texts are n, n+1, n+2, ..."""
     return _are_whole(*texts) and all(int(b) - int(a) == 1 for a, b in itertools.pairwise(texts))
 
 
@@ -340,7 +339,6 @@ class _Table:
             self.encoding = "latin-1"
 
     def name(self, place: int) -> str:
-        """Return what a message calls a column."""
         named = self.header is not None and place < len(self.header)
         return repr(self.header[place]) if self.header is not None and named else f"{place + 1}"
 

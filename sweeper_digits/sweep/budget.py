@@ -56,7 +56,6 @@ class Budget:
         return cls(**values)
 
     def describe(self) -> str:
-        """Return what is set, for people."""
         parts = [text.counted(self.n_trials, "trial")] if self.n_trials is not None else []
         parts += [f"{text.minutes(self.timeout)} minutes"] if self.timeout is not None else []
         parts += [text.counted(self.n_epochs, "epoch")] if self.n_epochs is not None else []
@@ -158,7 +157,6 @@ class SupervisorHeartbeat:
             self._write(now)
 
     def end(self) -> None:
-        """Say that the supervisor leaves."""
         slept = not 0 <= time.time() - self.last <= SLEPT_SECONDS
         self._write(self.last if slept else time.time(), has_left=True)
 

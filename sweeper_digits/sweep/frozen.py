@@ -80,7 +80,6 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
 
 
 def copy_of_conf(sweep: Sweep) -> Path:
-    """Return the folder of the sweep's own copy of conf/."""
     return sweep.folder / "conf"
 
 

@@ -106,7 +106,6 @@ def _replaces(later: Override, earlier: Override) -> bool:
 
 
 def _mappings(override: Override) -> list[dict[Any, Any]]:
-    """Return the values of an override that are mappings."""
     value = override.value()
     return [one for one in (value.list if isinstance(value, ChoiceSweep) else [value]) if isinstance(one, dict)]
 
@@ -136,7 +135,6 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    """Let a trial draw from a distribution."""
     match distribution:
         case FloatDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_float(name, low, high, step=step, log=log)

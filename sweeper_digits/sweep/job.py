@@ -97,7 +97,6 @@ class Heartbeats(threading.Thread):
                     self.queue.heartbeat(number)
 
     def stop(self) -> None:
-        """End the thread."""
         self.stopped.set()
 
 

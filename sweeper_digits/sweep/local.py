@@ -115,7 +115,6 @@ class LocalWorkers:
         self._fill()
 
     def tend(self, queue: Queue) -> None:
-        """Replace workers that have ended."""
         for number, worker in list(self.processes.items()):
             status = worker.poll()
             if status is None:

@@ -54,7 +54,6 @@ def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> 
 
 
 def has_trials(folder: Path) -> bool:
-    """Return whether a sweep's folder has the folder of a trial."""
     return folder.is_dir() and any(TRIAL.fullmatch(entry.name) for entry in folder.iterdir())
 
 

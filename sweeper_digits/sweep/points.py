@@ -58,7 +58,6 @@ class Space(Searched, Protocol):
 
 
 def is_finite(space: Space) -> bool:
-    """Return whether no parameter is continuous."""
     return all(values_of(distribution) is not None for distribution in space.distributions.values())
 
 
@@ -150,7 +149,6 @@ def values_of(distribution: BaseDistribution) -> "range | list[Any] | None":
 
 
 def ends_of(distribution: BaseDistribution) -> list[Any]:
-    """Return the first and the last value of a distribution."""
     if (values := values_of(distribution)) is not None:
         return [values[0], values[-1]]
     assert isinstance(distribution, FloatDistribution)  # noqa: S101 - the others have values

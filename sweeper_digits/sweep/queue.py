@@ -141,7 +141,6 @@ class Queue:
         TrialRecord.write(trial, worker=process.identity())
 
     def has_answered(self, signature: str) -> bool:
-        """Return whether a process has answered for a trial."""
         return any(TrialRecord(trial).worker == signature for trial in trials_of(self.study))
 
     def write(self, number: int, **values: Any) -> None:

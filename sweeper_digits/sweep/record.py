@@ -185,11 +185,6 @@ class StudyRecord:
         """Write down when a supervisor was there; see `spans`."""
         self._write(StudyRecord._watched, span, supervisor)
 
-    @property
-    def knows_data(self) -> bool:
-        """Whether the content of some data is known."""
-        return any(name.startswith(StudyRecord._data.name) for name in self.attributes(shown=False))
-
     def data(self, option: str) -> dict[str, Any] | None:
         """Return the number of `images` and the `fingerprint` that an option of the data gave; None: not known."""
         return self.attributes(shown=False).get(StudyRecord._data.name + option)

@@ -40,7 +40,6 @@ def write_results(study: optuna.Study, sweep: Sweep, best: list[FrozenTrial]) ->
 
 
 def write_table(study: optuna.Study, sweep: Sweep) -> None:
-    """Write trials.csv, a row for each trial."""
     every = {"number": "number", "state": "state", "datetime_start": "started", "user_attrs_error": "error"}
     objectives = distinct(sweep.objectives, every.values(), "objective_")
     parameters = distinct(sweep.distributions, {*every.values(), *objectives.values()}, "params_")

@@ -46,12 +46,10 @@ class SeededSampler(BaseSampler):
         return str(self.latest[1])
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Begin a trial with a sampler of its own."""
         self.latest = trial.number, self.build(trial.number)
         self.latest[1].before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Forward to the sampler of the trial."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(

@@ -293,7 +293,6 @@ def value_text(value: float, trial: FrozenTrial) -> str:
 
 
 def point_text(trial: FrozenTrial, names: Iterable[str]) -> str:
-    """Write the parameters of a trial."""
     return _written(point_of(trial), names)
 
 
@@ -435,7 +434,6 @@ class Progress:
         self.region: Region | None = None
 
     def begin(self) -> None:
-        """Show what is searched."""
         sweep = self.sweep
         objectives = ", ".join(f"{d} {name}" for name, d in zip(sweep.objectives, sweep.directions, strict=True))
         enumerated = sweep.is_enumerated

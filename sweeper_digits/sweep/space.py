@@ -210,7 +210,6 @@ class Sweep:
 
     @property
     def first_choices(self) -> Point:
-        """Return the first option of each group."""
         return {name: options[0] for name, options in self.choices.items()}
 
     def with_key(self, name: str) -> Point:

@@ -347,7 +347,6 @@ def change(arguments: argparse.Namespace) -> None:
 
 
 def _parse(text: str) -> tuple[str, float | None]:
-    """Return the key and the value of `KEY=VALUE`."""
     key, equals, value = text.strip().partition("=")
     key = key.removeprefix("hydra.sweeper.")
     known = (*KEYS, "n_jobs")

@@ -58,7 +58,6 @@ class Switched(keras.layers.Layer):
         self.strength = self.add_weight(shape=(), initializer="ones", trainable=False, autocast=False)
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """Build the layer."""
         if not self.layer.built:
             self.layer.build(shape)
 

@@ -38,7 +38,6 @@ class CleanEpochs(keras.callbacks.Callback):
         self.strength, self.first = strength, first
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Set the strength of this epoch; also in a resumed run."""
         self.strength.assign(0.0 if epoch >= self.first else 1.0)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -78,11 +77,9 @@ class History(keras.callbacks.Callback):
         self.run.write_history(rows)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Start the clock."""
         self.durations: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start the epoch's clock."""
         self.epoch, self.epoch_started, self.shown = epoch, time.perf_counter(), 0.0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -248,7 +245,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.variables = [v for v in trainee.variables if id(v) not in images] + optimizer.variables
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Save, except before the first epoch; also before a resumed one, whose state is in another folder."""
         if epoch == 0:
             return
         state = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}

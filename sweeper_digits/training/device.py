@@ -97,7 +97,6 @@ def _freeze_imports() -> None:
 
 
 def describe_device(device: str) -> str:
-    """Return the name of the processor for the screen."""
     if device.startswith("gpu"):
         return device
     return f"cpu ({_cpu_info('model name') or platform.processor() or platform.machine()}, {os.cpu_count()} cores)"

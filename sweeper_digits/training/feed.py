@@ -36,7 +36,6 @@ class PixelsByIndex(keras.layers.Layer):
         )
 
     def call(self, indices):  # type: ignore[no-untyped-def]
-        """Return the images at these places."""
         return ops.take(self.images, indices, axis=0)
 
 

@@ -149,7 +149,6 @@ def _stage(  # type: ignore[no-untyped-def]
     dropout: float,
     padding: str,
 ):
-    """Apply the convolutions, the pooling, the normalization, the activations and the dropout of a stage."""
     from keras import layers
 
     pool_first = activation in MONOTONE and not residual

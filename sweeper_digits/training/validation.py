@@ -42,7 +42,6 @@ class Validation(keras.callbacks.Callback):
         return np.asarray(keras.ops.convert_to_numpy(keras.ops.log_softmax(logits)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the values to the logs."""
         found = self.log_probabilities()
         if logs is not None:
             # Cut off as in the saved predictions, whose losses give the standard error and the comparisons.
@@ -73,5 +72,4 @@ def measure(component: Component, probabilities: np.ndarray, labels: np.ndarray,
 
 
 def objectives_of(config: Config) -> list[Component]:
-    """Return the registered objectives that a config names."""
     return [component for component in components.registered("objective") if component.name in config.objective]

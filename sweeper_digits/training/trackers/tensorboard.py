@@ -38,7 +38,6 @@ class HParamsTensorBoard(keras.callbacks.TensorBoard):
         super().__init__(str(self.run_folder.tensorboard), histogram_freq=histogram_freq, write_graph=False)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Write the settings."""
         super().on_train_begin(logs)
         # One group of sessions for each folder: runs that differ in nothing but the seed stay apart, too. The column is
         # narrow: what differs comes first.

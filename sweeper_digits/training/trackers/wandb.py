@@ -62,7 +62,6 @@ class WandbRun(Tracker):
         return str(self.writer.url if online else relative(self.folder.wandb.resolve()))
 
     def record(self, epoch: int, numbers: dict[str, float]) -> None:
-        """Record the numbers of an epoch."""
         self.writer.log(numbers, step=epoch)
 
     def end(self, state: str) -> None:
