@@ -149,7 +149,7 @@ def list_members(path: Path) -> list[Member]:
     """
     if path.is_dir():
         return sorted(_walk(path), key=lambda member: member.name)
-    whole = Member(path.name, str(path), partial(_open, path))
+    whole = file_member(path)
     if whole.kind != "zip":
         return [whole]
     check_archive(path)
@@ -177,13 +177,14 @@ def _walk(folder: Path) -> Iterator[Member]:
             path = Path(root, name)
             if _hidden(name) or not path.is_file():  # a pipe would be waited for
                 continue
-            yield Member(path.relative_to(folder).as_posix(), str(path), partial(_open, path))
+            yield file_member(path, path.relative_to(folder).as_posix())
             if (count := count + 1) > MOST_FILES:
                 raise UserError(f"{folder}: more than {MOST_FILES:,} files; name the folder of one data set")
 
 
-def _open(path: Path) -> IO[bytes]:
-    return path.open("rb")
+def file_member(path: Path, name: str = "") -> Member:
+    """Return a file as a member of what a path holds; without a name, it is all that the path holds."""
+    return Member(name or path.name, str(path), lambda: path.open("rb"))
 
 
 def _hidden(name: str) -> bool:

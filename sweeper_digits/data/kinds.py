@@ -7,7 +7,8 @@ HEAD = 2**16  # bytes that tell what a file is: a header with the names of 784 p
 LEAST_COLUMNS = 64  # of a table of images: the least image has 8x8 pixels
 PICTURE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"),
-    *(".tga", ".pcx", ".jp2", ".avif", ".ico"),
+    *(".tga", ".pcx", ".jp2", ".j2k", ".avif", ".ico", ".icns", ".dds", ".dib", ".jfif", ".apng", ".psd", ".qoi"),
+    *(".sgi", ".ras", ".xbm", ".xpm", ".msp", ".heic", ".heif"),  # the last two are refused by name
 }
 # The first bytes of a file, and what it is.
 MAGIC = (
@@ -19,6 +20,10 @@ MAGIC = (
     (rb"PAR1", "parquet"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{4}\x00{4}|II\*\x00|MM\x00\*|RIFF.{4}WEBP|P[1-6]\s|.{4}ftypavif", "picture"),
     (rb"\x80[\x02-\x05]|\(dp|\(lp|c(numpy|copy_reg|__builtin__)", "pickle"),
+    (rb"%PDF", "pdf"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "postscript"),
+    (rb"\s*<svg", "svg"),
+    (rb".{4}ftyp(hei[cxms]|hevc|mif1|msf1)", "heic"),
     (rb"\x00\x00[\x08\x09\x0b-\x0e][\x01-\x04]", "idx"),
     (rb"\s*<(!doctype html|html|head|\?xml)", "html"),
     (rb"version https://git-lfs", "lfs"),
@@ -48,6 +53,10 @@ REFUSED = {
     "zip": "a zip in a zip or folder: unpack it, then give its folder",
     "arrow": "an Arrow file, which is not read: save it with the method to_parquet of its data set",
     "sqlite": "a database: export the images as CSV with a pixel in each column",
+    "pdf": "a PDF; save it as PNG or JPEG",
+    "postscript": "PostScript; save it as PNG or JPEG",
+    "svg": "an SVG drawing; save it as PNG or JPEG",
+    "heic": "HEIC, which Pillow cannot read; save it as PNG or JPEG",
     "empty": "an empty file: is the download complete?",
 }
 

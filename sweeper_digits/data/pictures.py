@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper_digits.data.checks import SIDES, resized
-from sweeper_digits.data.contents import Member, check_size
+from sweeper_digits.data.contents import Member, check_size, file_member
 from sweeper_digits.data.dataset import IMAGE_SHAPE
-from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
+from sweeper_digits.data.kinds import REFUSED, kind_of
 from sweeper_digits.data.photographs import LEAST_RANGE, as_mnist, on_dark
 from sweeper_digits.data.pieces import PARTS, DataPiece, Piece, Requested, words_of
 from sweeper_digits.errors import UserError
@@ -27,17 +28,8 @@ FORMATS = (
     "AVIF BMP DDS DIB GIF ICNS ICO JPEG JPEG2000 MSP PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP XBM XPM".split()  # noqa: SIM905
 )
 PAGED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # a file of several equal pages or frames
-# First bytes of what people take for a picture, and what it is.
-STRANGERS = {
-    b"%PDF": "a PDF",
-    b"%!PS": "PostScript",
-    b"\xc5\xd0\xd3\xc6": "PostScript",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an SVG drawing or another XML file",
-    b"PK\x03\x04": "a zip file",
-}
-HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a pixel that cameras and scanners give
+MOST_PIXELS = 89_000_000  # of one picture: 13,000 by 6,800
 BITS = 258  # TIFF's tag for the bits of a value
 
 
@@ -79,38 +71,28 @@ def read_picture(path: Path, channels: int, white: float | None = None) -> np.nd
         white: What becomes 255 in a picture of more than 8 bits; None: the most of the bits in use.
 
     Raises:
-        UserError: No picture, a damaged one, one of more than 89 million pixels, or one of several pages.
+        UserError: As `opened`; also one of several pages.
     """
     if not path.is_file():
         raise UserError("not a file" if path.exists() else "no such file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Pillow warns of more than MAX_IMAGE_PIXELS, 89 million, before it unpacks them.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=known_formats()) as picture:
-                pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
-                upright = ImageOps.exif_transpose(picture)
-                pixels = pixels_of(upright, channels, white) if pages == 1 else np.zeros(0)
-    except Exception as error:  # Pillow's readers raise almost anything for a damaged file
-        raise UserError(f"not a readable picture ({_reason(path, error)})") from error
-    if pages > 1:
-        raise UserError(f"{pages} pages or frames; save the one to be read as a picture of its own")
-    return pixels
+    with opened(file_member(path)) as picture:
+        pages = getattr(picture, "n_frames", 1) if picture.format in PAGED else 1
+        if pages > 1:
+            raise UserError(f"{pages} pages or frames; save the one to be read as a picture of its own")
+        return pixels_of(ImageOps.exif_transpose(picture), channels, white)
 
 
 def is_picture(path: Path) -> bool:
     """Return whether a file begins as a picture does, or is called one: a damaged picture counts too."""
-    if path.suffix.lower() in _suffixes():
+    if not path.is_file():
+        return False
+    member = file_member(path)
+    if member.kind == "picture":
         return True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=known_formats()):
-                return True
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # see above
+        with opened(member):  # of a format without a mark of its own
+            return True
+    except UserError:
         return False
 
 
@@ -120,27 +102,30 @@ def known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)  # an older Pillow has fewer
 
 
-@functools.cache
-def _suffixes() -> set[str]:
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in known_formats()}
-    return known | {".heic", ".heif"}  # refused by name
+@contextmanager
+def opened(member: Member) -> Iterator[Image.Image]:
+    """Open a picture, whose pixels are unpacked inside the block.
 
-
-def _reason(path: Path, error: Exception) -> str:
-    """Return what a file is that is no picture."""
-    if isinstance(error, UnidentifiedImageError):
-        with path.open("rb") as file:
-            start = file.read(16)
-        if not start:
-            return "an empty file"
-        if start[4:8] == b"ftyp" and start[8:12] in HEIC:
-            return "HEIC, which Pillow cannot read; save it as JPEG or PNG"
-        if names := [name for magic, name in STRANGERS.items() if start.startswith(magic)]:
-            return f"{names[0]}; save it as PNG or JPEG"
-        return "no format that is known; save it as PNG or JPEG"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    Raises:
+        UserError: No picture, a damaged one, or one of too many pixels, which are not unpacked; without its path.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of many pixels; they are refused below
+            with Image.open(io.BytesIO(member.read()), formats=known_formats()) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise Image.DecompressionBombError
+                yield picture
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"a picture of more than {MOST_PIXELS:,} pixels; no larger ones are read") from error
+    except UnidentifiedImageError as error:
+        found = REFUSED.get(kind_of(member.head), "no format that is known; save it as PNG or JPEG")
+        raise UserError(f"not a readable picture ({found.replace('FILE', shlex.quote(member.where))})") from error
+    except Exception as error:  # Pillow's readers raise almost anything for a damaged file
+        cause = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"not a readable picture ({cause})") from error
 
 
 def is_deep(picture: Image.Image) -> bool:
@@ -205,9 +190,7 @@ def _in_form(pixels: np.ndarray, image_shape: tuple[int, int, int], digits: bool
     return resized(pixels, image_shape[1], image_shape[0])
 
 
-MOST_PIXELS = 50_000_000  # of one picture
 SAMPLE = 1000  # pictures whose size is looked at
-UNREADABLE = (OSError, ValueError, SyntaxError)
 
 
 def find_folders(members: Sequence[Member]) -> list[Piece]:
@@ -266,7 +249,7 @@ def read_sized(members: Sequence[Member], every: Sequence[Member], wish: Request
         UserError: One that is not readable, or a size that no model takes.
     """
     chosen = every[:: max(1, len(every) // SAMPLE)]
-    sizes = Counter(_open(member).size for member in chosen)
+    sizes = Counter(map(_size, chosen))
     size = (wish.size, wish.size) if wish.size else sizes.most_common(1)[0][0]
     if not all(SIDES[0] <= side <= SIDES[1] for side in size):
         raise UserError(
@@ -285,24 +268,6 @@ def read_sized(members: Sequence[Member], every: Sequence[Member], wish: Request
     if (images[..., 0] == images[..., 1]).all() and (images[..., 0] == images[..., 2]).all():
         images = images[..., :1]
     return DataPiece(images, None, notes=tuple(notes), white=max(scale.whites, default=None))
-
-
-def _open(member: Member) -> Image.Image:
-    """Return a picture whose pixels are not unpacked yet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's, for many pixels: refused below
-            picture = Image.open(io.BytesIO(member.read()), formats=known_formats())
-        size = picture.width * picture.height
-    except Image.DecompressionBombError:
-        size = MOST_PIXELS + 1
-    except UNREADABLE as error:
-        kind = kind_of(member.head)
-        plain = f"{member.where}: not a picture of a format that is read"
-        raise UserError(refusal(kind, member.where) if kind in REFUSED else plain) from error
-    if size > MOST_PIXELS:
-        raise UserError(f"{member.where}: a picture of more than {MOST_PIXELS:,} pixels; no larger ones are read")
-    return picture
 
 
 class _Scale:
@@ -331,7 +296,7 @@ class _Scale:
         """Return what holds all values of pictures that do not say their depth."""
         largest = self.brightest  # for the case that no picture that decides is such a one
         for member in self.every:
-            with _reading_folder(member) as picture:
+            with _of_a_set(member) as picture:
                 if is_deep(picture) and said_white(picture) is None:
                     largest = max(largest, float(np.asarray(picture).max()))
         return white_in_use(largest)
@@ -351,18 +316,23 @@ class _Scale:
 
 
 @contextmanager
-def _reading_folder(member: Member) -> Iterator[Image.Image]:
-    """Open a picture; raise a UserError for what goes wrong while its pixels are unpacked, inside the block."""
+def _of_a_set(member: Member) -> Iterator[Image.Image]:
+    """Open a picture of a set; what is raised says which one it is."""
     try:
-        with _open(member) as picture:
+        with opened(member) as picture:
             yield picture
-    except UNREADABLE as error:
-        raise UserError(f"{member.where}: not a readable picture ({error})") from error
+    except UserError as error:
+        raise UserError(f"{member.where}: {error}") from error
+
+
+def _size(member: Member) -> tuple[int, int]:
+    with _of_a_set(member) as picture:
+        return picture.size
 
 
 def _pixels(member: Member, size: tuple[int, int], scale: _Scale) -> tuple[np.ndarray, bool]:
     """Return uint8 (height, width, 3), upright, and whether the size was changed."""
-    with _reading_folder(member) as picture:
+    with _of_a_set(member) as picture:
         white = scale.white_of(picture)
         pixels = pixels_of(ImageOps.exif_transpose(picture), 3, white)
     if pixels.shape[1::-1] == size:

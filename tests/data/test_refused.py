@@ -83,7 +83,7 @@ CASES = [
     (files(digits_dot_npz=npz(images=GREY.repeat(9, axis=1), labels=LABELS)), "images of 252x28 pixels.*data.size=64"),
     (many(pictures("digits/", GREY.repeat(20, axis=1))), "pictures of 28x560 pixels.*add data.size=64"),
     (many(pictures("digits/") | {"digits/B/01.png": png(GREY[0])[:200]}), "B/01.png: not a readable picture"),
-    (many(pictures("digits/") | {"digits/B/01.png": b"broken"}), "B/01.png: not a picture of a format that is read"),
+    (many(pictures("digits/") | {"digits/B/01.png": b"broken"}), "B/01.png: not a readable picture .no format that"),
     (
         zipped("both.zip", {"one/train.csv": table(), "two/train.csv": table()}),
         "2 data sets: one, two; choose one: data.member=one",
