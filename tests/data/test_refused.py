@@ -68,7 +68,8 @@ CASES = [
     (files(digits_dot_csv=b""), "an empty file: is the download complete"),
     (empty, "no file in it; expected are CSV, IDX"),
     (files(digits_dot_csv=b"emotion,pixels,Usage\n"), "text that begins 'emotion,pixels,Usage'; expected are CSV"),
-    (files(digits_dot_pdf=b"%PDF-1.4\n\0"), "a file of an unknown kind; expected are CSV"),
+    (files(digits_dot_pdf=b"%PDF-1.4\n\0"), "a PDF; save it as PNG or JPEG"),
+    (files(digits_dot_bin=b"\1\2\0\3"), "a file of an unknown kind; expected are CSV"),
     (files(model_dot_h5=b""), "an empty file"),
     (
         write_h5("model.h5", {"layer/kernel": np.zeros((3, 3, 1, 8))}),
