@@ -103,6 +103,10 @@ class OwnFolder(Callback):
     def __init__(self) -> None:
         self.kept = contextlib.ExitStack()
 
+    def __reduce__(self) -> tuple[type["OwnFolder"], tuple[()]]:
+        """Let a launcher pickle it with a job: the folders that are kept stay this process's."""
+        return OwnFolder, ()
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a single run."""
         with _exit_in_one_line():
