@@ -238,9 +238,9 @@ class StudySweeperConf:
     storage: str = MISSING
     direction: Any = MISSING
     n_trials: int | None = MISSING
-    # With defaults: a sweep that was begun earlier has a copy of conf/ without them.
-    timeout: float | None = None
-    n_epochs: int | None = None
+    timeout: float | None = MISSING
+    n_epochs: int | None = MISSING
+    trial_timeout: float | None = None
     n_jobs: int = MISSING
     workers_per_gpu: int | None = MISSING
     params: dict[str, Any] | None = MISSING

@@ -20,6 +20,7 @@ Reading order:
     frozen         the sweep's copy of conf/, and the check that the sweep is unchanged
     study          opens a study and checks that it is the same sweep
     supervisor     starts workers, watches them and ends the sweep
+    ending         how a trial ends, and what is told of one whose process is gone
     local          worker processes, their cores and GPUs
     worker         the loop of one worker process
     job            the process in which a trial runs

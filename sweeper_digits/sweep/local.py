@@ -1,5 +1,6 @@
 """Workers on this machine: their processes, their cores and their GPUs."""
 
+import functools
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import process
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin, origin_in
 from sweeper_digits.sweep import budget
+from sweeper_digits.sweep.ending import Limits, described_end, tell_from_folder
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.record import TrialRecord, trials_of
 from sweeper_digits.sweep.space import Sweep
@@ -100,11 +102,12 @@ class LocalWorkers:
 
     Args:
         sweep: The sweep that they work on.
+        queue: The queue of its study.
         conf: The folder that they compose from.
         changes: How often the number of workers had been changed when the supervisor began.
     """
 
-    def __init__(self, sweep: Sweep, conf: Path, changes: int) -> None:
+    def __init__(self, sweep: Sweep, queue: Queue, conf: Path, changes: int) -> None:
         self.sweep, self.conf, self.changes = sweep, conf, changes
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.signatures: dict[int, str] = {}  # of these processes
@@ -112,6 +115,7 @@ class LocalWorkers:
         self.elsewhere = runs_elsewhere(sweep)
         self.visible = [] if self.elsewhere or sweep.config.device == "cpu" else visible_gpus()
         self.gpus = deal(self.visible, sweep.options)
+        self.limits = Limits(queue, sweep)
         self._fill()
 
     def tend(self, queue: Queue) -> None:
@@ -126,7 +130,7 @@ class LocalWorkers:
                 )
             if status == OTHER_DATA:
                 raise UserError(_last_error(queue, self.signatures[number]))
-            queue.reap(self.sweep.options.max_retries)
+            self._reap(queue, {self.signatures[number]: described_end(status)})
             if status != 0 and not queue.has_answered(self.signatures[number]):
                 self.dead_starts += 1
                 if self.dead_starts >= MAX_DEAD_STARTS:
@@ -163,6 +167,20 @@ class LocalWorkers:
         for number in range(1 if self.elsewhere else self.sweep.options.n_jobs):
             if number not in self.processes:
                 self._start(number)
+
+    def end_overdue(self, queue: Queue) -> None:
+        """End the trials that a person stopped, or whose time is over, with the workers that do not end them."""
+        for trial in self.limits.overdue():
+            signature = TrialRecord(trial).worker
+            for number in [number for number, known in self.signatures.items() if known == signature]:
+                if not self.elsewhere:
+                    self.processes[number].kill()
+                    self.processes[number].wait()
+                    self._start(number)
+
+    def _reap(self, queue: Queue, reasons: dict[str, str]) -> None:
+        told = functools.partial(tell_from_folder, queue, self.sweep)
+        queue.reap(self.sweep.options.max_retries, has_told=told, reasons=reasons)
 
     def rest(self, seconds: float) -> None:
         """Wait, but no longer than until a worker has ended or a person wants to stop."""

@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from sweeper_digits import text
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import check_file
+from sweeper_digits.runs.process import machine
 
 # The file in a sweep's folder that holds the name and the identity of its study.
 OWNER = ".study.json"
@@ -53,6 +55,29 @@ def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> 
     )
 
 
+def write_owner(folder: Path, study: str, identity: str) -> None:
+    """Write down to which study a folder belongs: whole at any instant, and once.
+
+    Raises:
+        FileExistsError: It was written before.
+    """
+    whole = folder / f"{OWNER}-{machine()}-{os.getpid()}"
+    whole.write_text(json.dumps({"study": study, "identity": identity}), encoding="utf-8")
+    owner = folder / OWNER
+    if owner.exists() and not owner.stat().st_size:  # a disk that was full left an empty one
+        owner.unlink()
+    try:
+        os.link(whole, owner)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if owner.exists():
+            raise FileExistsError(str(owner)) from None
+        whole.rename(owner)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
 def has_trials(folder: Path) -> bool:
     return folder.is_dir() and any(TRIAL.fullmatch(entry.name) for entry in folder.iterdir())
 
@@ -66,7 +91,7 @@ def owner_of(folder: Path) -> Owner | None:
     file = folder / OWNER
     try:
         check_file(file)
-        if not file.exists():
+        if not file.exists() or not file.stat().st_size:
             return None
         owner = json.loads(file.read_text(encoding="utf-8"))
         return Owner(text.printable(str(owner["study"])), str(owner["identity"]))

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -13,7 +14,7 @@ from sweeper_digits.runs import process
 from sweeper_digits.sweep.choose_pruner import scouts_of
 from sweeper_digits.sweep.points import is_finite, points_to_queue
 from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST, best_scout, is_open, sign_of
-from sweeper_digits.sweep.record import DONE, TrialRecord, failures, owed, trials_of, with_point
+from sweeper_digits.sweep.record import DONE, TrialRecord, failures, owed, stored_error, trials_of, with_point
 from sweeper_digits.sweep.sampler import Prior
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import SharedSettings
@@ -160,6 +161,8 @@ class Queue:
         max_retries: int | None,
         reason: str = "its worker died",
         unsigned_seconds: float = UNSIGNED_SECONDS,
+        has_told: Callable[[int], bool] = lambda number: False,
+        reasons: Mapping[str, str] | None = None,
     ) -> list[FrozenTrial]:
         """Fail the running trials whose process is gone, and queue again all that are to be tried again.
 
@@ -170,12 +173,19 @@ class Queue:
             max_retries: How often a worker of one point may die; None: always queue the point again.
             reason: For the trial's `error`.
             unsigned_seconds: How long a trial may run without the signature of a worker.
+            has_told: Tells the study of a trial, by its number, whose run had ended; returns whether it had.
+            reasons: By signature of a worker, why it is gone, if that is known.
 
         Returns:
             The trials that were failed, without those whose heartbeats have stopped.
         """
         dead = [trial for trial in trials_of(self.study) if self.is_dead(trial, unsigned_seconds)]
-        failed = [trial for trial in dead if self._fail(trial, reason, stopped=max_retries is None)]
+        lost = [trial for trial in dead if not has_told(trial.number)]
+        failed = [
+            trial
+            for trial in lost
+            if self._fail(trial, (reasons or {}).get(str(TrialRecord(trial).worker), reason), max_retries is None)
+        ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
@@ -221,7 +231,7 @@ class Queue:
         trial_id = self._id(trial.number)
         try:
             how = TrialRecord.STOPPED if stopped else TrialRecord.DIED
-            TrialRecord.write_to(self.storage, trial_id, cut_off=how, error=reason)
+            TrialRecord.write_to(self.storage, trial_id, cut_off=how, error=stored_error(reason))
             return self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
         except optuna.exceptions.UpdateFinishedTrialError:
             return False

@@ -26,8 +26,8 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DEEPEST = 20
 # Whole numbers up to this one are floats without loss.
 LARGEST = 2**53
-# Characters of an error that a screen shows; its log has all.
-LONGEST_ERROR = 500
+# Characters of an error that the study keeps, and that a screen shows; its log has all.
+LONGEST_STORED, LONGEST_ERROR = 1000, 500
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ TIME = Kind("a time", lambda value: _is_number(value) and 0 <= value < 1e11)
 LIMIT = Kind("a number above 0, or null", lambda value: value is None or (_is_number(value) and 0 < value < math.inf))
 SCALAR = Kind("a number, text or null", lambda value: isinstance(value, str | bool | None) or _is_number(value))
 POINT = Kind("values by parameter", lambda value: isinstance(value, dict) and all(map(SCALAR.fits, value.values())))
+MAYBE_COUNT = Kind("a whole number, or null", lambda value: value is None or COUNT.fits(value))
 BUDGET = exactly(n_trials=LIMIT, timeout=LIMIT, n_epochs=LIMIT)
 # What the progress of a trial has beside what the last epoch measured.
 PROGRESS_KEYS = ("worker", "trained", "taken_over", "epoch", "epochs")
@@ -149,7 +150,8 @@ class StudyRecord:
         exactly(
             budget=BUDGET,
             command=BUDGET,
-            n_jobs=Kind("a whole number, or null", lambda value: value is None or COUNT.fits(value)),
+            n_jobs=MAYBE_COUNT,
+            jobs_of_command=MAYBE_COUNT,
             changes=COUNT,
             stops=COUNT,
         ),
@@ -323,6 +325,11 @@ class TrialRecord:
     def is_own_failure(self, max_retries: int) -> bool:
         """Return whether it failed by itself, or was cut off so often that it is not tried again."""
         return self.trial.state == TrialState.FAIL and not self.foreign and not self.is_tried_again(max_retries)
+
+
+def stored_error(text: str) -> str:
+    """Return an error as the study keeps it: one line, printable in any encoding, and short."""
+    return printable(" ".join(text.split()))[:LONGEST_STORED]
 
 
 def check(attributes: Mapping[str, Any]) -> None:

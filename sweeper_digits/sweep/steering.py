@@ -23,6 +23,8 @@ class Steering:
         budget: What ends the sweep, by key of hydra.sweeper.
         command: The budget of the command that was given last. The same command leaves a change of the budget alone.
         n_jobs: Workers of each supervisor since the last change of this number; None: never changed.
+        jobs_of_command: Workers that the command asked for which was given last. The same command leaves a change of
+            n_jobs alone.
         changes: How often n_jobs was changed.
         stops: How often the sweep was stopped. A supervisor ends when it sees the number rise.
     """
@@ -30,6 +32,7 @@ class Steering:
     budget: dict[str, Any]
     command: dict[str, Any]
     n_jobs: int | None = None
+    jobs_of_command: int | None = None
     changes: int = 0
     stops: int = 0
 
@@ -64,11 +67,14 @@ class SharedSettings:
     def __init__(self, study: optuna.Study, storage: RetryingStorage) -> None:
         self.storage, self.name, self.record = storage, study.study_name, StudyRecord(study)
 
-    def begin(self, budget: Budget, space: Space) -> None:
-        """Write down the space, and the budget of a command unless the command before had the same."""
-        command, found = asdict(budget), self._read()
-        if found is None or found.command != command:
-            self._write(replace(found or Steering({}, {}), budget=command, command=command))
+    def begin(self, budget: Budget, space: Space, n_jobs: int) -> None:
+        """Write down the space, and the budget and the workers of a command unless the command before had the same."""
+        command, found = asdict(budget), self._read() or Steering({}, {})
+        if found.command != command:
+            found = replace(found, budget=command, command=command)
+        if found.jobs_of_command != n_jobs:
+            found = replace(found, n_jobs=None, jobs_of_command=n_jobs)
+        self._write(found)
         attribute: dict[str, Any] = {field.name: getattr(space, field.name) for field in fields(space)}
         attribute["distributions"] = {name: distribution_to_json(one) for name, one in space.distributions.items()}
         # An earlier command may have listed other runs.

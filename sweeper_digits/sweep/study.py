@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import logging
 import time
 import uuid
 import warnings
@@ -20,7 +21,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options
 from sweeper_digits.sweep.comparable import look_at_data
 from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
-from sweeper_digits.sweep.owner import OWNER, check_folder
+from sweeper_digits.sweep.owner import OWNER, check_folder, owner_of, write_owner
 from sweeper_digits.sweep.points import is_exhausted, points_first, points_of_sweep
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.reading import Reader
@@ -31,6 +32,7 @@ from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
 from sweeper_digits.url import check_url, first_line, hidden, sqlite_file
 
+log = logging.getLogger(__name__)
 OPENING_ATTEMPTS = 4
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
@@ -45,11 +47,12 @@ def open_study(sweep: Sweep) -> Queue:
     storage = _opened(sweep.options, begun=True)
     name = sweep.options.study_name
     try:
-        study = optuna.load_study(study_name=name, storage=storage, pruner=make_pruner(pruner_options(sweep)))
+        study = optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise UserError(f"study={name}: it is not in the database any more") from error
     check_folder(sweep.folder, name, StudyRecord(study).identity, begun=True)
     _prepare(study, sweep, composes_from_here=True)
+    study.pruner = make_pruner(StudyRecord(study).pruner)  # the command that was given last may have changed it
     return Queue(study, storage)
 
 
@@ -65,7 +68,7 @@ def set_up(sweep: Sweep) -> Queue:
     look_at_data(sweep, queue)  # it may take a while, and locks by itself
     with study_lock(storage, sweep.options.study_name):
         space = Space(sweep.distributions, sweep.is_enumerated, sweep.owners, sweep.size, sweep.images)
-        queue.shared.begin(sweep.budget, space)
+        queue.shared.begin(sweep.budget, space, sweep.options.n_jobs)
         queue.fill(sweep)
     return queue
 
@@ -113,6 +116,7 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
         StudyRecord(study).write(identity=uuid.uuid4().hex)
     check_folder(sweep.folder, name, StudyRecord(study).identity, begun=True)
     _prepare(study, sweep, composes_from_here=not copy_of_conf(sweep).exists())
+    _keep_pruner(study, sweep)
     try:
         claim_folder(sweep.folder, study)
     except UserError:
@@ -130,13 +134,12 @@ def claim_folder(folder: Path, study: optuna.Study) -> None:
     """
     identity = StudyRecord(study).identity
     check_folder(folder, study.study_name, identity, begun=True)
-    if identity is None or (folder / OWNER).exists():
+    if identity is None or owner_of(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (folder / OWNER).open("x", encoding="utf-8") as stream:  # two studies may begin in the same instant
-            json.dump({"study": study.study_name, "identity": identity}, stream)
-    except FileExistsError:
+        write_owner(folder, study.study_name, identity)
+    except FileExistsError:  # two studies began in the same instant
         check_folder(folder, study.study_name, identity, begun=True)
 
 
@@ -179,11 +182,19 @@ def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> Non
     tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
     if not check_same(study, sweep, composes_from_here):
-        StudyRecord(study).write(pruner=pruner_options(sweep))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)
         record_settings(study, sweep)  # last: a set-up that is killed before is done again
+
+
+def _keep_pruner(study: optuna.Study, sweep: Sweep) -> None:
+    """Write down the pruner of the command that is given now: whoever joins the study has this one."""
+    record, options = StudyRecord(study), json.loads(json.dumps(pruner_options(sweep), default=str))
+    if record.pruner not in (None, options):
+        log.info("warning: the pruner changed; trials that begin from now on, on all machines, have the new one")
+    if record.pruner != options:
+        record.write(pruner=options)
 
 
 def _sampler(sweep: Sweep, number: int) -> BaseSampler:

@@ -1,6 +1,7 @@
 """The process that the user started: starts workers, replaces dead ones, shows progress, sums up."""
 
 import contextlib
+import functools
 import logging
 import os
 import select
@@ -17,6 +18,7 @@ from sweeper_digits import live, text
 from sweeper_digits.errors import INFINITY, UserError, check_range
 from sweeper_digits.sweep.budget import SupervisorHeartbeat
 from sweeper_digits.sweep.choose_pruner import scouts_of
+from sweeper_digits.sweep.ending import tell_from_folder
 from sweeper_digits.sweep.frozen import freeze_conf, warn_of_changed_code
 from sweeper_digits.sweep.local import STORAGE, LocalWorkers
 from sweeper_digits.sweep.queue import Queue
@@ -50,6 +52,8 @@ def supervise(sweep: Sweep) -> None:
         if sweep.options[key] is not None and sweep.options[key] < 1:
             raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
     check_range("hydra.sweeper.max_retries", sweep.options.max_retries, 0, INFINITY)
+    if sweep.options.trial_timeout is not None:
+        check_range("hydra.sweeper.trial_timeout", sweep.options.trial_timeout, 0, INFINITY, open_low=True)
     check_values(sweep)
     scouts_of(sweep)  # raises
     _interrupt_between_steps()
@@ -61,11 +65,13 @@ def supervise(sweep: Sweep) -> None:
     conf = freeze_conf(sweep)
     progress = Progress(queue, sweep)
     progress.begin()
-    if orphans := queue.reap(max_retries=None):
+    has_told = functools.partial(tell_from_folder, queue, sweep)
+    if orphans := queue.reap(max_retries=None, has_told=has_told):
         log.info("queued again: %s of workers that are gone", text.counted(len(orphans), "trial"))
     if not queue.is_finished(sweep):
         steering = queue.shared.steering()
-        crew = LocalWorkers(sweep, conf, steering.changes)
+        sweep.options.n_jobs = steering.n_jobs or sweep.options.n_jobs
+        crew = LocalWorkers(sweep, queue, conf, steering.changes)
         presence = SupervisorHeartbeat(queue.study)
         try:
             with live.region() as progress.region:
@@ -77,7 +83,7 @@ def supervise(sweep: Sweep) -> None:
             progress.region = None
             crew.kill()
             presence.end()
-            _queue_again(queue)
+            _queue_again(queue, sweep)
             progress.stopped()
     BestModels(queue, sweep).tidy()  # the worker of the last trial is ended when the trial is, often before it does
     progress.end()
@@ -114,12 +120,17 @@ def _interrupt_between_steps() -> None:
     signal.signal(signal.SIGPIPE, request_if_unread)
 
 
-def _queue_again(queue: Queue) -> None:
+def _queue_again(queue: Queue, sweep: Sweep) -> None:
     """Queue the trials of the workers that were ended with the sweep."""
     end = time.monotonic() + SIGNING_SECONDS
     while queue.has_unsigned() and time.monotonic() < end:  # a worker elsewhere is about to sign it, or ours is gone
         time.sleep(0.1)
-    queue.reap(max_retries=None, reason="stopped with the sweep; queued again", unsigned_seconds=SIGNING_SECONDS)
+    queue.reap(
+        max_retries=None,
+        reason="stopped with the sweep; queued again",
+        unsigned_seconds=SIGNING_SECONDS,
+        has_told=functools.partial(tell_from_folder, queue, sweep),
+    )
 
 
 def _watch(
@@ -145,11 +156,12 @@ def _watch(
         check_claim(sweep.folder)
         presence.tick(steering.budget["timeout"])
         crew.tend(queue)
+        crew.end_overdue(queue)
         if time.time() - awake > 3 * beat:  # this machine slept: first let its workers speak
             reaped = time.monotonic() + 2 * beat
         awake = time.time()
         if time.monotonic() - reaped > 2:
-            queue.reap(sweep.options.max_retries)
+            queue.reap(sweep.options.max_retries, has_told=functools.partial(tell_from_folder, queue, sweep))
             reaped = time.monotonic()
         progress.show()
         _raise_at_failures(progress, sweep.options)

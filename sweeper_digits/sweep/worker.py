@@ -22,13 +22,11 @@ from optuna.trial import TrialState
 from sweeper_digits.errors import OtherData, UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.noise import standard_error
-from sweeper_digits.runs.record import read_metrics_alone
-from sweeper_digits.sweep import dashboard
+from sweeper_digits.sweep.ending import take_over_finished, tell
 from sweeper_digits.sweep.job import Heartbeats, running_trial
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.record import TrialRecord, best_trials, owed, trials_of
+from sweeper_digits.sweep.record import TrialRecord, best_trials, owed, stored_error, trials_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError, study_lock
 from sweeper_digits.sweep.study import open_study
@@ -136,13 +134,15 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
     running = running_trial(queue, trial, f"{socket.gethostname()}/{os.environ[NUMBER]}") if here else None
     reporting.set_current_trial(running)
     try:
+        if take_over_finished(queue, sweep, trial):
+            return
         with _asking, _drawing(queue, sweep):
             overrides = sweep.suggest(trial)
         extra = [] if "figures" in map(override_key, overrides) else ["figures=false"]
         resumed = _checkpoint(queue, sweep, trial)
         extra += [f"resume={override_text(str(resumed))}"] if resumed else []
         launch = functools.partial(launcher.launch, [[*overrides, *extra]], initial_job_idx=trial.number)
-        (done,) = launch() if here else _watched(launch, queue, trial)
+        (done,) = _caught(launch) if here else _watched(launch, queue, trial)
         if isinstance(done._return_value, StorageError):
             raise done._return_value
         _end_if_none_can_run(queue, sweep, trial, done._return_value)
@@ -161,18 +161,7 @@ def _run(queue: Queue, sweep: Sweep, trial: optuna.Trial, launcher: Launcher, he
         reporting.set_current_trial(None)
     if queue.read(trial.number).state.is_finished():
         return  # its heartbeats had stopped: another worker has it, and continues from its folder
-    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-        if error:
-            error = " ".join(error.split())
-            TrialRecord.write(trial, error=error)
-            _write_failure(sweep.folder / str(trial.number), error)
-        TrialRecord.write(trial, epochs=RunFolder(sweep.folder / str(trial.number)).epochs())
-        if state == TrialState.COMPLETE and len(sweep.objectives) == 1:
-            record = read_metrics_alone(sweep.folder / str(trial.number))
-            if (chance := standard_error(record, sweep.objectives[0])) is not None:
-                TrialRecord.write(trial, standard_error=chance)
-        dashboard.show(queue, trial, sweep)
-        queue.study.tell(trial, values, state=state, skip_if_finished=True)
+    tell(queue, sweep, trial, state, values, error)
 
 
 def _drawing(queue: Queue, sweep: Sweep) -> contextlib.AbstractContextManager[None]:
@@ -187,7 +176,7 @@ def _end_if_none_can_run(queue: Queue, sweep: Sweep, trial: optuna.Trial, result
     """
     if isinstance(result, OtherData):
         log.error("trial %d: %s", trial.number, result)
-        _write_failure(sweep.folder / str(trial.number), str(result))
+        _write_failure(sweep.folder / str(trial.number), stored_error(str(result)))
         queue.fail_and_requeue(queue.read(trial.number), str(result), max_retries=None)
         raise SystemExit(OTHER_DATA)
     status = next((code for code in DISK_ERRORS if os.strerror(code) in str(result)), None)
@@ -282,6 +271,16 @@ class BestModels:
             for model in [folder / "model.keras", *folder.glob("fold_*/model.keras")]:
                 model.unlink(missing_ok=True)
         self.deleted |= finished - kept
+
+
+def _caught(launch: Callable[[], Sequence[JobReturn]]) -> Sequence[JobReturn]:
+    """Run a job in this process; what would end the process is the job's failure."""
+    try:
+        return launch()
+    except (SystemExit, KeyboardInterrupt) as end:  # Ctrl-C of a person reaches the supervisor alone
+        failed = JobReturn()
+        failed.status, failed.return_value = JobStatus.FAILED, end
+        return [failed]
 
 
 def _described(error: object) -> str:

@@ -116,7 +116,7 @@ def start(queue: Queue, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.
 
 
 def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[..., Any]) -> None:
-    queue.shared.begin(Budget(25, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(25, None, None), Space({}, is_enumerated=False), n_jobs=1)
     processes = [start(RACE) for _ in range(6)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 6
     states = [trial.state for trial in trials_of(queue.study)]
@@ -124,7 +124,7 @@ def test_six_processes_never_overshoot_one_budget(queue: Queue, start: Callable[
 
 
 def test_a_trial_that_has_a_point_comes_before_one_that_was_given_back(queue: Queue) -> None:
-    queue.shared.begin(Budget(2, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(2, None, None), Space({}, is_enumerated=False), n_jobs=1)
     options = SimpleNamespace(pruner={}, max_retries=2)
     sweep: Any = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
     given_back = queue.ask(sweep)
@@ -263,7 +263,7 @@ def test_a_new_point_does_not_take_the_place_of_a_trial_between_failing_and_queu
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the trial that was cut off waits for ever, beside as many others as the budget has."""
-    queue.shared.begin(Budget(1, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(1, None, None), Space({}, is_enumerated=False), n_jobs=1)
     options = SimpleNamespace(pruner={}, max_retries=2)
     sweep: Any = SimpleNamespace(is_enumerated=False, size=None, prior=None, options=options)
     queue.study.enqueue_trial({"x": 1})

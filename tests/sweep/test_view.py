@@ -28,7 +28,7 @@ def queue_in(folder: Path, direction: Direction = "minimize") -> Queue:
     pruner = PeerPruner(50, n_min_trials=3, first_fraction=0.1, epochs=8)
     study = optuna.create_study(study_name="s", storage=storage, direction=direction, pruner=pruner)
     queue = Queue(study, storage)
-    queue.shared.begin(Budget(20, None, None), Space({}, is_enumerated=False))
+    queue.shared.begin(Budget(20, None, None), Space({}, is_enumerated=False), n_jobs=1)
     return queue
 
 
