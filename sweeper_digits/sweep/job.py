@@ -36,7 +36,7 @@ def attached() -> Iterator[None]:
     queue.heartbeat(trial.number)
     TrialRecord.write(trial, attached=True)
     running = running_trial(queue, trial, socket.gethostname())
-    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid())
+    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid(), is_job=True)
     heartbeats.number = trial.number
     reporting.set_current_trial(running)
     try:
@@ -64,6 +64,10 @@ def running_trial(queue: Queue, trial: optuna.Trial, worker: str) -> reporting.R
     return reporting.RunningTrial(trial, isinstance(pruner, WilcoxonPruner), prunes, stops_chance, front, link)
 
 
+# Between looks at whether the study has ended a job's trial.
+LOOK_SECONDS = 2.0
+
+
 class Heartbeats(threading.Thread):
     """Send heartbeats while a trial runs, and end the process when the one that started it is gone.
 
@@ -71,14 +75,16 @@ class Heartbeats(threading.Thread):
         queue: The queue of the trial.
         interval: Seconds between heartbeats.
         parent: The process that started this one.
+        is_job: Whether this process has the trial alone, and ends once the study says that the trial has ended: a
+            person stopped it, or its time is over.
 
     Attributes:
         number: Of the trial that runs now, or None.
     """
 
-    def __init__(self, queue: Queue, interval: float, parent: int) -> None:
+    def __init__(self, queue: Queue, interval: float, parent: int, is_job: bool = False) -> None:
         super().__init__(daemon=True)
-        self.queue, self.interval = queue, interval
+        self.queue, self.interval, self.is_job = queue, interval, is_job
         self.number: int | None = None
         self.parent = parent
         self.stopped = threading.Event()
@@ -86,11 +92,16 @@ class Heartbeats(threading.Thread):
 
     def run(self) -> None:
         """Look every half second."""
-        last = 0.0
+        last = looked = 0.0
         while not self.stopped.wait(0.5):
             if os.getppid() != self.parent:
                 os._exit(1)  # the trial is failed and queued again by the next supervisor of the sweep
             number = self.number
+            if self.is_job and number is not None and time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                with contextlib.suppress(Exception):
+                    if self.queue.read(number).state.is_finished() and not self.stopped.is_set():
+                        os._exit(1)
             if number is not None and time.monotonic() - last > self.interval:
                 last = time.monotonic()
                 with contextlib.suppress(Exception):  # a database that is away must not end a training

@@ -311,7 +311,11 @@ def stop_trial(queue: Queue, number: int) -> str:
             return "pruned before it began"
         queue.write(number, stop=True)
         runs = is_supervised(queue.study)
-        return "is pruned when its epoch ends" if runs else "no sweep runs; once one does, its next epoch is its last"
+        return (
+            "is pruned when its epoch ends, or in five seconds"
+            if runs
+            else "no sweep runs; once one does, its next epoch is its last"
+        )
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise UserError(f"#{number}: it has ended already ({queue.read(number).state.name.lower()})") from error
 
