@@ -12,6 +12,8 @@ import pytest
 from sweeper_digits.data.dataset import Dataset
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = ROOT / "benchmarks"
 # Parts of others; landscape.py, started by itself, takes minutes.
 PARTS = {"__init__", "compare", "fused_step", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies"}

@@ -17,6 +17,7 @@ from sweeper_digits.data.split import split_test
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import accuracy
 from sweeper_digits.runs.record import best_first, find_runs, read_run, saved_option
+from tests.refusals import not_refused
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
@@ -236,30 +237,39 @@ def test_what_is_no_model_of_this_program_and_no_file_is_one_line(tool: Tool) ->
         tool("predict", SWEEP, "7.png")
 
 
-@pytest.mark.parametrize(
-    ("spoilt", "arguments", "message"),
-    [
-        ("", ["nowhere"], "nowhere: no such folder"),
-        ("model", [SWEEP], r"model.keras: no readable model"),
-        ("data", [SWEEP, "other", "--top", "4"], r"trained on .*more.npz.*, but .* on .*digits.npz"),
-        ("weights", [SWEEP], "no finished run with a model.keras"),
-        ("picture", [SWEEP, "7.png"], "7.png: not a readable picture"),
-        ("picture", ["7.png"], "name a run or a sweep"),
-        ("", [SWEEP, "7.webp"], "7.webp: no such folder, no such picture"),
-        ("", [SWEEP, "*.webp"], r"\*.webp: no file or folder matches"),
-        ("data", [SWEEP, "digits.csv"], "digits.csv: not a readable picture; .*--data digits.csv"),
-        ("folder", [SWEEP, "empty"], "empty: neither a run .* nor a picture"),
-        ("folder", [SWEEP, "both"], "both: both runs and pictures are in it"),
-        ("", [SWEEP, "--out", "x.txt"], "the suffix must be .csv"),
-        ("", [SWEEP, "--data", "kagle"], "kagle"),
-        ("", [SWEEP, "--data", "kaggle", "--part", "all"], "--part is a part of the run's own data"),
-        ("picture", [SWEEP, "7.png", "--out", "x.csv"], "leave out --data, --part and --out"),
-        ("", [SWEEP, "--data", "npz", "path=none.npz"], "none.npz: no such file"),
-    ],
-)
-def test_bad_input_is_one_line(tool: Tool, spoilt: str, arguments: list[str], message: str) -> None:
-    spoil(spoilt)
-    with pytest.raises(SystemExit) as caught:
-        tool("predict", *arguments)
-    text = str(caught.value)
-    assert re.search(message, text) and "\n" not in text and text.startswith("error: "), text
+REFUSED = [
+    ("", ["nowhere"], "nowhere: no such folder"),
+    ("model", [SWEEP], r"model.keras: no readable model"),
+    ("data", [SWEEP, "other", "--top", "4"], r"trained on .*more.npz.*, but .* on .*digits.npz"),
+    ("weights", [SWEEP], "no finished run with a model.keras"),
+    ("picture", [SWEEP, "7.png"], "7.png: not a readable picture"),
+    ("picture", ["7.png"], "name a run or a sweep"),
+    ("", [SWEEP, "7.webp"], "7.webp: no such folder, no such picture"),
+    ("", [SWEEP, "*.webp"], r"\*.webp: no file or folder matches"),
+    ("data", [SWEEP, "digits.csv"], "digits.csv: not a readable picture; .*--data digits.csv"),
+    ("folder", [SWEEP, "empty"], "empty: neither a run .* nor a picture"),
+    ("folder", [SWEEP, "both"], "both: both runs and pictures are in it"),
+    ("", [SWEEP, "--out", "x.txt"], "the suffix must be .csv"),
+    ("", [SWEEP, "--data", "kagle"], "kagle"),
+    ("", [SWEEP, "--data", "kaggle", "--part", "all"], "--part is a part of the run's own data"),
+    ("picture", [SWEEP, "7.png", "--out", "x.csv"], "leave out --data, --part and --out"),
+    ("", [SWEEP, "--data", "npz", "path=none.npz"], "none.npz: no such file"),
+]
+
+
+def test_bad_input_is_one_line(tool: Tool) -> None:
+    shutil.copytree("multirun", "whole")
+
+    def call(spoilt: str, arguments: list[str]) -> None:
+        spoil(spoilt)
+        try:
+            tool("predict", *arguments)
+        finally:
+            if spoilt in ("model", "weights", "data"):
+                shutil.rmtree("multirun")
+                shutil.copytree("whole", "multirun")
+            for folder in ("other", "both", "empty"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    table = [((spoilt, arguments), f"^error: .*{message}") for spoilt, arguments, message in REFUSED]
+    assert not_refused(lambda given: call(*given), table) == []

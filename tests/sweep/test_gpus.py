@@ -44,26 +44,24 @@ def lists(text: str) -> str:
     return f"cat <<'EOF'\n{text}EOF"
 
 
-@pytest.mark.parametrize(
-    ("named", "given"),
-    [
-        ("4,7", ["4", "7"]),
-        ("4, 7", ["4", "7"]),
-        ("GPU-5d5ba0d6,GPU-0f1e", ["GPU-5d5ba0d6", "GPU-0f1e"]),
-        ("MIG-c6d4f1ef-42e4,MIG-GPU-5d5ba0d6/1/0", ["MIG-c6d4f1ef-42e4", "MIG-GPU-5d5ba0d6/1/0"]),
-        ("1,1", ["1"]),  # one GPU, however often it is named
-        ("0,-1,1", ["0"]),  # CUDA sees none after the first that is none
-        ("-1", []),
-        ("", []),
-        ("NoDevFiles", []),  # what SLURM gives to a job without GPUs
-    ],
-)
-def test_the_gpus_are_those_that_cuda_would_see(
-    smi: Smi, monkeypatch: pytest.MonkeyPatch, named: str, given: list[str]
-) -> None:
+NAMED: list[tuple[str, list[str]]] = [
+    ("4,7", ["4", "7"]),
+    ("4, 7", ["4", "7"]),
+    ("GPU-5d5ba0d6,GPU-0f1e", ["GPU-5d5ba0d6", "GPU-0f1e"]),
+    ("MIG-c6d4f1ef-42e4,MIG-GPU-5d5ba0d6/1/0", ["MIG-c6d4f1ef-42e4", "MIG-GPU-5d5ba0d6/1/0"]),
+    ("1,1", ["1"]),  # one GPU, however often it is named
+    ("0,-1,1", ["0"]),  # CUDA sees none after the first that is none
+    ("-1", []),
+    ("", []),
+    ("NoDevFiles", []),  # what SLURM gives to a job without GPUs
+]
+
+
+def test_the_gpus_are_those_that_cuda_would_see(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
     smi(lists(LISTED))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert local.visible_gpus() == given
+    for named, given in NAMED:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert local.visible_gpus() == given, named
 
 
 def test_all_gpus_are_dealt_out_if_none_is_named(smi: Smi) -> None:
@@ -118,6 +116,7 @@ def end(process: Program) -> str:
 
 def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
     smi(lists(LISTED))
+    sweeps.forks = False  # what a worker was started with is looked at
     sweeps.environment = os.environ | {"PYTHONPATH": sweeps.environment["PYTHONPATH"]}
     sweeps.trials_last(100)
     arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=9", "hydra.sweeper.n_jobs=5")
@@ -132,6 +131,7 @@ def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
 
 def test_a_sweep_on_the_cpu_asks_for_no_gpu_and_its_workers_see_none(smi: Smi, sweeps: Sweeps) -> None:
     smi("exit 9")
+    sweeps.forks = False
     sweeps.environment = os.environ | {"PYTHONPATH": sweeps.environment["PYTHONPATH"]}
     sweeps.trials_last(100)
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.sweeper.workers_per_gpu=1")
@@ -143,6 +143,7 @@ def test_a_sweep_on_the_cpu_asks_for_no_gpu_and_its_workers_see_none(smi: Smi, s
 
 
 def test_a_sweep_that_runs_gets_no_more_workers_than_its_gpus_can_have(sweeps: Sweeps) -> None:
+    sweeps.forks = False
     sweeps.environment["CUDA_VISIBLE_DEVICES"] = "4,7"
     sweeps.trials_last(100)
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3", "hydra.sweeper.workers_per_gpu=2")
