@@ -36,6 +36,7 @@ def states() -> str:
     return f"{'live' if LIVE in text[:200] else 'done'}: {found[1]}" if found else ""
 
 
+@pytest.mark.slow
 def test_it_is_rewritten_when_a_run_ends_and_finished_by_ctrl_c(tool: Tool, tmp_path: Path) -> None:
     metrics = SWEEP / "3" / "metrics.json"
     kept = metrics.read_bytes()

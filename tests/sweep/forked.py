@@ -17,8 +17,6 @@ from hydra.core.global_hydra import GlobalHydra
 
 from sweeper_digits.sweep import local
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
-
 
 class Forked(subprocess.Popen[Any]):
     """A process that goes on from here as if `python SLEEPER ...`, or `python -c CODE`, had been typed.
@@ -49,9 +47,10 @@ def _be(
     status = 1
     try:
         gc.freeze()  # what belongs to the parent, such as its connections, is never touched here
-        for number in SIGNALS:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python starts
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        for ends in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ends, signal.SIG_DFL)
         if new_session:
             os.setsid()
         for number, stream in enumerate(streams):
@@ -63,8 +62,8 @@ def _be(
         logging._handlers.clear()  # type: ignore[attr-defined]
         os.closerange(3, 4096)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - until the end
-        sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115
-        sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False), line_buffering=True)  # noqa: SIM115
+        sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115
+        sys.stderr = io.TextIOWrapper(open(2, "wb", closefd=False), line_buffering=True)  # noqa: SIM115
         if cwd is not None:
             os.chdir(cwd)
         if env is not None:
