@@ -1,5 +1,6 @@
 """Finalists of a real sweep are trained again on other seeds and folds."""
 
+import json
 import re
 import shlex
 import signal
@@ -15,9 +16,9 @@ import psutil
 import pytest
 
 from sweeper_digits.results.confirm import plan_points
-from sweeper_digits.results.repetitions import group_repetitions
+from sweeper_digits.results.repetitions import group_repetitions, judge_difference
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.record import Record, find_runs
+from sweeper_digits.runs.record import Record, find_runs, read_run
 
 Tool = Callable[..., str]
 
@@ -38,6 +39,15 @@ def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
         folder = next(word for word in line.split() if word.startswith("multirun"))
         runs = [t for t in study.trials if t.user_attrs["point"]["from_run"] == folder]
         assert float(line.split()[1]) == pytest.approx(np.mean([t.value for t in runs]), rel=1e-4)
+    said = json.loads(tool("confirm", "multirun/first", "--top", "2", "--seeds", "2", "--json"))  # nothing is missing
+    first, second = said["finalists"]
+    assert (said["objective"], said["direction"], first["rank"], second["rank"]) == ("val_loss", "minimize", 1, 2)
+    groups = group_repetitions(find_runs(["multirun/first_confirm"]), "val_loss")
+    assert [row["mean"] for row in (first, second)] == [group.mean for group in groups]
+    assert second["apart"] is judge_difference(groups[0], groups[1], "val_loss").differ and first["apart"] is None
+    for row in (first, second):
+        assert read_run(Path(row["search"]["folder"])).value("val_loss") == row["search"]["value"]
+        assert {value["seed"] for value in row["values"]} == {3, 4}
 
 
 @pytest.mark.slow

@@ -127,18 +127,18 @@ def test_a_distribution_contains_what_it_can_draw() -> None:
         assert all(contains(distribution, value) for value in values_of(distribution) or [])
 
 
-def test_a_sweep_begun_before_functions_moved_and_keys_came_or_became_incidental_continues(
-    make_sweep: MakeSweep,
-) -> None:
-    sweep = make_sweep("seed=1,2", "epochs=3", "export=[onnx]")
+def test_a_sweep_continues_where_what_differs_changes_no_trial(make_sweep: MakeSweep) -> None:
     study = optuna.create_study()
-    assert not check_same(study, sweep)
-    record_settings(study, sweep)
-    begun = StudyRecord(study).settings
-    begun["data"] = {"_target_": "sweeper_digits.data.load_mnist_5k"}  # neither invert nor transpose
-    begun["fixed overrides"] = ["epochs=3", "export=[tflite]", "tensorboard=True"]
-    StudyRecord(study).write(settings=begun)
-    assert check_same(study, sweep)
+    begun = make_sweep("seed=1,2", "epochs=3", "export=[onnx]")
+    assert not check_same(study, begun)
+    record_settings(study, begun)
+    again = make_sweep("seed=1,2", "epochs=3", "export=[tflite]")
+    assert check_same(study, again)
+    settings = StudyRecord(study).settings
+    settings["data"]["_target_"] = "moved.load_mnist_5k"
+    del settings["conf/"]["patience"]  # of another version
+    StudyRecord(study).write(settings=settings)
+    assert check_same(study, again)
     with pytest.raises(UserError, match=r"other settings \(fixed overrides: was epochs=3, is epochs=4\)"):
         check_same(study, make_sweep("seed=1,2", "epochs=4"))
 
