@@ -16,7 +16,7 @@ from sweeper_digits.sweep.record import with_point
 from tests.sweep.conftest import LEARNING_RATE, SLEEPER, STEADY, Program, Sweeps, epochs_of, wait_for, workers_of
 
 COMPLETE, FAIL, WAITING, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING, TrialState.RUNNING
-TWO_WORKERS = (*STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_jobs=2")
+TWO_WORKERS = (*STEADY, LEARNING_RATE, "epochs=20", "hydra.sweeper.n_jobs=2")
 
 
 def test_killed_worker_loses_nothing_and_its_trial_continues(sweeps: Sweeps) -> None:
@@ -30,7 +30,7 @@ def test_killed_worker_loses_nothing_and_its_trial_continues(sweeps: Sweeps) -> 
     (dead,) = [trial for trial in sweeps.trials() if trial.state == FAIL]
     (retried,) = [trial for trial in sweeps.trials() if trial.system_attrs.get("retry_history")]
     assert retried.system_attrs["retry_history"] == [dead.number] and retried.params == dead.params
-    check_continued(sweeps, retried.number, [dead.number], 40)
+    check_continued(sweeps, retried.number, [dead.number], 20)
 
 
 def test_everything_killed_then_the_same_command_finishes_the_rest(sweeps: Sweeps) -> None:

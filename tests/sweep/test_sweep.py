@@ -10,6 +10,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep.worker import NUMBER
 from tests.conftest import ROOT
 from tests.refusals import not_refused
 from tests.sweep.conftest import LEARNING_RATE, Sweeps, wait_for
@@ -75,7 +76,7 @@ def test_a_finite_space_is_sampled_without_repeating_a_point(in_process: Callabl
 
 
 def test_two_objectives_give_a_pareto_front(sweeps: Sweeps) -> None:
-    out = sweeps.ok("objective=[val_loss,params]", "model.filters=2,4", "optimizer.learning_rate=0.01,0.02")
+    out = sweeps.ok("objective=[val_loss,params]", "model.filters=2,4", "optimizer.learning_rate=0.01,0.02", "epochs=1")
     study = sweeps.study()
     assert [d.name for d in study.directions] == ["MINIMIZE", "MINIMIZE"]
     for trial in study.trials:
@@ -160,7 +161,7 @@ def test_weights_are_kept_for_the_best_only(in_process: Callable[..., Sweeps], m
 
 def test_weights_that_the_last_worker_left_are_deleted_at_the_end(sweeps: Sweeps) -> None:
     """It is ended when the last trial has ended, which may be before it has deleted the weights of the worst."""
-    sweep = ("optimizer.learning_rate=0.01,0.02", "hydra.sweeper.keep_models=1")
+    sweep = ("optimizer.learning_rate=0.01,0.02", "hydra.sweeper.keep_models=1", "epochs=1")
     sweeps.ok(*sweep)
     best, worst = sorted(sweeps.trials(), key=lambda trial: trial.value)
     for trial in (best, worst):
@@ -189,28 +190,28 @@ def test_a_pareto_front_keeps_its_weights(in_process: Callable[..., Sweeps]) -> 
 
 def test_two_supervisors_share_one_budget(sweeps: Sweeps) -> None:
     sweeps.trials_last(0.5)
-    arguments = (LEARNING_RATE, "hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=6")
+    arguments = (LEARNING_RATE, "hydra/sweeper/pruner=none", "hydra.sweeper.n_trials=4", "epochs=2")
     with sweeps.start(*arguments) as first, sweeps.start(*arguments) as second:
         outputs = [process.communicate(timeout=200) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), outputs
     states = sweeps.states()
-    assert states.pop(COMPLETE) == 6 and set(states) <= {WAITING}
+    assert states.pop(COMPLETE) == 4 and set(states) <= {WAITING}
 
 
-def test_a_space_that_was_sampled_is_completed_not_repeated(sweeps: Sweeps) -> None:
-    space = "model.dropout=0.1,0.2,0.3"
-    sweeps.ok(space, "hydra.sweeper.n_trials=1")
-    sweeps.ok(space, "hydra.sweeper.n_trials=5")
+def test_a_space_that_was_sampled_is_completed_not_repeated(in_process: Callable[..., Sweeps]) -> None:
+    for n_trials in (1, 5):
+        sweeps = in_process("model.dropout=0.1,0.2,0.3", "epochs=1", f"hydra.sweeper.n_trials={n_trials}")
     assert sorted(map(str, sweeps.points("model.dropout"))) == ["0.1", "0.2", "0.3"]
 
 
-def test_grid_sampler_takes_each_point_once(sweeps: Sweeps, in_process: Callable[..., Sweeps]) -> None:
-    grid = ("hydra/sweeper/sampler=grid", "seed=range(1,4)")
-    sweeps.ok(*grid, "hydra.sweeper.n_trials=2")
+def test_grid_sampler_takes_each_point_once(in_process: Callable[..., Sweeps], monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = ("hydra/sweeper/sampler=grid", "seed=range(1,4)", "epochs=1")
+    sweeps = in_process(*grid, "hydra.sweeper.n_trials=2")
     begun = sweeps.points("seed")
-    sweeps.ok(*grid)
+    in_process(*grid)
     assert sweeps.points("seed")[:2] == begun and sorted(map(str, sweeps.points("seed"))) == ["1", "2", "3"]
     with pytest.raises(SystemExit, match="a parameter is continuous"):
+        monkeypatch.delenv(NUMBER)
         in_process("hydra/sweeper/sampler=grid", LEARNING_RATE, "study=other", worker=False)
 
 
