@@ -9,6 +9,7 @@ It takes the overrides of train.py. The environment says how long a trial lasts:
     SLEEPER_PIDS     file to which each process that starts here appends its id
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -26,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweeper_digits import bad_input, command_line
-from sweeper_digits.config import METRIC_OF, Config, parse
+from sweeper_digits.config import METRIC_OF, Config, is_study_sweeper, parse
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep import job
 from sweeper_digits.training import reporting
@@ -103,7 +104,9 @@ def main(cfg: DictConfig) -> object:
         config = parse(cfg)
         hydra_config = HydraConfig.get()
         number = hydra_config.job.num if hydra_config.mode == RunMode.MULTIRUN else 0
-        with job.attached():
+        in_sweep = hydra_config.mode == RunMode.MULTIRUN and is_study_sweeper(hydra_config.sweeper)
+        runs_elsewhere = in_sweep and reporting.current_trial() is None  # else its worker is this process, as in train
+        with job.attached() if runs_elsewhere else contextlib.nullcontext():
             values = sleep_through(config, RunFolder(hydra_config.runtime.output_dir), number)
     return values[0] if values and len(values) == 1 else values
 

@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from sweeper_digits.results.studies import find_queue
-from sweeper_digits.sweep.table import row, table
-from sweeper_digits.sweep.view import Spotter
+from sweeper_digits.sweep.show import StudyReader, row, table
+from sweeper_digits.sweep.verbs import find_queue
 
 ROWS = 8
 # Without the font of another server: a page that shows the picture asks nobody.
@@ -35,7 +34,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(__file__).with_name("terminal.svg"))
     arguments = parser.parse_args()
     time.sleep(arguments.after)
-    view = Spotter(find_queue(arguments.storage, arguments.study), is_enumerated=False).look()
+    view = StudyReader(find_queue(arguments.storage, arguments.study), is_enumerated=False).look()
     console = Console(record=True, width=arguments.width, file=io.StringIO(), highlight=False, force_terminal=True)
     for trial in view.ended[-ROWS:]:
         is_best = view.best is not None and view.best.number == trial.number

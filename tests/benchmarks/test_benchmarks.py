@@ -12,6 +12,8 @@ import pytest
 from sweeper_digits.data.dataset import Dataset
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = ROOT / "benchmarks"
 # Parts of others; landscape.py, started by itself, takes minutes.
 PARTS = {"__init__", "compare", "fused_step", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies"}
@@ -38,7 +40,10 @@ SMALLEST = {
         "--tasks analytic --methods random ours --repetitions 2 --budget 2 --workers 1 2 --jobs 1",
         "2 workers, ours ",
     ),
-    "start": ("--repeats 1 data=npz data.path=NPZ model=small", "until the first epoch ended"),
+    "start": (
+        "--repeats 1 data=npz data.path=NPZ model=small model.filters=2 model.dense_units=8",
+        "until the first epoch ended",
+    ),
     "sweep": ("--data DATA --trials 2 --epochs 1 --only ours", "ours  "),
     "train": ("--images 172 --repeats 1", "ours, bfloat16"),
     "workers": ("--trials 2 --mean 0.1 --workers 1 --repeats 1", "stock plugin"),

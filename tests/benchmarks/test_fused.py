@@ -14,6 +14,8 @@ NETWORK = ["model=small", "model.filters=2", "model.stages=1", "model.dense_unit
 # Prints what differs between members trained together and alone.
 SCRIPT = f"""
 import json
+
+pytestmark = pytest.mark.slow
 from benchmarks import fused
 
 print(json.dumps(fused.differences({NETWORK}, "xla")))

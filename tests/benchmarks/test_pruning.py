@@ -10,6 +10,8 @@ from benchmarks.replay.pruning import PrunedSearch
 from benchmarks.replay.workers import Curve, of_epochs, replay
 from sweeper_digits.sweep.pruning import PeerPruner
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 8
 
 

@@ -13,6 +13,8 @@ from benchmarks.replay.__main__ import PRUNERS, main, pruners_for, read_study
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 8
 CONFIG = "seed: {number}\nobjective: [{metric}]\nmodel: {{}}\noptimizer: {{}}\nsplit: {{}}\n"
 MEDIAN = "median hydra.sweeper.pruner.n_startup_trials=1 hydra.sweeper.pruner.n_warmup_steps=1"

@@ -21,6 +21,8 @@ from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Distribution, Task, analytic_task, draw
 from sweeper_digits.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def task() -> Task:

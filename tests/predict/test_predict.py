@@ -17,6 +17,7 @@ from sweeper_digits.data.split import split_test
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.predictions import accuracy
 from sweeper_digits.runs.record import best_first, find_runs, read_run, saved_option
+from tests.refusals import not_refused
 
 Tool = Callable[..., str]
 SWEEP = "multirun/first"
@@ -46,9 +47,10 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Datase
     trained = 300 - 60 - len(best.run.read_validation().labels)
     out = tool("predict", SWEEP, "--part", "all")
     assert f"{trained} of them occur in the training data" in out
+    validation = tool("predict", SWEEP, "--part", "validation")
     for name in ("accuracy", "log loss"):
         assert f"not a score of new images: {trained} of them were trained on" in line_of(out, name)
-        assert "trained on" not in line_of(tool("predict", SWEEP, "--part", "validation"), name)
+        assert "trained on" not in line_of(validation, name)
     # Weights that were chosen on the images that are scored.
     out = tool("predict", SWEEP, "--top", "2", "--weights", "greedy", "--part", "validation")
     assert "in sample: the weights were chosen on 36 of them" in line_of(out, "accuracy")
@@ -63,8 +65,9 @@ def test_a_score_says_in_its_line_what_was_trained_on(tool: Tool, digits: Datase
     np.savez("some.npz", images=digits.images[:20], labels=digits.labels[:20] + np.arange(20) % 2)
     for config in Path(SWEEP).glob("*/.hydra/config.yaml"):
         config.write_text(config.read_text().replace("digits.npz", "gone.npz"))
+    out = tool("predict", SWEEP, "--data", "some.npz")
     for name in ("accuracy", "log loss"):
-        assert "10 labels changed since training" in line_of(tool("predict", SWEEP, "--data", "some.npz"), name)
+        assert "10 labels changed since training" in line_of(out, name)
     for kept in Path(SWEEP).glob("*/images.npz"):
         kept.unlink()
     out = tool("predict", SWEEP, "--data", "some.npz")
@@ -123,7 +126,9 @@ def test_test_time_augmentation_averages_changed_copies(tool: Tool) -> None:
     assert 1e-3 < np.abs(one - two).max() < 0.9 and np.allclose(two.sum(axis=1), 1, atol=1e-4)
 
 
-def test_folds_are_scored_on_images_that_they_did_not_train_on(train: Callable[..., RunFolder], tool: Tool) -> None:
+def test_folds_are_scored_on_images_that_they_did_not_train_on_and_count_as_their_mean(
+    train: Callable[..., RunFolder], tool: Tool, digits: Dataset
+) -> None:
     whole = train("split=kfold", "split.folds=2", "epochs=1", folder="folds")
     for fold in (0, 1):
         train("split=kfold", "split.folds=2", f"split.fold={fold}", "epochs=1", folder=f"apart/{fold}")
@@ -134,23 +139,19 @@ def test_folds_are_scored_on_images_that_they_did_not_train_on(train: Callable[.
         assert float(line_of(out, "log loss").split()[2]) == pytest.approx(measured.value("val_loss"), abs=1e-4)
         assert "300 images (validation), each predicted by the 1 of 2 models that did not train on it" in out
         assert "0 of them occur in the training data" in out
-    assert "300 of them were trained on" in line_of(tool("predict", "folds", "--part", "all"), "accuracy")
+    out = tool("predict", "folds", "--part", "all", "--out", "all.npz")
+    assert "300 of them were trained on" in line_of(out, "accuracy")
+    both = [keras.saving.load_model(fold.model).predict(digits.images, verbose=0) for fold in whole.folds()]
+    assert np.allclose(np.load("all.npz")["probabilities"], np.mean(both, axis=0), atol=1e-4)
+    saved = whole.read_validation()
+    assert sorted(saved.images.tolist()) == list(range(300))
+    assert all(accuracy(saved.probabilities[[w]], saved.labels[[w]]) == 0 for w in saved.worst)
 
 
 def test_a_run_is_used_after_its_option_has_left_conf(tool: Tool) -> None:
     for config in Path(SWEEP).glob("*/.hydra/hydra.yaml"):
         config.write_text(config.read_text().replace("augmentation: medium", "augmentation: gone"))
     assert "60 images (test)" in tool("predict", SWEEP, "--tta", "1")
-
-
-def test_folds_count_as_their_mean(train: Callable[..., RunFolder], tool: Tool, digits: Dataset) -> None:
-    run = train("split=kfold", "split.folds=2", "epochs=1", folder="folds")
-    tool("predict", "folds", "--part", "all", "--out", "all.npz")
-    both = [keras.saving.load_model(fold.model).predict(digits.images, verbose=0) for fold in run.folds()]
-    assert np.allclose(np.load("all.npz")["probabilities"], np.mean(both, axis=0), atol=1e-4)
-    saved = run.read_validation()
-    assert sorted(saved.images.tolist()) == list(range(300))
-    assert all(accuracy(saved.probabilities[[w]], saved.labels[[w]]) == 0 for w in saved.worst)
 
 
 def test_pictures_are_labelled(tool: Tool, digits: Dataset) -> None:
@@ -236,30 +237,39 @@ def test_what_is_no_model_of_this_program_and_no_file_is_one_line(tool: Tool) ->
         tool("predict", SWEEP, "7.png")
 
 
-@pytest.mark.parametrize(
-    ("spoilt", "arguments", "message"),
-    [
-        ("", ["nowhere"], "nowhere: no such folder"),
-        ("model", [SWEEP], r"model.keras: no readable model"),
-        ("data", [SWEEP, "other", "--top", "4"], r"trained on .*more.npz.*, but .* on .*digits.npz"),
-        ("weights", [SWEEP], "no finished run with a model.keras"),
-        ("picture", [SWEEP, "7.png"], "7.png: not a readable picture"),
-        ("picture", ["7.png"], "name a run or a sweep"),
-        ("", [SWEEP, "7.webp"], "7.webp: no such folder, no such picture"),
-        ("", [SWEEP, "*.webp"], r"\*.webp: no file or folder matches"),
-        ("data", [SWEEP, "digits.csv"], "digits.csv: not a readable picture; .*--data digits.csv"),
-        ("folder", [SWEEP, "empty"], "empty: neither a run .* nor a picture"),
-        ("folder", [SWEEP, "both"], "both: both runs and pictures are in it"),
-        ("", [SWEEP, "--out", "x.txt"], "the suffix must be .csv"),
-        ("", [SWEEP, "--data", "kagle"], "kagle"),
-        ("", [SWEEP, "--data", "kaggle", "--part", "all"], "--part is a part of the run's own data"),
-        ("picture", [SWEEP, "7.png", "--out", "x.csv"], "leave out --data, --part and --out"),
-        ("", [SWEEP, "--data", "npz", "path=none.npz"], "none.npz: no such file"),
-    ],
-)
-def test_bad_input_is_one_line(tool: Tool, spoilt: str, arguments: list[str], message: str) -> None:
-    spoil(spoilt)
-    with pytest.raises(SystemExit) as caught:
-        tool("predict", *arguments)
-    text = str(caught.value)
-    assert re.search(message, text) and "\n" not in text and text.startswith("error: "), text
+REFUSED = [
+    ("", ["nowhere"], "nowhere: no such folder"),
+    ("model", [SWEEP], r"model.keras: no readable model"),
+    ("data", [SWEEP, "other", "--top", "4"], r"trained on .*more.npz.*, but .* on .*digits.npz"),
+    ("weights", [SWEEP], "no finished run with a model.keras"),
+    ("picture", [SWEEP, "7.png"], "7.png: not a readable picture"),
+    ("picture", ["7.png"], "name a run or a sweep"),
+    ("", [SWEEP, "7.webp"], "7.webp: no such folder, no such picture"),
+    ("", [SWEEP, "*.webp"], r"\*.webp: no file or folder matches"),
+    ("data", [SWEEP, "digits.csv"], "digits.csv: not a readable picture; .*--data digits.csv"),
+    ("folder", [SWEEP, "empty"], "empty: neither a run .* nor a picture"),
+    ("folder", [SWEEP, "both"], "both: both runs and pictures are in it"),
+    ("", [SWEEP, "--out", "x.txt"], "the suffix must be .csv"),
+    ("", [SWEEP, "--data", "kagle"], "kagle"),
+    ("", [SWEEP, "--data", "kaggle", "--part", "all"], "--part is a part of the run's own data"),
+    ("picture", [SWEEP, "7.png", "--out", "x.csv"], "leave out --data, --part and --out"),
+    ("", [SWEEP, "--data", "npz", "path=none.npz"], "none.npz: no such file"),
+]
+
+
+def test_bad_input_is_one_line(tool: Tool) -> None:
+    shutil.copytree("multirun", "whole")
+
+    def call(spoilt: str, arguments: list[str]) -> None:
+        spoil(spoilt)
+        try:
+            tool("predict", *arguments)
+        finally:
+            if spoilt in ("model", "weights", "data"):
+                shutil.rmtree("multirun")
+                shutil.copytree("whole", "multirun")
+            for folder in ("other", "both", "empty"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    table = [((spoilt, arguments), f"^error: .*{message}") for spoilt, arguments, message in REFUSED]
+    assert not_refused(lambda given: call(*given), table) == []

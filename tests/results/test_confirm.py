@@ -1,5 +1,6 @@
 """Finalists of a real sweep are trained again on other seeds and folds."""
 
+import json
 import re
 import shlex
 import signal
@@ -15,13 +16,14 @@ import psutil
 import pytest
 
 from sweeper_digits.results.confirm import plan_points
-from sweeper_digits.results.repetitions import group_repetitions
+from sweeper_digits.results.repetitions import group_repetitions, judge_difference
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.record import Record, find_runs
+from sweeper_digits.runs.record import Record, find_runs, read_run
 
 Tool = Callable[..., str]
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
     tool("confirm", "multirun/first", "--top", "2", "--seeds", "1")
     study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
@@ -37,30 +39,42 @@ def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
         folder = next(word for word in line.split() if word.startswith("multirun"))
         runs = [t for t in study.trials if t.user_attrs["point"]["from_run"] == folder]
         assert float(line.split()[1]) == pytest.approx(np.mean([t.value for t in runs]), rel=1e-4)
+    said = json.loads(tool("confirm", "multirun/first", "--top", "2", "--seeds", "2", "--json"))  # nothing is missing
+    first, second = said["finalists"]
+    assert (said["objective"], said["direction"], first["rank"], second["rank"]) == ("val_loss", "minimize", 1, 2)
+    groups = group_repetitions(find_runs(["multirun/first_confirm"]), "val_loss")
+    assert [row["mean"] for row in (first, second)] == [group.mean for group in groups]
+    assert second["apart"] is judge_difference(groups[0], groups[1], "val_loss").differ and first["apart"] is None
+    for row in (first, second):
+        assert read_run(Path(row["search"]["folder"])).value("val_loss") == row["search"]["value"]
+        assert {value["seed"] for value in row["values"]} == {3, 4}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_confirm_can_be_stopped_and_continued(tool: Tool, how: signal.Signals) -> None:
+@pytest.mark.slow
+def test_confirm_can_be_stopped_and_continued(tool: Tool) -> None:
     arguments = ["confirm", "multirun/first", "--top", "2", "--seeds", "2"]
     command = [sys.executable, "-m", "sweeper_digits", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        points = Path("multirun/first_confirm")
-        deadline = time.monotonic() + 60
-        while not list(points.glob("*/train.log")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(how)
-        out, _ = process.communicate(timeout=20)
-    assert process.returncode == 130 and "the same command continues" in out
-    assert out.splitlines()[-1] == "  " + shlex.join(["python", *command[1:]])
-    assert family and not [one for one in family if one.is_running()]
-    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
-    assert not [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
+    confirmed = Path("multirun/first_confirm")
+    for how in (signal.SIGINT, signal.SIGTERM):
+        before = len(list(confirmed.glob("*/train.log")))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            deadline = time.monotonic() + 100
+            while len(list(confirmed.glob("*/train.log"))) == before and time.monotonic() < deadline:
+                time.sleep(0.1)
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(how)
+            out, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and "the same command continues" in out
+        assert out.splitlines()[-1] == "  " + shlex.join(["python", *command[1:]])
+        assert family and not [one for one in family if one.is_running()]
+        study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+        assert not [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
     tool(*arguments)
     study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
     assert len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]) == 4
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_confirm_on_folds_keeps_the_test_part_locked_and_apart_from_seeds(tool: Tool) -> None:
     tool("confirm", "multirun/first", "--top", "1", "--seeds", "1")
     out = tool("confirm", "multirun/first", "--top", "1", "--folds", "2")

@@ -60,10 +60,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_thousand_runs_are_seven_megabytes(report: Path) -> None:
     assert report.stat().st_size < 7e6
 
 
+@pytest.mark.slow
 def test_two_thousand_runs_are_shown_filtered_and_sorted_at_once(report: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.goto(f"file://{report}")

@@ -26,6 +26,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.study import set_up
 from tests.conftest import ROOT
+from tests.sweep.forked import Forked
 
 MakeSweep = Callable[..., Sweep]
 SLEEPER = ROOT / "benchmarks" / "sleeper.py"
@@ -39,7 +40,7 @@ def wait_for(happened: Callable[[], object], seconds: float = 90, seen: Callable
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"waited too long {seen()}"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 class Program(subprocess.Popen[str]):
@@ -53,8 +54,14 @@ class Program(subprocess.Popen[str]):
         super().__exit__(kind, error, traceback)
 
 
+class ForkedProgram(Forked, Program):
+    """A sleeper that is forked from this process."""
+
+
 class Sweeps:
     """Starts sweeps in a folder, and reads what they left.
+
+    Sleepers are forked from this process unless `forks` is false: they are killed, stopped and waited for as others.
 
     Args:
         folder: Where the sweeps run.
@@ -66,6 +73,7 @@ class Sweeps:
     def __init__(self, folder: Path, program: Path, defaults: list[str], storage: str | None = None) -> None:
         self.folder = folder
         self.program = [sys.executable, str(program), "-m", *defaults]
+        self.forks = program == SLEEPER
         self.environment = os.environ | {"PYTHONPATH": str(ROOT)}
         if storage:
             self.environment["OPTUNA_STORAGE"] = storage
@@ -77,7 +85,7 @@ class Sweeps:
         self.environment["SLEEPER_SECONDS"] = str(seconds)
 
     def start(self, *overrides: str) -> Program:
-        process = Program(
+        process = (ForkedProgram if self.forks else Program)(
             [*self.program, *overrides],
             cwd=self.folder,
             env=self.environment,

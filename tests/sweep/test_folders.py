@@ -160,7 +160,9 @@ def test_a_damaged_copy_of_conf_is_one_line(in_process: Callable[..., Sweeps], m
     assert "conf/model/small.yaml: trials" in (line := refused(in_process, *command)) and "it is gone" in line
 
 
+@pytest.mark.slow
 def test_another_conf_of_another_machine_is_seen(sweeps: Sweeps) -> None:
+    sweeps.forks = False  # the other machine has its own checkout
     checkout = sweeps.folder / "checkout"
     for name in ("conf", "sweeper_digits"):
         shutil.copytree(ROOT / name, checkout / name)

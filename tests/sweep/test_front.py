@@ -32,26 +32,26 @@ def queue_of(study: optuna.Study) -> Any:
 PEER = [[0.9, 100.0], [0.5, 100.0], [0.2, 100.0]]
 
 
+CURVES = [
+    ([[0.9, 200.0], [0.6, 200.0]], True),
+    ([[0.9, 200.0], [0.4, 200.0]], False),  # better, and dearer
+    ([[0.9, 50.0], [0.6, 50.0]], False),  # worse, and cheaper
+    ([[1.9, 200.0]], False),  # the first epoch tells too little
+    ([[0.9, 100.0], [0.5, 100.0]], False),  # the same
+    ([[0.9, 50.0], [0.6, 50.0], [0.4, 50.0], [0.4, 50.0]], False),  # the other did not come so far
+]
+
+
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.RUNNING, TrialState.COMPLETE])
-@pytest.mark.parametrize(
-    ("curve", "stops"),
-    [
-        ([[0.9, 200.0], [0.6, 200.0]], True),
-        ([[0.9, 200.0], [0.4, 200.0]], False),  # better, and dearer
-        ([[0.9, 50.0], [0.6, 50.0]], False),  # worse, and cheaper
-        ([[1.9, 200.0]], False),  # the first epoch tells too little
-        ([[0.9, 100.0], [0.5, 100.0]], False),  # the same
-        ([[0.9, 50.0], [0.6, 50.0], [0.4, 50.0], [0.4, 50.0]], False),  # the other did not come so far
-    ],
-)
-def test_a_dominated_trial_is_stopped(state: TrialState, curve: list[list[float]], stops: bool) -> None:
-    study = study_of(PEER, state=state)
-    study.set_metric_names(["val_loss", "params"])
-    reports = FrontReports(queue_of(study), study.ask())
-    answers = [reports.report({"val_loss": loss, "params": params, "epoch": 1.0}) for loss, params in curve]
-    assert answers == [*[False] * (len(curve) - 1), stops]
-    assert study.trials[1].system_attrs["objectives_by_epoch"] == curve
+def test_a_dominated_trial_is_stopped(state: TrialState) -> None:
+    for curve, stops in CURVES:
+        study = study_of(PEER, state=state)
+        study.set_metric_names(["val_loss", "params"])
+        reports = FrontReports(queue_of(study), study.ask())
+        answers = [reports.report({"val_loss": loss, "params": params, "epoch": 1.0}) for loss, params in curve]
+        assert answers == [*[False] * (len(curve) - 1), stops], curve
+        assert study.trials[1].system_attrs["objectives_by_epoch"] == curve
 
 
 def test_a_maximized_objective_counts_upwards() -> None:
@@ -78,23 +78,22 @@ def test_a_trial_is_not_stopped_after_its_last_epoch() -> None:
     assert not running.epoch_of_several(worse, last=True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["objective=[val_loss,seconds]"], None),
-        (["objective=[val_loss,seconds]", "hydra/sweeper/pruner=none"], None),
-        (["hydra/sweeper/pruner=median"], None),
-        (
-            ["objective=[val_loss,seconds]", "hydra/sweeper/pruner=median"],
-            "MedianPruner compares one objective; hydra/sweeper/pruner=peers compares several",
-        ),
-        (
-            ["objective=[val_loss,seconds]", "split=kfold"],
-            "with several objectives, a trial that trains all folds is not pruned",
-        ),
-        (["objective=seconds"], "an objective is known at the end of a training alone"),
-    ],
-)
-def test_a_sweep_that_cannot_prune_says_why(arguments: list[str], reason: str | None, make_sweep: MakeSweep) -> None:
-    sweep = make_sweep("optimizer.learning_rate=interval(0.001,0.1)", "hydra.sweeper.n_trials=4", *arguments)
-    assert why_unpruned(sweep) == reason
+REASONS: list[tuple[list[str], str | None]] = [
+    (["objective=[val_loss,seconds]"], None),
+    (["objective=[val_loss,seconds]", "hydra/sweeper/pruner=none"], None),
+    (["hydra/sweeper/pruner=median"], None),
+    (
+        ["objective=[val_loss,seconds]", "hydra/sweeper/pruner=median"],
+        "MedianPruner compares one objective; hydra/sweeper/pruner=peers compares several",
+    ),
+    (
+        ["objective=[val_loss,seconds]", "split=kfold"],
+        "with several objectives, a trial that trains all folds is not pruned",
+    ),
+    (["objective=seconds"], "an objective is known at the end of a training alone"),
+]
+
+
+def test_a_sweep_that_cannot_prune_says_why(make_sweep: MakeSweep) -> None:
+    fixed = ("optimizer.learning_rate=interval(0.001,0.1)", "hydra.sweeper.n_trials=4")
+    assert [(arguments, why_unpruned(make_sweep(*fixed, *arguments))) for arguments, _ in REASONS] == REASONS

@@ -4,10 +4,12 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import local
 from sweeper_digits.sweep.verbs import find_queue
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Program, Sweeps, wait_for, workers_of
@@ -44,26 +46,24 @@ def lists(text: str) -> str:
     return f"cat <<'EOF'\n{text}EOF"
 
 
-@pytest.mark.parametrize(
-    ("named", "given"),
-    [
-        ("4,7", ["4", "7"]),
-        ("4, 7", ["4", "7"]),
-        ("GPU-5d5ba0d6,GPU-0f1e", ["GPU-5d5ba0d6", "GPU-0f1e"]),
-        ("MIG-c6d4f1ef-42e4,MIG-GPU-5d5ba0d6/1/0", ["MIG-c6d4f1ef-42e4", "MIG-GPU-5d5ba0d6/1/0"]),
-        ("1,1", ["1"]),  # one GPU, however often it is named
-        ("0,-1,1", ["0"]),  # CUDA sees none after the first that is none
-        ("-1", []),
-        ("", []),
-        ("NoDevFiles", []),  # what SLURM gives to a job without GPUs
-    ],
-)
-def test_the_gpus_are_those_that_cuda_would_see(
-    smi: Smi, monkeypatch: pytest.MonkeyPatch, named: str, given: list[str]
-) -> None:
+NAMED: list[tuple[str, list[str]]] = [
+    ("4,7", ["4", "7"]),
+    ("4, 7", ["4", "7"]),
+    ("GPU-5d5ba0d6,GPU-0f1e", ["GPU-5d5ba0d6", "GPU-0f1e"]),
+    ("MIG-c6d4f1ef-42e4,MIG-GPU-5d5ba0d6/1/0", ["MIG-c6d4f1ef-42e4", "MIG-GPU-5d5ba0d6/1/0"]),
+    ("1,1", ["1"]),  # one GPU, however often it is named
+    ("0,-1,1", ["0"]),  # CUDA sees none after the first that is none
+    ("-1", []),
+    ("", []),
+    ("NoDevFiles", []),  # what SLURM gives to a job without GPUs
+]
+
+
+def test_the_gpus_are_those_that_cuda_would_see(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
     smi(lists(LISTED))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert local.visible_gpus() == given
+    for named, given in NAMED:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert local.visible_gpus() == given, named
 
 
 def test_all_gpus_are_dealt_out_if_none_is_named(smi: Smi) -> None:
@@ -118,12 +118,12 @@ def end(process: Program) -> str:
 
 def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
     smi(lists(LISTED))
+    sweeps.forks = False  # what a worker was started with is looked at
     sweeps.environment = os.environ | {"PYTHONPATH": sweeps.environment["PYTHONPATH"]}
     sweeps.trials_last(100)
+    with pytest.raises(UserError, match=r"^hydra\.sweeper\.n_jobs=5: 4 GPUs can have 4 workers"):
+        local.deal(local.visible_gpus(), SimpleNamespace(n_jobs=5, workers_per_gpu=1))
     arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=9", "hydra.sweeper.n_jobs=5")
-    done = sweeps.run(*arguments, "hydra.sweeper.workers_per_gpu=1")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: hydra.sweeper.n_jobs=5: 4 GPUs can have 4 workers")
     with sweeps.start(*arguments) as process:
         given = dict(map(given_to, workers_of(process, 5)))
         end(process)
@@ -132,6 +132,7 @@ def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
 
 def test_a_sweep_on_the_cpu_asks_for_no_gpu_and_its_workers_see_none(smi: Smi, sweeps: Sweeps) -> None:
     smi("exit 9")
+    sweeps.forks = False
     sweeps.environment = os.environ | {"PYTHONPATH": sweeps.environment["PYTHONPATH"]}
     sweeps.trials_last(100)
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.sweeper.workers_per_gpu=1")
@@ -147,7 +148,7 @@ def test_a_sweep_that_runs_gets_no_more_workers_than_its_gpus_can_have(sweeps: S
     sweeps.trials_last(100)
     limits = ("hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=3", "hydra.sweeper.workers_per_gpu=2")
     with sweeps.start(*STEADY, LEARNING_RATE, *limits) as process:
-        given = dict(map(given_to, workers_of(process, 3)))
+        workers_of(process, 3)
         find_queue(sweeps.url, "sweep").shared.change_jobs(5)
         assert process.stdout
         while (said := process.stdout.readline()) and not said.startswith("warning: "):
@@ -155,4 +156,3 @@ def test_a_sweep_that_runs_gets_no_more_workers_than_its_gpus_can_have(sweeps: S
         assert said.startswith("warning: hydra.sweeper.n_jobs=5: 2 GPUs can have 4 workers")
         assert len(workers_of(process)) == 3
         end(process)
-    assert given == {"0": "4", "1": "7", "2": "4"}

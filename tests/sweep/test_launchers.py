@@ -88,6 +88,17 @@ def needs_launcher(name: str, extra: str) -> None:
         pytest.skip(f"needs pip install '.[{extra}]'")
 
 
+def test_a_job_runs_in_the_process_of_a_launcher_and_tells_its_study(sweeps: Sweeps) -> None:
+    needs_launcher("submitit", "slurm")
+    sweeps.ok(LEARNING_RATE, "epochs=2", "hydra/launcher=submitit_local", "hydra.sweeper.n_trials=1")
+    (trial,) = sweeps.trials()
+    metrics = sweeps.trial_folder(0).read_metrics()
+    assert trial.state == COMPLETE and trial.value == metrics["objective"][0]
+    assert list(trial.intermediate_values) == [0, 1]
+    assert str(metrics["pid"]) != trial.user_attrs["worker"].split(":")[1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
 def test_launchers_run_the_trials_elsewhere_with_pruning(
     request: pytest.FixtureRequest, sweeps: Sweeps, launcher: str
@@ -95,6 +106,7 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
     needs_launcher(*(("ray", "ray") if launcher == "ray" else ("submitit", "slurm")))
     if launcher == "submitit_slurm":
         sweeps.environment["SLURM_CONF"] = str(request.getfixturevalue("slurm").conf)
+    sweeps.forks = False
     sweeps.trials_last(1)
     points = "[{optimizer.learning_rate:0.01},{optimizer.learning_rate:0.012},{optimizer.learning_rate:0.000101}]"
     sweeps.ok(
@@ -115,6 +127,7 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
     assert trials[1].datetime_start < trials[0].datetime_complete
 
 
+@pytest.mark.slow
 def test_jobs_elsewhere_are_steered_through_the_study(sweeps: Sweeps) -> None:
     needs_launcher("submitit", "slurm")
     sweeps.trials_last(30)
@@ -139,6 +152,7 @@ def test_jobs_elsewhere_are_steered_through_the_study(sweeps: Sweeps) -> None:
     assert {trial.state for trial in sweeps.trials()[3:]} <= {TrialState.WAITING}, "no job took the place of #1"
 
 
+@pytest.mark.slow
 def test_a_local_job_may_start_faster_than_its_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_launcher("submitit", "slurm")
     from submitit.local import local
@@ -147,7 +161,7 @@ def test_a_local_job_may_start_faster_than_its_folder_is_made(tmp_path: Path, mo
 
     def begin_late(self: Any, **options: Any) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            options["process"].wait(5)  # it has started, and without a folder it dies
+            options["process"].wait(2)  # it has started, and without a folder it dies
         begin(self, **options)
 
     monkeypatch.setattr(local.LocalJob, "__init__", begin_late)
@@ -157,8 +171,10 @@ def test_a_local_job_may_start_faster_than_its_folder_is_made(tmp_path: Path, mo
     assert executor.submit(int, "3").result() == 3
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Sweeps) -> None:
     needs_launcher("submitit", "slurm")
+    sweeps.forks = False
     sweeps.environment["SLURM_CONF"] = str(slurm.conf)
     sweeps.trials_last(5)
     arguments = (*STEADY, LEARNING_RATE, "epochs=100", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")

@@ -23,6 +23,9 @@ OTHERS = ["study=seen", "figures=true", "callbacks=[tensorboard]", "model.dropou
 SWEEPER = ["hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1", "hydra/sweeper/pruner=none"]
 
 
+pytestmark = pytest.mark.slow  # real servers
+
+
 class Seen(NamedTuple):
     """A sweep that has ended."""
 

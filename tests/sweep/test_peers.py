@@ -37,10 +37,10 @@ def prunes(study: optuna.Study, values: list[float], by: PeerPruner, first: int 
     return by.prune(study, study.trials[-1])
 
 
-@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE])
-def test_trials_in_each_state_are_peers(state: TrialState) -> None:
-    assert prunes(study_of((state, [0.2]), (state, [0.3])), [0.25], pruner())
-    assert not prunes(study_of((state, [0.2]), (state, [0.3])), [0.19], pruner())
+def test_trials_in_each_state_are_peers() -> None:
+    for state in (TrialState.RUNNING, TrialState.PRUNED, TrialState.COMPLETE):
+        assert prunes(study_of((state, [0.2]), (state, [0.3])), [0.25], pruner()), state
+        assert not prunes(study_of((state, [0.2]), (state, [0.3])), [0.19], pruner()), state
 
 
 def test_a_trial_that_failed_is_no_peer() -> None:
@@ -97,22 +97,22 @@ def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
         PeerPruner(**({"percentile": 35, "n_min_trials": 2, "first_fraction": 0, "epochs": 8} | bad))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["optimizer=adam,sgd"], "NopPruner"),
-        (["optimizer=adam,sgd", "hydra.sweeper.pruner.grids=true"], "PeerPruner"),
-        (["optimizer=adam,sgd", "hydra/sweeper/pruner=median"], "MedianPruner"),
-        (["model.dropout=interval(0,0.4)", "epochs=6"], "PeerPruner"),
-        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]"], "FrontPruner"),
-        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]", "hydra/sweeper/pruner=none"], "NopPruner"),
-        (["model.dropout=interval(0,0.4)", "objective=[val_loss,milliseconds_per_image]"], "NopPruner"),
-        (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]", "split=kfold"], "NopPruner"),
-        (["optimizer=adam,sgd", "objective=[val_loss,params]"], "NopPruner"),
-    ],
-)
-def test_a_grid_is_pruned_only_where_it_is_said(make_sweep: MakeSweep, arguments: list[str], expected: str) -> None:
-    made = make_pruner(pruner_options(make_sweep(*arguments)))
-    assert type(made).__name__ == expected
-    if isinstance(made, PeerPruner):
-        assert made.epochs == (6 if "epochs=6" in arguments else 8)
+PRUNERS = [
+    (["optimizer=adam,sgd"], "NopPruner"),
+    (["optimizer=adam,sgd", "hydra.sweeper.pruner.grids=true"], "PeerPruner"),
+    (["optimizer=adam,sgd", "hydra/sweeper/pruner=median"], "MedianPruner"),
+    (["model.dropout=interval(0,0.4)", "epochs=6"], "PeerPruner"),
+    (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]"], "FrontPruner"),
+    (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]", "hydra/sweeper/pruner=none"], "NopPruner"),
+    (["model.dropout=interval(0,0.4)", "objective=[val_loss,milliseconds_per_image]"], "NopPruner"),
+    (["model.dropout=interval(0,0.4)", "objective=[val_loss,params]", "split=kfold"], "NopPruner"),
+    (["optimizer=adam,sgd", "objective=[val_loss,params]"], "NopPruner"),
+]
+
+
+def test_a_grid_is_pruned_only_where_it_is_said(make_sweep: MakeSweep) -> None:
+    for arguments, expected in PRUNERS:
+        made = make_pruner(pruner_options(make_sweep(*arguments)))
+        assert type(made).__name__ == expected, arguments
+        if isinstance(made, PeerPruner):
+            assert made.epochs == (6 if "epochs=6" in arguments else 8)

@@ -27,7 +27,10 @@ from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for, worker
 COMPLETE, FAIL, WAITING = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING
 PASSWORD = "s3cret-w0rd"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(p).parent for p in [shutil.which("initdb")] if p]
-pytestmark = pytest.mark.skipif(not BINARIES, reason="no PostgreSQL server on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BINARIES, reason="no PostgreSQL server on this machine"),
+]
 
 
 class Postgres:
@@ -174,7 +177,7 @@ def check_lost_and_retried(shared: Sweeps, name: str) -> None:
 
 def test_a_frozen_worker_comes_too_late(shared: Sweeps, request: pytest.FixtureRequest) -> None:
     name = request.node.name
-    shared.trials_last(4)
+    shared.trials_last(3)
     arguments = (*STEADY, LEARNING_RATE, "epochs=50", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
     with shared.start(*arguments, "hydra.sweeper.heartbeat_seconds=1") as process:
         wait_for(lambda: len(shared.checkpoints(name)) == 2)
@@ -259,7 +262,7 @@ def test_a_machine_that_is_cut_off_loses_its_trial_and_joins_again(
 ) -> None:
     name = request.node.name
     there = sweeps_of(defaults=[f"study={name}"], storage=postgres.url_at(cable.here))
-    there.program = [*cable.inside, *there.program]
+    there.program, there.forks = [*cable.inside, *there.program], False
     arguments = (*STEADY, LEARNING_RATE, "epochs=50", "hydra.sweeper.n_trials=3", "hydra.sweeper.heartbeat_seconds=1")
     for sweeps in (there, shared):
         sweeps.trials_last(6)

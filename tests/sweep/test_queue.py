@@ -1,5 +1,6 @@
 """The queue of a study: one budget over many processes, one process for each trial, retries, its database."""
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 from sweeper_digits.training.reporting import RunningTrial
 from tests.conftest import ROOT
+from tests.sweep.forked import Forked
 
 COMPLETE, WAITING = TrialState.COMPLETE, TrialState.WAITING
 
@@ -47,9 +49,8 @@ class WorstOfAll:
         return True
 
 
-@pytest.mark.parametrize("splits", [1, 3])
-def test_a_trial_that_has_all_its_epochs_behind_it_is_not_pruned(splits: int) -> None:
-    for by_fold in (False, True):
+def test_a_trial_that_has_all_its_epochs_behind_it_is_not_pruned() -> None:
+    for splits, by_fold in itertools.product((1, 3), (False, True)):
         running = RunningTrial(WorstOfAll(), by_fold=by_fold, prunes=True)
         running.splits = splits
         running.folds = [0.1] * (splits - 1)
@@ -105,7 +106,7 @@ def start(queue: Queue, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.
 
     def call(code: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", OPEN.format(root=str(ROOT)) + code]
-        process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = Forked(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         return process
 

@@ -20,14 +20,17 @@ def scouted(make_sweep: MakeSweep, folder: Path, *arguments: str) -> tuple[Sweep
     return queue_of(make_sweep, folder, LEARNING_RATE, *trials, "search.prior=0.001", *arguments)
 
 
-@pytest.mark.parametrize(
-    ("epochs", "first", "n_trials", "expected"),
-    [(51, 1, None, 20), (12, 1, None, 12), (12, 3, None, 4), (51, 1, 40, 8), (8, 1, 5, 0), (1, 1, None, 0)],
-)
-def test_scouts_cost_one_training_and_a_fifth_of_the_trials_at_most(
-    epochs: int, first: int, n_trials: int | None, expected: int
-) -> None:
-    assert number_of_scouts(20, epochs, first, n_trials) == expected
+def test_scouts_cost_one_training_and_a_fifth_of_the_trials_at_most() -> None:
+    # Epochs, the first at which a trial is judged, trials; of 20 that are wanted.
+    expected = {
+        (51, 1, None): 20,
+        (12, 1, None): 12,
+        (12, 3, None): 4,
+        (51, 1, 40): 8,
+        (8, 1, 5): 0,
+        (1, 1, None): 0,
+    }
+    assert {given: number_of_scouts(20, *given) for given in expected} == expected
 
 
 def test_a_scout_stops_when_it_is_judged_first_however_good(make_sweep: MakeSweep, tmp_path: Path) -> None:
@@ -91,23 +94,20 @@ def test_points_of_ones_own_are_no_scouts(make_sweep: MakeSweep, tmp_path: Path)
     assert "scout" not in own.user_attrs and "scout" in drawn.user_attrs
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("hydra/sweeper/pruner=median",),
-        ("hydra/sweeper/pruner=none",),
-        ("hydra.sweeper.pruner.scouts=0",),
-        ("objective=[val_loss,params]",),
-    ],
-)
-def test_other_sweeps_have_none(make_sweep: MakeSweep, arguments: tuple[str, ...]) -> None:
-    assert scouts_of(make_sweep(LEARNING_RATE, "hydra.sweeper.n_trials=50", *arguments)) == 0
+def test_other_sweeps_have_none(make_sweep: MakeSweep) -> None:
+    for argument in (
+        "hydra/sweeper/pruner=median",
+        "hydra/sweeper/pruner=none",
+        "hydra.sweeper.pruner.scouts=0",
+        "objective=[val_loss,params]",
+    ):
+        assert scouts_of(make_sweep(LEARNING_RATE, "hydra.sweeper.n_trials=50", argument)) == 0, argument
 
 
-@pytest.mark.parametrize("value", ["-1", "many", "2.5", "null"])
-def test_a_number_of_scouts_that_is_none_is_refused(make_sweep: MakeSweep, value: str) -> None:
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.pruner\.scouts="):
-        scouts_of(make_sweep(LEARNING_RATE, f"hydra.sweeper.pruner.scouts={value}"))
+def test_a_number_of_scouts_that_is_none_is_refused(make_sweep: MakeSweep) -> None:
+    for value in ("-1", "many", "2.5", "null"):
+        with pytest.raises(UserError, match=r"hydra\.sweeper\.pruner\.scouts="):
+            scouts_of(make_sweep(LEARNING_RATE, f"hydra.sweeper.pruner.scouts={value}"))
 
 
 def test_two_processes_do_not_both_begin_with_the_best_scout(make_sweep: MakeSweep, tmp_path: Path) -> None:
