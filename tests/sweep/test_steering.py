@@ -42,7 +42,7 @@ def test_a_stopped_trial_is_pruned_and_its_place_is_free(sweeps: Sweeps, capsys:
     with sweeps.start(*SPACE, "hydra.sweeper.n_trials=9") as process:
         wait_for(lambda: running(sweeps) == [0])
         call(sweeps, "stop", trial=0)
-        assert capsys.readouterr().out == "sweep #0: is pruned when its epoch ends\n"
+        assert capsys.readouterr().out == "sweep #0: is pruned when its epoch ends, or in five seconds\n"
         wait_for(lambda: running(sweeps) == [1])
         assert sweeps.trials()[0].state == PRUNED
         with pytest.raises(UserError, match=r"#0: it has ended already \(pruned\)"):
