@@ -10,8 +10,7 @@ from tests.guards.conftest import Program
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-@pytest.mark.parametrize("sweeper", ["basic", "optuna"])
+@pytest.mark.parametrize(("sweeper", "launcher"), [("basic", "joblib"), ("optuna", "submitit_local")])
 def test_another_sweeper_runs_its_jobs_elsewhere(tmp_path: Path, npz: Path, sweeper: str, launcher: str) -> None:
     program = Program(tmp_path)
     budget = ["hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2"] * (sweeper == "optuna")
