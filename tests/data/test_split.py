@@ -136,3 +136,29 @@ def test_equal_images_have_equal_numbers() -> None:
     # Equal on every machine and with every version, because run folders keep it.
     assert hash_images(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)).tolist() == [15284888947558480530]
     assert Dataset(images[[2, 1, 2, 0]], None, "").groups.tolist() == [0, 1, 0, 2]
+
+
+def test_without_a_test_size_nothing_is_locked() -> None:
+    usable, locked = split_test(Holdout(test_size=0, seed=0, validation_size=0.2), LABELS, DIFFERENT)
+    assert usable.tolist() == list(range(850)) and locked.tolist() == []
+
+
+def test_there_are_as_many_folds_as_are_asked_for() -> None:
+    folds = list(splits(KFold(test_size=0, seed=0, folds=3, fold=None), LABELS, DIFFERENT))
+    assert len(folds) == 3 and sum(len(fold.validation) for fold in folds) == 850
+
+
+def test_a_class_needs_as_many_different_images_as_there_are_folds() -> None:
+    labels, split = np.array([0, 0, 0, 1, 1, 1]), KFold(test_size=0, seed=0, folds=3, fold=None)
+    assert [len(fold.validation) for fold in splits(split, labels, np.arange(6))] == [2, 2, 2]
+    with pytest.raises(UserError, match=r"split\.folds=3"):  # class 1 has two different ones
+        list(splits(split, labels, np.array([0, 1, 2, 3, 4, 4])))
+
+
+def test_the_seed_moves_copies_too() -> None:
+    groups = np.arange(850) // 2  # each image twice, beside each other
+    held = [
+        next(iter(splits(Holdout(test_size=0, seed=seed, validation_size=0.2), LABELS, groups))).validation
+        for seed in (0, 0, 1)
+    ]
+    assert held[0].tolist() == held[1].tolist() != held[2].tolist()

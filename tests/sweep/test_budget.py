@@ -42,6 +42,58 @@ def test_a_budget_is_described() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"n_trials": 2}, "2 trials"), ({"timeout": 61.0}, "1:01 minutes"), ({"n_epochs": 1}, "1 epoch")],
+)
+def test_a_limit_that_is_not_set_is_not_described(given: dict[str, Any], words: str) -> None:
+    assert Budget.of(options(**given)).describe() == words
+
+
+def trial_of(
+    state: TrialState, reported: int = 0, progress: dict[str, int] | None = None, epochs: int | None = None
+) -> Any:
+    """A trial as the study has it: what it reported, told of itself, and counts at its end."""
+    return optuna.trial.create_trial(
+        state=state,
+        value=1.0 if state == TrialState.COMPLETE else None,
+        intermediate_values={step: 1.0 for step in range(reported)},
+        user_attrs={} if epochs is None else {"epochs": epochs},
+        system_attrs={"sweeper_digits:progress": progress} if progress else {},
+    )
+
+
+def test_what_is_used_is_counted_by_trials_and_epochs() -> None:
+    trials = [
+        trial_of(TrialState.COMPLETE, epochs=8),
+        trial_of(TrialState.WAITING),
+        trial_of(TrialState.PRUNED, progress={"taken_over": 3}, epochs=5),  # 2 of its own
+        trial_of(TrialState.RUNNING, progress={"trained": 4}),
+        trial_of(TrialState.FAIL, reported=3),  # it was cut off before it told
+        trial_of(TrialState.FAIL, progress={"taken_over": 9}, epochs=7),
+    ]
+    study = optuna.create_study()
+    study.set_user_attr("watched a", [10, 25])
+    used = Budget(3, 20.0, 17).used(study, trials)
+    assert used == {"n_trials": (2, 3), "timeout": (15, 20.0), "n_epochs": (8 + 2 + 4 + 3 + 0, 17)}
+    assert Budget(3, None, None).used(study, trials) == {"n_trials": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("budget", "key"),
+    [
+        (Budget(2, 16.0, 18), None),
+        (Budget(1, 16.0, 18), "n_trials"),
+        (Budget(2, 15.0, 18), "timeout"),
+        (Budget(2, 16.0, 8), "n_epochs"),
+    ],
+)
+def test_a_budget_is_used_up_when_its_limit_is_reached(budget: Budget, key: str | None) -> None:
+    study = optuna.create_study()
+    study.set_user_attr("watched a", [10, 25])
+    assert budget.used_up(study, [trial_of(TrialState.COMPLETE, epochs=8)]) == key
+
+
 def test_seconds_in_which_several_supervisors_watched_count_once() -> None:
     spans = {"a": [10, 20], "b": [15, 30], "c": [16, 18], "d": [40, 45], "e": [45, 46]}
     study = optuna.create_study()
