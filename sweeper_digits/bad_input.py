@@ -37,7 +37,7 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show, for example ± in ASCII
-    # Of a reader that is gone, `train.py | head -1`, logging would print a traceback for each line.
+    # Where the reader is gone, `train.py | head -1`, logging would print a traceback for each line.
     logging.raiseExceptions = SHOW_TRACEBACK
     logging.setLogRecordFactory(Message)
     try:

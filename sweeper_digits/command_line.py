@@ -157,7 +157,7 @@ def _check_names() -> None:
 
 
 class Given(NamedTuple):
-    """What the command line itself says of what to compose from."""
+    """The config name and the folders that the command line names."""
 
     conf: str  # --config-path: a worker's is the sweep's own copy
     origin: Origin  # --config-dir, hydra.searchpath, --config-name
@@ -230,7 +230,7 @@ def _repeated(folder: str, arguments: list[str], given: Given) -> list[str]:
     return recipe.as_overrides(found, typed)[: -len(typed)] + arguments
 
 
-# What puts the overrides of a run in front of the arguments that name it.
+# By key that names a run: the function that puts the run's overrides in front of the arguments.
 ADDS = {"resume": _resumed, "from_run": _repeated}
 
 

@@ -32,7 +32,7 @@ from sweeper_digits.quiet import quiet_import
 
 @dataclass
 class Data:
-    """What all data sources share: changes of the pixels after reading.
+    """The keys that all data sources share: changes of the pixels after reading.
 
     Attributes:
         invert: For a light background: 255 becomes 0.
@@ -45,7 +45,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Kind:
-    """What components of one kind have in common.
+    """The rules for components of one kind.
 
     Attributes:
         group: The config group; None: the components have no options.
@@ -73,7 +73,7 @@ KINDS = {
 }
 SCALARS = (bool, int, float, str)
 DIRECTIONS = ("minimize", "maximize")
-# What metrics.json and history.csv have under other meanings.
+# Names that metrics.json and history.csv use for something else.
 TAKEN = (
     *("loss", "accuracy", "val_loss", "val_accuracy", "params", "parameters", "seconds", "milliseconds_per_image"),
     *("epoch", "epochs", "best_epoch", "learning_rate", "images_per_second", "run_seconds", "state", "folds", "seed"),
@@ -99,15 +99,15 @@ class Component:
 
     Attributes:
         kind: A key of `KINDS`.
-        name: Of the option.
+        name: The name of the option.
         make: The function.
         option: A dataclass with the keys of the option, `_target_` with them.
         passed: Parameters that the framework passes.
         where: File and line of the function.
         summary: The first line of its docstring.
         meanings: Key -> what its docstring says of it.
-        direction: Of an objective.
-        watches: Of a callback: it changes nothing in the training.
+        direction: The direction of an objective.
+        watches: Whether a callback only watches: it changes nothing in the training.
     """
 
     kind: str
@@ -372,9 +372,9 @@ def register(
 
     Args:
         kind: One of the table.
-        name: Of the option; None: the name of the function.
-        direction: Of an objective: `minimize` or `maximize`.
-        watches: Of a callback: it changes nothing in the training, so that runs with and without it are comparable.
+        name: The name of the option; None: the name of the function.
+        direction: The direction of an objective: `minimize` or `maximize`.
+        watches: Whether a callback changes nothing in the training, so that runs with and without it are comparable.
 
     Raises:
         UserError: Another kind, a parameter without type hint or of a type that a config has not, a name that is
@@ -403,8 +403,8 @@ def register(
 def _replaces(component: Component, other: Component) -> bool:
     """Return whether a component takes the place of another one of its name.
 
-    Of what was typed in, the last counts; it may have been written to a file since. Of a function in a file, its
-    module may have been imported again; a second function of the same name in one file is another one.
+    * A function that was typed in is replaced by the next one of its name, in a file too.
+    * A function of a file is replaced where its module is imported again; a second one of its name in that file is not.
     """
     again = _import_of(component) is not _imports.get((component.kind, component.name))
     return is_typed(other) or (other.target == component.target and (again or other.where == component.where))

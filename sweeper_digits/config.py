@@ -24,14 +24,14 @@ from sweeper_digits.overrides import escaped
 
 @dataclass
 class Split:
-    """What all splits share: a test part that no training and no search sees, and a seed.
+    """The base of all splits: a test part that no training and no search sees, and a seed.
 
     The seed is apart from the run's, so that runs with different seeds are validated, and
     kept from testing, on the same images.
 
     Attributes:
         test_size: Share of the images that is locked away for testing.
-        seed: Of the split alone: equal seeds give equal parts.
+        seed: The seed of the split alone: equal seeds give equal parts.
     """
 
     test_size: float = ranged(0, 1, open_high=True)
@@ -80,7 +80,7 @@ SPLITS: dict[str, type] = {"holdout": Holdout, "kfold": KFold, "all": All}
 # The config groups that make a run.
 GROUPS = ("data", "model", "optimizer", "schedule", "augmentation", "split", "callbacks")
 
-# What every training measures and `objective` can name, and the direction of each; registered objectives come to it.
+# The metrics of every training that `objective` can name, with their directions; registered objectives are added.
 MEASURED = {
     "val_loss": "minimize",
     "val_accuracy": "maximize",
@@ -118,7 +118,7 @@ EXPORTS = {
 
 @dataclass
 class Search:
-    """What a sweep does beside its search space, which is hydra.sweeper.params.
+    """The keys of a sweep beside its search space, which is hydra.sweeper.params.
 
     Args:
         points: Points that are tried first: a list of mappings, or the path of a YAML file with one.

@@ -135,7 +135,7 @@ FILES = {
     "hydra.help": ["hydra/help/*.yaml"],
     "hydra.logging": ["hydra/hydra_logging/*.yaml", "hydra/job_logging/*.yaml"],
 }
-# What logging.config.dictConfig takes.
+# The keys that logging.config.dictConfig takes.
 LOGGING: dict[str, Any] = {
     **dict.fromkeys(("formatters", "filters", "handlers", "loggers", "root"), dict[str, Any]),
     **{"version": Literal[1], "disable_existing_loggers": bool, "incremental": bool},

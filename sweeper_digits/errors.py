@@ -26,7 +26,7 @@ class UserError(CompactHydraException):
 
 @dataclass(frozen=True)
 class Range:
-    """What values a key may have: `Annotated[float, Range(0, 1)]`.
+    """The values that a key may have: `Annotated[float, Range(0, 1)]`.
 
     Attributes:
         low: Least value allowed, or the excluded bound if `open_low`.

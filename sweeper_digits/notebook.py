@@ -77,7 +77,7 @@ class Run:
         """Return the model with the best weights: from pixels, uint8 (n, height, width, channels), to probabilities.
 
         Args:
-            fold: Of a run with folds, which one.
+            fold: The fold of a run with folds, which one.
 
         Raises:
             UserError: No model is there, or each fold has one and none is named.

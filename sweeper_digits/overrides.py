@@ -21,7 +21,7 @@ from sweeper_digits.errors import UserError
 SIMPLE = re.compile(r"[A-Za-z_./-][\w./:+@%-]*", re.ASCII)
 # Words that Hydra's command line does not read as strings.
 WORDS = {"null", "true", "false", "nan", "inf", "-nan", "-inf"}
-# What a key, and the name of an option, may be.
+# The forms of a key, and of an option's name.
 KEY = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 OPTION = re.compile(r"\w[\w./-]*")
 # Keys whose values are names, also where they look like numbers.

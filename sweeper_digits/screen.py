@@ -1,4 +1,4 @@
-"""What is printed: whatever a stranger wrote, it controls no terminal."""
+"""Printing that controls no terminal, whatever a stranger wrote."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from sweeper_digits.text import printable
 
 
 class Message(logging.LogRecord):
-    """What is logged, so that it controls no terminal, neither now nor when its file is looked at."""
+    """A log record that controls no terminal, neither now nor when its file is looked at."""
 
     def getMessage(self) -> str:
         return printable(super().getMessage(), "\n\t")

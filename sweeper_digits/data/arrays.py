@@ -48,7 +48,7 @@ class Named:
         name: With the file's name before it where the file has only this one.
         file: Its file, below the path.
         where: Its file, for messages.
-        shape: Of the array.
+        shape: The shape of the array.
         kind: `dtype.kind` of the array.
         read: Reads it.
         note: What was changed in it.

@@ -32,7 +32,7 @@ def load_file(
     """Load images from a file, a folder or a zip of any layout that docs/data.md lists.
 
     Args:
-        path: Of the file, folder or zip.
+        path: The path of the file, folder or zip.
         part: `train`, `test`, or `all` parts.
         size: Side in pixels that pictures are brought to; None: the commonest.
         label: The column of the labels in a table: its name, or `first` or `last`.

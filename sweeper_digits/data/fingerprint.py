@@ -1,4 +1,4 @@
-"""What a run keeps of the images that it read: by it they are found again, wherever and in whichever order they are.
+"""The fingerprint of a run's images, by which they are found again, wherever and in whichever order they are.
 
 The place of an image in a file says nothing once the file has changed, and neither does the file's name.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # they bring pandas and scikit-learn; `compare` reads run fol
     from sweeper_digits.data.dataset import Dataset
     from sweeper_digits.data.split import Subsets
 
-# What a run does with an image that it does not validate. An image that it validates has the number of the fold, from
+# The uses of an image that a run does not validate. An image that it validates has the number of the fold, from
 # 0; without folds, or with one of them alone, 0.
 LOCKED, TRAINS = -2, -1
 

@@ -166,7 +166,7 @@ def list_hdf5(member: Member) -> list[Named]:
 
     def visit(path: str, node: Any) -> None:
         nonlocal total
-        # What another file holds is not read: this file may be someone else's.
+        # A link to another file is not followed: this file may be a stranger's.
         if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external or not node.shape:
             return
         text = h5py.check_string_dtype(node.dtype) is not None

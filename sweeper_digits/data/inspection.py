@@ -20,7 +20,7 @@ TRANSPOSED = "transposed"
 # 8x8 digits 0.5 and 0.2.
 LEAST_MATCH = 0.4
 LEAST_ADVANTAGE = 0.2
-# What brings back each orientation, (classes, height, width) in and out. Each is its own inverse but for the quarters.
+# The functions that undo each orientation, (classes, height, width) in and out. Each is its own inverse but for the quarters.
 UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     UPRIGHT: lambda means: means,
     TRANSPOSED: lambda means: means.swapaxes(1, 2),
@@ -93,7 +93,7 @@ LEAST_NEIGHBOURS = {8: 0.1, 20: 0.25}
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one look at the pixels found; metrics.json keeps it under `pixels`.
+    """The findings of one look at the pixels; metrics.json keeps them under `pixels`.
 
     Attributes:
         least: The darkest pixel of all, from 0 to 255.
@@ -104,8 +104,8 @@ class Inspection:
         images_per_class: In the order of the classes.
         copies: How many images equal an earlier one.
         two_labels: How many different images occur with more than one label.
-        orientation: Of digits: `upright`, or how they seem to be turned; None: not judged.
-        correlation: Of digits, as they are, with MNIST's class means, from -1 to 1; negative on a light background.
+        orientation: The orientation of digits: `upright`, or how they seem to be turned; None: not judged.
+        correlation: The digits' correlation with MNIST's class means, from -1 to 1; negative on a light background.
         notes: What reading changed and what looks off, a line each, for people.
     """
 
@@ -141,7 +141,7 @@ def inspect(dataset: Dataset, option: Data) -> Inspection:
 
     Args:
         dataset: As the option gives it.
-        option: Of the config group `data`, for the advice.
+        option: The option of the config group `data`, for the advice.
     """
     assert dataset.labels is not None  # noqa: S101 - for training
     images = dataset.images

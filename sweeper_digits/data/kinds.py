@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; and what to do with a file that is not read."""
+"""The kind of a file, by its first bytes; and the advice for a file that is not read."""
 
 import re
 import shlex
@@ -35,7 +35,7 @@ MAGIC = (
     (rb"ARROW1", "arrow"),
     (rb"SQLite format 3", "sqlite"),
 )
-# What is not read, what it is called, and what to do; FILE stands for its path.
+# Kinds that are not read: their names, and the advice; FILE stands for the path.
 REFUSED = {
     "pickle": "a Python pickle, which is never loaded, for it can run code; in Python, save its arrays with "
     "np.savez('digits.npz', images=..., labels=...), then data=file data.path=digits.npz",

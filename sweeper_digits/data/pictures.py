@@ -271,7 +271,7 @@ def read_sized(members: Sequence[Member], every: Sequence[Member], wish: Request
 
 
 class _Scale:
-    """What becomes 255 in grey pictures of more than 8 bits: the same for all of one depth.
+    """The value that becomes 255 in grey pictures of more than 8 bits: the same for all of one depth.
 
     Args:
         every: Pictures that decide it, where the depth of one does not say it.

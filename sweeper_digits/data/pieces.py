@@ -1,4 +1,4 @@
-"""What was found to read: pieces, each the training part, the test part or all of a data set, and which are meant."""
+"""The data sets found in a path, in pieces: a training part, a test part or all of one; and the choice among them."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +44,7 @@ class DataPiece:
 
 @dataclass(frozen=True)
 class Requested:
-    """What the user says of the content: the column of the labels, the side of the images in pixels, what is white."""
+    """The user's wishes: the column of the labels, the side of the images in pixels, the value that is white."""
 
     label: str | None = None
     size: int | None = None
@@ -56,7 +56,7 @@ class Piece:
     """A data set, or a part of one, that has not been read yet.
 
     Attributes:
-        name: Of the data set; its parts share it; empty for the only one.
+        name: The name of the data set; its parts share it; empty for the only one.
         part: `train`, `test`, `validation`, or empty for one that is not divided.
         files: Their names, below the path.
         where: Its path, for messages.

@@ -29,7 +29,7 @@ def file(
     """Any file, folder or zip with images; docs/data.md lists the layouts.
 
     Args:
-        path: Of the file, folder or zip.
+        path: The path of the file, folder or zip.
         part: `train`, `test`, or `all` parts.
         size: Side in pixels that pictures are brought to; null: the commonest.
         label: The column of the labels in a table: its name, or `first` or `last`.
@@ -59,7 +59,7 @@ def idx(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset"
     """A folder with MNIST's own files.
 
     Args:
-        path: Of the folder or zip.
+        path: The path of the folder or zip.
         part: `train`, `test`, or `all` parts.
     """
     from sweeper_digits.data.file import load_idx  # with NumPy and more: --help does without
@@ -72,7 +72,7 @@ def keras(name: Literal["mnist", "fashion_mnist"], part: Literal["train", "test"
     """A data set that Keras downloads.
 
     Args:
-        name: Of the data set.
+        name: The name of the data set.
         part: `train`, `test`, or `all` parts.
     """
     from sweeper_digits.data.dataset import load_keras  # with NumPy and more: --help does without
@@ -85,7 +85,7 @@ def npz(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset"
     """A NumPy archive.
 
     Args:
-        path: Of the archive.
+        path: The path of the archive.
         part: `train`, `test`, or `all` parts.
     """
     from sweeper_digits.data.file import load_npz  # with NumPy and more: --help does without

@@ -119,7 +119,7 @@ def _unite(part: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) 
         part: int (n,), from 0.
         labels: int (n,), each a place in the classes.
         groups: int (n,), equal numbers for equal images.
-        seed: Of the order.
+        seed: The seed of the order.
     """
     apart = divided_groups(groups, part)
     if len(apart) == 0:

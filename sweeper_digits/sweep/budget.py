@@ -24,7 +24,7 @@ SLEPT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Budget:
-    """What ends a sweep; the first that is used up does. None is no limit.
+    """The limits of a sweep; the first that is used up ends it. None is no limit.
 
     Attributes:
         n_trials: Trials that are complete or pruned.

@@ -57,7 +57,7 @@ def for_trainings(options: Any, epochs: int, folds: int = 1) -> dict[str, Any]:
 
     Args:
         options: hydra.sweeper.pruner.
-        epochs: Of a training.
+        epochs: The epochs of a training.
         folds: Trainings of a trial.
     """
     container = OmegaConf.to_container(OmegaConf.create(options))

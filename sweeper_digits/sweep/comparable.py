@@ -1,4 +1,4 @@
-"""What makes the values of trials comparable: one objective, the same images, unchanged data."""
+"""The checks that the values of trials compare: one objective, the same images, unchanged data."""
 
 import copy
 import hashlib

@@ -37,7 +37,7 @@ def tell(
         sweep: The sweep.
         trial: The trial.
         state: How it ended.
-        values: Of its objectives, if it is complete.
+        values: The values of its objectives, if it is complete.
         error: What went wrong, if it failed.
     """
     folder = RunFolder(sweep.folder / str(trial.number))
@@ -62,7 +62,7 @@ def tell_from_folder(queue: Queue, sweep: Sweep, number: int) -> bool:
     Args:
         queue: The queue of the study.
         sweep: The sweep.
-        number: Of the trial, which the study takes for running.
+        number: The number of the trial, which the study takes for running.
     """
     record = read_metrics_alone(sweep.folder / str(number))
     values = [record.value(name) for name in sweep.objectives]

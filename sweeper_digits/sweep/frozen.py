@@ -1,4 +1,4 @@
-"""What a study keeps from its first day: its settings, what its trials compose from, the hash of the code."""
+"""The state in which a study began: its settings, its copy of conf/, the hash of the code."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from sweeper_digits.text import relative
 
 log = logging.getLogger(__name__)
 
-# What a run, an environment and a sweep have.
+# Files that only the folder of a run, of an environment or of a sweep has.
 MARKERS_OF_OTHER_FOLDERS = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 
 

@@ -79,7 +79,7 @@ class Heartbeats(threading.Thread):
             person stopped it, or its time is over.
 
     Attributes:
-        number: Of the trial that runs now, or None.
+        number: The number of the trial that runs now, or None.
     """
 
     def __init__(self, queue: Queue, interval: float, parent: int, is_job: bool = False) -> None:
@@ -116,7 +116,7 @@ class ProgressWriter:
 
     Args:
         queue: The queue of the study.
-        number: Of the trial.
+        number: The number of the trial.
         worker: Names the worker for a person: its number, or the machine of a job.
 
     Attributes:
@@ -157,7 +157,7 @@ class ProgressWriter:
 
 
 class FrontReports:
-    """What a trial of several objectives tells, and asks: see `training.reporting.Front`.
+    """The reports of a trial with several objectives: see `training.reporting.Front`.
 
     Args:
         queue: The queue of the trial.

@@ -35,8 +35,8 @@ def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> 
 
     Args:
         folder: The sweep's folder.
-        name: Of the study.
-        identity: Of the study; None: it has none yet.
+        name: The name of the study.
+        identity: The identity of the study; None: it has none yet.
         begun: Whether the database has the study.
     """
     if owner := owner_of(folder):

@@ -35,7 +35,7 @@ MOST_COUNTED = 10_000
 
 
 class Searched(Protocol):
-    """What is searched."""
+    """The search space, as points are drawn from it."""
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -47,7 +47,7 @@ class Searched(Protocol):
 
 
 class Space(Searched, Protocol):
-    """What counting needs of a sweep."""
+    """A sweep, as its points are counted."""
 
     @property
     def groups(self) -> list[str]:
@@ -96,7 +96,7 @@ def points(space: Space, given: Point | None = None, seed: int | None = None) ->
     Args:
         space: The space.
         given: The values; None: all points.
-        seed: Of a random order; None: in order.
+        seed: The seed of a random order; None: in order.
     """
     seen: set[tuple[Any, ...]] = set()
     distributions, given = space.distributions, given or {}

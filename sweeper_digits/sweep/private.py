@@ -1,4 +1,4 @@
-"""What this package uses of other packages beside their public interface, in one place.
+"""The private names of other packages that this package uses, in one place.
 
 Each name is looked up at import: a new version without it ends the program with one error, instead of a sweep whose
 heartbeats or locks silently do nothing.

@@ -33,7 +33,7 @@ class PeerPruner(BasePruner):
         percentile: Of the best values so far of the others, from 0 to 100; a trial that is worse is stopped.
         n_min_trials: Others that must have reached the epoch.
         first_fraction: Share of the epochs, from 0 to 1, after which a trial is judged first; one epoch at least.
-        epochs: Of a trial, unless the sweep searches them.
+        epochs: The epochs of a trial, unless the sweep searches them.
 
     Raises:
         ValueError: A value out of its range.
@@ -53,7 +53,7 @@ class PeerPruner(BasePruner):
         last = trial.last_step
         if last is None:
             return False
-        # Of a trial that trains folds, it is shown the steps of the current fold.
+        # FoldPruner shows a trial that trains folds by the steps of its current fold.
         first = min(trial.intermediate_values)
         if not self._judges(last - first + 1, int(trial.params.get("epochs", self.epochs))):
             return False
@@ -112,7 +112,7 @@ BEST_OF_ALL_STEPS = ("MedianPruner", "PercentilePruner", "PatientPruner", "PeerP
 class FoldPruner(BasePruner):
     """Show a pruner only those steps of a trial that belong to its current fold.
 
-    The steps go on counting over the folds. Of all steps, the best value would stay that of an easy first fold, and no
+    The steps go on counting over the folds. The best value of all steps would stay that of an easy first fold, and no
     trial would be pruned in a harder one.
 
     Args:
@@ -166,7 +166,7 @@ def dominates(one: Sequence[float], other: Sequence[float], signs: Sequence[floa
 
 # Where the point of a trial comes from.
 NEAR_BEST, BEST_SCOUT = "near the best", "the best scout"
-# Of n_trials, the share that may be scouts is one of so many.
+# One of so many trials of n_trials may be a scout.
 SHARE = 5
 
 
@@ -175,7 +175,7 @@ def number_of_scouts(most: int, epochs: int, first: int, n_trials: int | None) -
 
     Args:
         most: However long a trial is.
-        epochs: Of a trial.
+        epochs: The epochs of a trial.
         first: Epochs of a scout.
         n_trials: Of the sweep, a fifth of which may be scouts; None: no limit.
     """

@@ -1,4 +1,4 @@
-"""What of a database is believed: a stranger may have made it, or another program may have written into it."""
+"""The checks of a database that a stranger may have made, or into which another program may have written."""
 
 import contextlib
 import copy

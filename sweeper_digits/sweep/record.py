@@ -1,7 +1,7 @@
-"""What the database records of a study and of its trials: every attribute that this program reads or writes.
+"""The records of a study and of its trials: every attribute in the database that this program reads or writes.
 
-`StudyRecord` and `TrialRecord` read the attributes and write them. What a person reads is a user attribute, because
-Optuna's dashboard shows all of these; everything else is a system attribute.
+`StudyRecord` and `TrialRecord` read the attributes and write them. Attributes for people are user attributes, because
+Optuna's dashboard shows all of these; all others are system attributes.
 
 A database may be a stranger's, or another program may have written into it: each attribute says what it may hold, and
 the storage (`reading.Reader`) gives out nothing that `check` and `check_trial` refuse.
@@ -32,7 +32,7 @@ LONGEST_STORED, LONGEST_ERROR = 1000, 500
 
 @dataclass(frozen=True)
 class Kind:
-    """What an attribute holds: in words, and whether a value, as JSON gives it, is of the kind."""
+    """The kind of an attribute: in words, and whether a value, as JSON gives it, is of the kind."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -77,7 +77,7 @@ SCALAR = Kind("a number, text or null", lambda value: isinstance(value, str | bo
 POINT = Kind("values by parameter", lambda value: isinstance(value, dict) and all(map(SCALAR.fits, value.values())))
 MAYBE_COUNT = Kind("a whole number, or null", lambda value: value is None or COUNT.fits(value))
 BUDGET = exactly(n_trials=LIMIT, timeout=LIMIT, n_epochs=LIMIT)
-# What the progress of a trial has beside what the last epoch measured.
+# The keys of a trial's progress beside the measurements of its last epoch.
 PROGRESS_KEYS = ("worker", "trained", "taken_over", "epoch", "epochs")
 
 
@@ -125,7 +125,7 @@ class Attribute:
 
 
 class StudyRecord:
-    """What a study records beside its trials; read anew at each use.
+    """The attributes of a study; read anew at each use.
 
     Attributes:
         settings: What makes its trials comparable; a study of another program has none.
@@ -203,7 +203,7 @@ class StudyRecord:
 
 
 class TrialRecord:
-    """What a trial records, beside what Optuna itself knows of it.
+    """The attributes of a trial, beside those that Optuna itself has.
 
     Args:
         trial: The trial, as it was read; of one that runs in this process, only what is shown is known.
@@ -212,8 +212,8 @@ class TrialRecord:
         worker: The signature of the process that answers for it.
         error: What went wrong.
         cut_off: How a trial was cut off that did not end by itself: `STOPPED` with its sweep, or `DIED`.
-        epochs: Of a trial that has ended: its epochs, with those that it took over from a trial that was cut off.
-        standard_error: Of a complete trial: the standard error of its objective over the validation images.
+        epochs: The epochs of a trial that has ended, with those that it took over from a trial that was cut off.
+        standard_error: For a complete trial, the standard error of its objective over the validation images.
         scout: True: it stops when it is judged first, however good it is.
         point_from: Where its point comes from, if the sampler did not draw it.
         listed: In a study that lists its runs: the values of its run, by key.
@@ -298,7 +298,7 @@ class TrialRecord:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether a trial that failed was cut off. Of one whose heartbeats stopped, Optuna writes no cause."""
+        """Whether a trial that failed was cut off. Where heartbeats stopped, Optuna writes no cause."""
         return self.cut_off is not None or self.error is None
 
     @property
@@ -309,7 +309,7 @@ class TrialRecord:
 
     @property
     def error_line(self) -> str:
-        """What went wrong, in a line that a screen can show."""
+        """The error, in a line that a screen can show."""
         return printable(" ".join(str(self.error or "").split()))[:LONGEST_ERROR]
 
     def is_tried_again(self, max_retries: int | None) -> bool:
@@ -336,7 +336,7 @@ def check(attributes: Mapping[str, Any]) -> None:
     """Raise a ValueError unless attributes are nested as ours are, and those that we know hold what is ours.
 
     Args:
-        attributes: Of a study or a trial, as JSON gives them.
+        attributes: The attributes of a study or a trial, as JSON gives them.
     """
     for name, value in attributes.items():
         kind = _kinds.get(name) or _kinds.get(name[: name.find(" ") + 1])

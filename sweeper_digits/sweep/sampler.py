@@ -114,7 +114,7 @@ class Prior:
     Args:
         weight: Share of the draws that are near the best point, from 0 to 1.
         distributions: The search space, by parameter.
-        seed: Of the draws; each trial has random numbers of its own. None: other ones each time.
+        seed: The seed of the draws; each trial has random numbers of its own. None: other ones each time.
         active: Returns the parameters that there are once the options of a point are chosen.
     """
 
@@ -127,7 +127,7 @@ class Prior:
         """Return the point of a trial near the best point, or None: the sampler draws this one.
 
         Args:
-            number: Of the trial.
+            number: The number of the trial.
             study: With the trials so far.
         """
         generator = random.Random(None if self.seed is None else f"{self.seed} {number}")

@@ -1,4 +1,4 @@
-"""What a sweep shows: a look at its study, the rows and the table on the screen, the summary at its end."""
+"""The screen of a sweep: a look at its study, the rows and the table, the summary at its end."""
 
 import functools
 import logging
@@ -47,7 +47,7 @@ class Running:
     """A trial that runs.
 
     Attributes:
-        number: Of the trial.
+        number: The number of the trial.
         worker: `host/number` of a worker process, `host` of a job, or empty before the trial has begun.
         epoch: Epochs that have ended.
         epochs: Planned epochs, over all folds; None before the first has ended.
@@ -335,8 +335,8 @@ def table(view: View, width: int, height: int) -> Table:
 
     Args:
         view: The sweep.
-        width: Of the terminal, in columns.
-        height: Of the terminal, in lines; trials that have no room are counted.
+        width: The width of the terminal, in columns.
+        height: The height of the terminal, in lines; trials that have no room are counted.
     """
     metric = "val_accuracy" if view.objectives == ["val_accuracy"] else "val_loss"
     titles = ["trial", "worker", "epoch", "loss", metric, "rank", "images/s", "parameters"]
@@ -412,7 +412,7 @@ def _bar(one: Running, width: int) -> Text:
 
 
 class Progress:
-    """What the screen shows: a line per finished trial, on a terminal a table of those that run, and the result.
+    """The screen: a line per finished trial, on a terminal a table of those that run, and the result.
 
     Args:
         queue: The queue of the study.

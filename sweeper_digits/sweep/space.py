@@ -1,4 +1,4 @@
-"""What a sweep searches: parameters, fixed overrides, objectives."""
+"""The search space of a sweep: parameters, fixed overrides, objectives."""
 
 import copy
 import dataclasses
@@ -52,7 +52,7 @@ from sweeper_digits.sweep.sampler import LEARNING, Prior
 
 # Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
 MOST_ENUMERATED = 1000
-# What hydra.sweep.subdir is: results are looked for under a trial's number.
+# The value of hydra.sweep.subdir: results are looked for under a trial's number.
 TRIAL_FOLDER = "${hydra.job.num}"
 
 

@@ -17,7 +17,7 @@ from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
 @dataclass(frozen=True)
 class Steering:
-    """What steers the supervisors and the workers of a study.
+    """The settings of a study that a person can change while supervisors and workers run.
 
     Attributes:
         budget: What ends the sweep, by key of hydra.sweeper.

@@ -30,7 +30,7 @@ from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_sto
 from sweeper_digits.text import as_json, counted, printable
 from sweeper_digits.url import check_url, first_line, sqlite_file
 
-# Of more studies, an error does not name all.
+# An error names no more studies than these.
 MOST_NAMES = 20
 
 
@@ -296,7 +296,7 @@ def stop_trial(queue: Queue, number: int) -> str:
 
     Args:
         queue: The queue of the study.
-        number: Of the trial.
+        number: The number of the trial.
 
     Raises:
         UserError: No such trial, or it has ended.

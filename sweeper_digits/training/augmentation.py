@@ -18,7 +18,7 @@ def build_augmentation(option: Any, seed: int) -> keras.layers.Layer:
 
     Args:
         option: The option.
-        seed: Of the layer's random generators.
+        seed: The seed of the layer's random generators.
 
     Returns:
         A layer from uint8 or float (n, height, width, channels) to float32 of the same shape, 0 to 255, that changes

@@ -1,4 +1,4 @@
-"""What a registered callback may know of the run that it watches."""
+"""The run, as a registered callback that watches it may know it."""
 
 import logging
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a callback may know of the run that it watches.
+    """A run, as a callback that watches it may know it.
 
     Attributes:
         folder: The run's folder; of one fold, the fold's.
@@ -44,7 +44,7 @@ class RunContext:
 
         Args:
             config: The run.
-            folder: Of the training: the run's, or one of its folds'.
+            folder: The folder of the training: the run's, or one of its folds'.
             resumed: Whether a checkpoint is continued.
         """
         running = reporting.current_trial()
@@ -56,7 +56,7 @@ class RunContext:
 
 
 class Watch:
-    """What a run has beside its trainings: the callbacks that its config names, and the time that it took over.
+    """The callbacks and the clock of a run: the callbacks that its config names, and the time that it took over.
 
     Beside Keras' methods, a callback may have `on_run_end(state)`. It is called once all files of the run are written;
     the state is `finished`, `pruned`, `diverged`, `failed`, or `stopped` (by a person).

@@ -132,7 +132,7 @@ def _without_autotune(dataset: Any) -> Any:
     """Return a tf.data pipeline that does not tune itself.
 
     The thread that tunes sleeps for ever longer and is not always woken at the end: one in eight trainings took up to
-    half as long again. Of arrays, Keras would make a pipeline with that thread.
+    half as long again. From arrays, Keras would make a pipeline with that thread.
     """
     import tensorflow as tf
 

@@ -134,7 +134,7 @@ def draw_mistakes(
         labels: int (n,).
         probabilities: float (n, classes).
         classes: Their names.
-        path: Of the PNG file.
+        path: The path of the PNG file.
     """
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)

@@ -100,7 +100,7 @@ NEARLY = 0.99
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training measured.
+    """The measurements of a training.
 
     Attributes:
         history: A row per epoch, the same as in history.csv, with the rows that a resumed run took over.

@@ -1,4 +1,4 @@
-"""What surrounds a model's function: pixels are scaled before it, probabilities made behind it."""
+"""The network around a model's function: scaled pixels in, float32 probabilities out."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -47,8 +47,8 @@ def build_optimizer(
     Args:
         optimizer: An option of the config group `optimizer`.
         schedule: An option of the config group `schedule`.
-        steps_per_epoch: Of the training.
-        epochs: Of the training.
+        steps_per_epoch: The steps per epoch of the training.
+        epochs: The epochs of the training.
         output_layer: Name of the layer that makes the logits.
 
     Raises:

@@ -25,7 +25,7 @@ def warp(
     """Rotate, shear, zoom, shift, bend and erase, with one interpolation; `RandomWarp` describes each value.
 
     Args:
-        seed: Of the layer's own random generator.
+        seed: The seed of the layer's own random generator.
         rotation_degrees: Greatest angle.
         shear_degrees: Greatest horizontal shear angle.
         zoom_fraction: Greatest change of height and width.
@@ -155,8 +155,8 @@ def constant(peak: float, steps: int, steps_per_epoch: int, warmup_epochs: Epoch
 
     Args:
         peak: The optimizer's learning rate.
-        steps: Of the whole training.
-        steps_per_epoch: Of one epoch.
+        steps: The steps of the whole training.
+        steps_per_epoch: The steps per epoch of one epoch.
         warmup_epochs: Epochs in which the rate rises to the peak.
     """
     return _decay("constant", peak, steps, steps_per_epoch, warmup_epochs, 1.0)
@@ -170,8 +170,8 @@ def cosine(
 
     Args:
         peak: The optimizer's learning rate.
-        steps: Of the whole training.
-        steps_per_epoch: Of one epoch.
+        steps: The steps of the whole training.
+        steps_per_epoch: The steps per epoch of one epoch.
         warmup_epochs: Epochs in which the rate rises to the peak.
         final_fraction: Share of the peak that is left at the end.
     """
@@ -190,8 +190,8 @@ def exponential(
 
     Args:
         peak: The optimizer's learning rate.
-        steps: Of the whole training.
-        steps_per_epoch: Of one epoch.
+        steps: The steps of the whole training.
+        steps_per_epoch: The steps per epoch of one epoch.
         warmup_epochs: Epochs in which the rate rises to the peak.
         final_fraction: Share of the peak that is left at the end.
     """

@@ -39,14 +39,14 @@ class Reports(Protocol):
 
 
 class Front(Protocol):
-    """What a trial of several objectives tells, and asks, after each epoch."""
+    """The reports of a trial with several objectives after each epoch."""
 
     def report(self, measured: Mapping[str, float]) -> bool:
         """Store the objectives; return whether the trial is to stop."""
 
 
 class Link(Protocol):
-    """What tells the study how far a trial is."""
+    """Tells the study how far a trial is."""
 
     def tell(self, progress: Mapping[str, float]) -> bool:
         """Tell of an epoch; return whether a person has stopped the trial."""

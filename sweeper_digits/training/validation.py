@@ -1,4 +1,4 @@
-"""What a training measures after each epoch on its validation images."""
+"""The measurements on the validation images after each epoch."""
 
 import math
 from collections.abc import Sequence

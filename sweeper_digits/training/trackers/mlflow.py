@@ -42,7 +42,7 @@ class MlflowRun(Tracker):
 
     Args:
         run: The run that is watched.
-        tracking_uri: Of the server or database; None: MLflow's own choice.
+        tracking_uri: The URI of the server or database; None: MLflow's own choice.
         experiment: Name of the experiment, made if it is missing.
         model: Whether model.keras is stored too.
     """
@@ -120,7 +120,7 @@ class MlflowRun(Tracker):
         """Return the id of the sweep's run.
 
         MLflow has no run that is unique by its name. On one machine, one process after the other looks for it and
-        makes it. Of several that machines have made at the same time, all keep the oldest one.
+        makes it. Where machines have made several at the same time, all keep the oldest one.
         """
         condition = f"tags.`{SWEEP}` = '{study}'"
         if found := self._found(condition):

@@ -1,4 +1,4 @@
-"""What trackers share: which settings and numbers they record, when, and what a failure costs."""
+"""The base of all trackers: the settings and numbers that they record, when, and what a failure costs."""
 
 import logging
 from collections.abc import Callable
@@ -64,7 +64,7 @@ class Tracker(keras.callbacks.Callback):
     Attributes:
         name: As a user types it.
         run: The run that is watched.
-        folder: Of the run, or of the fold.
+        folder: The folder of the run, or of the fold.
         fold: Name of the fold's folder, None without folds.
         whole: Folder of the run; of a fold: of the run that the fold is a part of.
         recorded: The last epoch that is recorded, counted from 1.
