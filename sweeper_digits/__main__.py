@@ -57,7 +57,7 @@ def main() -> None:
 
 def _do(arguments: argparse.Namespace) -> None:
     components.load()
-    with quiet_import(users=components.has_users()):
+    with quiet_import(keep_optional_imports=components.has_users()):
         module, function = DONE_BY[arguments.verb]
         verb = getattr(importlib.import_module(f"sweeper_digits.{module}"), function)
     with screen.printed():
@@ -125,7 +125,9 @@ def _confirm(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_path(
-        *(parser, "paths", str),
+        parser,
+        "paths",
+        str,
         nargs="+",
         metavar="PATH",
         help="runs or sweeps; also pictures, or folders of pictures, to be labelled",
@@ -138,7 +140,9 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         help="weights of the runs in the average (default: %(default)s)",
     )
     _add_path(
-        *(parser, "--data", str),
+        parser,
+        "--data",
+        str,
         nargs="+",
         metavar="DATA",
         help="a file or folder, or an option, for example `kaggle part=test`; default: the run's own",
@@ -208,53 +212,71 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
 # Name, arguments, what it does, what it prints, and arguments of an example.
 VERBS = (
     (
-        *("compare", _compare, "Compare runs: a table, report.html, and the command that repeats the best."),
+        "compare",
+        _compare,
+        "Compare runs: a table, report.html, and the command that repeats the best.",
         "It prints a row for each run, best first, how sure it is that the first is the best, and the commands that "
         "repeat it.",
         "multirun/quick --sort seconds",
     ),
     (
-        *("confirm", _confirm, "Train the finalists of a sweep on more seeds or folds; rank them by their means."),
+        "confirm",
+        _confirm,
+        "Train the finalists of a sweep on more seeds or folds; rank them by their means.",
         "It prints what a search prints, then a line for each finalist: its mean with a 95 % interval, and whether it "
         "is worse than the first. The same command continues it.",
         "multirun/quick --top 3 --seeds 3",
     ),
     (
-        *("predict", _predict, "Predict with finished runs: scores, a submission, or the labels of single pictures."),
+        "predict",
+        _predict,
+        "Predict with finished runs: scores, a submission, or the labels of single pictures.",
         "It prints the accuracy and the log loss of labelled images, and writes the labels of others into --out. Of "
         "pictures, it prints a line for each; if one has no label, the exit status is 1.",
         "multirun/quick --top 5",
     ),
     (
-        *("doctor", _doctor, "List studies, what is stuck in them, and their disk use."),
+        "doctor",
+        _doctor,
+        "List studies, what is stuck in them, and their disk use.",
         "It prints the states of each study's trials, what is wrong, and what --fix would do. The exit status is 0 "
         "also if something is wrong.",
         "quick --fix",
     ),
     (
-        *("status", _status, "Show a sweep as its own terminal does, from anywhere."),
+        "status",
+        _status,
+        "Show a sweep as its own terminal does, from anywhere.",
         "It prints the trials that run, how far they are and how they compare, what is left of the budget, and the "
         "best trial.",
         "quick --watch",
     ),
     (
-        *("enqueue", _enqueue, "Add a point to a sweep that runs."),
+        "enqueue",
+        _enqueue,
+        "Add a point to a sweep that runs.",
         "It prints the number of the trial. The point is tried next, and counts as one of n_trials.",
         "quick optimizer.learning_rate=0.01",
     ),
     (
-        *("stop", _stop, "End a trial of a sweep that runs, or the sweep."),
+        "stop",
+        _stop,
+        "End a trial of a sweep that runs, or the sweep.",
         "It prints what happens next. A trial is pruned when its epoch ends. A sweep stops as at Ctrl-C: its command, "
         "given again, goes on.",
         "quick 12",
     ),
     (
-        *("change", _change, "Change the budget or the number of workers of a sweep."),
+        "change",
+        _change,
+        "Change the budget or the number of workers of a sweep.",
         "It prints the budget. A worker that is one too many gives its trial back, and another continues the trial.",
         "quick n_trials=100 n_jobs=4",
     ),
     (
-        *("schema", _schema, "Write JSON Schemas by which an editor completes and checks the YAML files of conf/."),
+        "schema",
+        _schema,
+        "Write JSON Schemas by which an editor completes and checks the YAML files of conf/.",
         "It prints the line for the top of a YAML file and the setting of Visual Studio Code that name them. Parts of "
         "plug-ins are in them: write them again once there are others.",
         "schemas",

@@ -64,7 +64,7 @@ def train(cfg: DictConfig) -> object:
     """
     with bad_input.job_errors():
         config = parse(cfg)
-        with quiet_import(users=components.has_users()):
+        with quiet_import(keep_optional_imports=components.has_users()):
             from sweeper_digits.training import reporting
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()

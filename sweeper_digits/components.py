@@ -74,21 +74,12 @@ KINDS = {
 SCALARS = (bool, int, float, str)
 DIRECTIONS = ("minimize", "maximize")
 # Names that metrics.json and history.csv use for something else.
-TAKEN = (
-    *("loss", "accuracy", "val_loss", "val_accuracy", "params", "parameters", "seconds", "milliseconds_per_image"),
-    *("epoch", "epochs", "best_epoch", "learning_rate", "images_per_second", "run_seconds", "state", "folds", "seed"),
-    *("objective", "objectives", "directions", "classes", "image_shape", "data", "device", "precision", "pixels"),
-    *(
-        "train_images",
-        "validation_images",
-        "confusion_matrix",
-        "class_accuracy",
-        "error",
-        "versions",
-        "git_commit",
-        "code",
-    ),
-)
+TAKEN = """
+    loss accuracy val_loss val_accuracy params parameters seconds milliseconds_per_image epoch epochs best_epoch
+    learning_rate images_per_second run_seconds state folds seed objective objectives directions classes image_shape
+    data device precision pixels train_images validation_images confusion_matrix class_accuracy error versions
+    git_commit code
+""".split()
 # How names of others end: a value's standard error over images, its standard deviation over folds; what images are.
 DERIVED = ("_se", "_std", "fingerprint", "division")
 
@@ -466,7 +457,7 @@ def load() -> None:
 def _import(module: str, origin: str) -> None:
     if module in _loaded:
         return
-    with quiet_import(users=True):  # most bring Keras
+    with quiet_import(keep_optional_imports=True):  # most bring Keras
         try:
             importlib.import_module(module)
         except UserError as error:

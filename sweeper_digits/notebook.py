@@ -88,7 +88,7 @@ class Run:
         file = self.path / "model.keras" if fold is None else self.path / f"fold_{fold}" / "model.keras"
         if not file.is_file():
             raise UserError(f"{relative(file)}: no model there")
-        with undisturbed(), quiet_import(users=True):
+        with undisturbed(), quiet_import(keep_optional_imports=True):
             import keras
 
             return keras.saving.load_model(file)
@@ -137,7 +137,7 @@ def train(overrides: Sequence[str] = ()) -> Run:
 
     def task(cfg: DictConfig) -> object:
         folders.append(Path(HydraConfig.get().runtime.output_dir))
-        with quiet_import(users=True):  # first, so that the caller has all of Keras
+        with quiet_import(keep_optional_imports=True):  # first, so that the caller has all of Keras
             import keras  # noqa: F401
         return command_line.train(cfg)
 
@@ -194,7 +194,7 @@ def compare(paths: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]") 
 
 
 def _table(paths: "Sequence[str | os.PathLike[str]]") -> "pd.DataFrame":
-    with quiet_import(users=True):
+    with quiet_import(keep_optional_imports=True):
         import pandas as pd
 
         with pd.option_context("mode.string_storage", "python"):  # which the import sets

@@ -26,7 +26,7 @@ def chosen_backend() -> str:
 
 
 @contextlib.contextmanager
-def quiet_import(users: bool = False) -> Iterator[None]:
+def quiet_import(keep_optional_imports: bool = False) -> Iterator[None]:
     """Hide what TensorFlow's libraries print to file descriptor 2 while they load.
 
     They print before any log level applies. If the import fails, their output is shown. Afterwards TensorFlow logs
@@ -35,7 +35,7 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
 
     Args:
-        users: Whether the user's modules are imported, or will use Keras, or the process is the user's. Otherwise the
+        keep_optional_imports: Whether the user's modules are imported, or will use Keras, or the process is the user's. Otherwise the
             packages of UNNEEDED are not found meanwhile.
 
     Raises:
@@ -50,7 +50,7 @@ def quiet_import(users: bool = False) -> Iterator[None]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     screen = os.dup(2)
-    with _without(() if users else UNNEEDED - {backend}), tempfile.TemporaryFile() as captured:
+    with _without(() if keep_optional_imports else UNNEEDED - {backend}), tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
             yield

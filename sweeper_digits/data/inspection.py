@@ -20,7 +20,7 @@ TRANSPOSED = "transposed"
 # 8x8 digits 0.5 and 0.2.
 LEAST_MATCH = 0.4
 LEAST_ADVANTAGE = 0.2
-# The functions that undo each orientation, (classes, height, width) in and out. Each is its own inverse but for the quarters.
+# The functions that undo each orientation: (classes, height, width) in and out. All but the quarters undo themselves.
 UNDO: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     UPRIGHT: lambda means: means,
     TRANSPOSED: lambda means: means.swapaxes(1, 2),

@@ -135,7 +135,7 @@ class History(keras.callbacks.Callback):
 class BestWeights(keras.callbacks.Callback):
     """Keep the weights of the best epoch by one metric, and stop after `patience` epochs that are not better.
 
-    Keras' EarlyStopping loses its count and its weights when the process is killed. Among equal epochs, the first is the
+    Keras' EarlyStopping loses its count and its weights when the process is killed. The first of equal epochs is the
     best. Without validation the last epoch is the best.
 
     Args:

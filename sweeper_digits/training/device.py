@@ -124,7 +124,7 @@ def _let_memory_grow() -> None:
 def _gpus_of_tensorflow() -> list[Any]:
     import tensorflow as tf
 
-    with quiet_import(users=True):  # CUDA's libraries complain where there is no GPU
+    with quiet_import(keep_optional_imports=True):  # CUDA's libraries complain where there is no GPU
         return list(tf.config.list_physical_devices("GPU"))
 
 

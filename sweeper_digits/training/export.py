@@ -118,7 +118,7 @@ def _tflite(model: keras.Model, path: Path) -> Predict:
 def _quiet() -> Any:
     """Keep the converters' own reports off the screen: the comparison decides."""
     with (
-        quiet_import(users=True),
+        quiet_import(keep_optional_imports=True),
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
