@@ -79,7 +79,7 @@ TAKEN = """
     learning_rate images_per_second run_seconds state folds seed objective objectives directions classes image_shape
     data device precision pixels train_images validation_images confusion_matrix class_accuracy error versions
     git_commit code
-""".split()
+""".split()  # noqa: SIM905 - as a list it has 30 lines
 # How names of others end: a value's standard error over images, its standard deviation over folds; what images are.
 DERIVED = ("_se", "_std", "fingerprint", "division")
 

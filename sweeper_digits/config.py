@@ -97,7 +97,7 @@ KNOWN_AT_THE_END = ("params", "seconds", "milliseconds_per_image")
 
 # Top-level keys that do not change what is trained. Runs and trials that differ in these alone are comparable. The
 # objective is one of them, but `epoch_metric` of it chooses the best epoch, so a run that goes on keeps it.
-INCIDENTAL = set("study search objective figures device resume from_run export".split())
+INCIDENTAL = {"study", "search", "objective", "figures", "device", "resume", "from_run", "export"}
 
 # The steps of so many epochs can still be counted in 64 bits.
 MOST_EPOCHS = 10**9

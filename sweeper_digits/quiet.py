@@ -35,8 +35,8 @@ def quiet_import(keep_optional_imports: bool = False) -> Iterator[None]:
     The backend is KERAS_BACKEND, or TensorFlow; what ~/.keras/keras.json says does not count.
 
     Args:
-        keep_optional_imports: Whether the user's modules are imported, or will use Keras, or the process is the user's. Otherwise the
-            packages of UNNEEDED are not found meanwhile.
+        keep_optional_imports: Whether the user's modules are imported or will use Keras, or the process is the user's.
+            Otherwise the packages of UNNEEDED are not found meanwhile.
 
     Raises:
         UserError: KERAS_BACKEND names no backend that is installed here, or Keras cannot read its own settings.
