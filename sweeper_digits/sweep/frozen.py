@@ -1,5 +1,6 @@
 """The state in which a study began: its settings, its copy of conf/, the hash of the code."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -10,27 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import components
 from sweeper_digits.config import INCIDENTAL
 from sweeper_digits.errors import UserError
-from sweeper_digits.overrides import override_key
+from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.quiet import chosen_backend
-from sweeper_digits.runs.folder import check_file
-from sweeper_digits.runs.origin import origin_in
+from sweeper_digits.runs.origin import SEARCH_PATH, origin_in
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
-from sweeper_digits.sweep.points import values_of
 from sweeper_digits.sweep.record import StudyRecord, trials_of
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.text import relative
 
 log = logging.getLogger(__name__)
 
+STORAGE = "hydra.sweeper.storage"
 # Files that only the folder of a run, of an environment or of a sweep has.
 MARKERS_OF_OTHER_FOLDERS = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 
@@ -40,13 +40,12 @@ def record_settings(study: optuna.Study, sweep: Sweep) -> None:
     StudyRecord(study).write(settings=_settings(sweep))
 
 
-def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = True) -> bool:
+def check_same(study: optuna.Study, sweep: Sweep) -> bool:
     """Return whether the study was begun before.
 
     Args:
         study: The study.
         sweep: The sweep.
-        composes_from_here: Whether trials are composed from the conf/ of this process, and not from the sweep's copy.
 
     Raises:
         UserError: It was begun with settings whose trials cannot be compared with those of this sweep, or by another
@@ -61,11 +60,6 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
             )
         return False
     ours, theirs = _comparable(_settings(sweep)), _comparable(recorded)
-    own, begun_with = ours.pop("conf/"), theirs.pop("conf/", {})
-    if composes_from_here and ours["fixed overrides"] == theirs.get("fixed overrides"):
-        # The keys that both have: another version of the program has others.
-        ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
-        theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -79,75 +73,79 @@ def check_same(study: optuna.Study, sweep: Sweep, composes_from_here: bool = Tru
     return True
 
 
-def copy_of_conf(sweep: Sweep) -> Path:
-    return sweep.folder / "conf"
-
-
-def freeze_conf(sweep: Sweep) -> Path:
-    """Copy conf/, and the user's folders over it, into the sweep's folder, once for the whole sweep.
-
-    The workers compose from the copy.
-
-    Raises:
-        UserError: The copy was damaged since.
-    """
-    sources, frozen = _sources(sweep), copy_of_conf(sweep)
-    origin = origin_in(sweep.config.hydra)
-    if not frozen.exists():
-        copy = frozen.with_name(f".conf-{machine()}-{os.getpid()}")
-        shutil.rmtree(copy, ignore_errors=True)  # of a container that was killed while it copied
-        for name, file in sources.items():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy / name)
-        try:
-            copy.rename(frozen)
-        except OSError:  # another supervisor of the same study was faster
-            shutil.rmtree(copy)
-    elif changed := _differences(sources, frozen):
-        shown = {name: str(relative(file)) for name, file in sources.items() if _is_below(file, origin.paths)}
-        _check_files(frozen, changed, _used(sweep), shown)
-        log.info(
-            "warning: %s changed since the sweep began; it goes on with its own copy in %s",
-            ", ".join(changed),
-            relative(frozen),
-        )
-    return frozen
-
-
-def _used(sweep: Sweep) -> set[str]:
-    """Return the files of conf/ that the sweep composes from, the options that it searches included."""
-    used = {f"{group}/{option}.yaml" for group, option in sweep.config.hydra.runtime.choices.items()}
-    name = str(sweep.config.hydra.job.config_name)
-    searched = ((group, values_of(sweep.distributions[group]) or ()) for group in sweep.groups)
-    named = {"config.yaml", f"{name.removesuffix('.yaml')}.yaml"}
-    return named | used | {f"{group}/{option}.yaml" for group, options in searched for option in options}
-
-
-def _check_files(frozen: Path, names: list[str], used: set[str], origins: dict[str, str]) -> None:
-    """Raise a UserError that names the file of a copy of conf/ that workers could not read.
+class Copy:
+    """The sweep's own copy of conf/, and of the user's folders over it: an edit of them changes no trial.
 
     Args:
-        frozen: The copy.
-        names: Files of it that are not as in conf/, or that only one of both has.
-        used: Files that must be there.
-        origins: Files that are not of conf/, and what they are copies of.
+        sweep: The sweep, composed from the folders as they are now.
     """
-    for name in names:
-        file = frozen / name
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep, self.folder = sweep, sweep.folder / "conf"
+        origin = origin_in(sweep.config.hydra)
+        main = next(one["path"] for one in sweep.config.hydra.runtime.config_sources if one["provider"] == "main")
+        self.files: dict[str, Path] = {}  # by name in the copy: the one that Hydra finds first
+        for folder in (Path(main), *origin.paths):
+            for file in _yaml_files(folder, sweep.folder):
+                self.files.setdefault(str(file.relative_to(folder)), file)
+
+    @property
+    def exists(self) -> bool:
+        """Whether an earlier command has made it."""
+        return self.folder.exists()
+
+    def make(self) -> None:
+        """Make it, whole at any instant; another process may be faster."""
+        own = self.folder.with_name(f".conf-{machine()}-{os.getpid()}")
+        shutil.rmtree(own, ignore_errors=True)  # of a container that was killed while it copied
+        for name, file in self.files.items():
+            (own / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, own / name)
         try:
-            if not os.path.lexists(file):
-                if name in used:
-                    raise UserError("it is gone")
-                continue  # an option that conf/ has since
-            check_file(file)
-            if not OmegaConf.load(file):
-                raise UserError("it holds nothing")
-        except (OmegaConfBaseException, OSError, UserError, ValueError, yaml.YAMLError) as error:
-            cause = " ".join(str(error).replace(str(file), "").split())
-            raise UserError(
-                f"{relative(file)}: trials compose from the sweep's copy of conf/, and this file of it is "
-                f"damaged ({cause}); copy {origins.get(name, f'conf/{name}')} there"
-            ) from error
+            own.rename(self.folder)
+        except OSError:
+            shutil.rmtree(own)
+
+    def warn_of_changes(self) -> None:
+        """Say which files are not as in the copy."""
+        names = self.files.keys() | {str(file.relative_to(self.folder)) for file in self.folder.rglob("*.yaml")}
+        if changed := sorted(name for name in names if not _same(self.files.get(name), self.folder / name)):
+            log.info(
+                "warning: %s changed since the sweep began; it goes on with its own copy in %s",
+                ", ".join(changed),
+                relative(self.folder),
+            )
+
+    def composed(self) -> Sweep:
+        """Return the sweep as its trials are composed: from the copy, in its folder, with the database of this process.
+
+        The options of hydra.sweeper are those of the command that is given now.
+        """
+        hydra, typed = self.sweep.config.hydra, OmegaConf.to_container(self.sweep.config.hydra.overrides.task)
+        given = [one for one in hydra.overrides.hydra if override_key(one) not in (STORAGE, SEARCH_PATH)]
+        decided = [
+            f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",  # it may have the time in it
+            "hydra.job.chdir=false",  # relative paths count from where the user stands
+            STORAGE + "=${oc.env:OPTUNA_STORAGE}",  # the URL may hold a password, which a run's folder would show
+        ]
+        loader = self._loader()
+        assert isinstance(typed, list)  # noqa: S101 - it is one
+        overrides = [*given, *decided, *map(str, typed)]
+        config = loader.load_configuration(hydra.job.config_name, overrides, RunMode.MULTIRUN)
+        HydraConfig.instance().set_config(config)
+        os.environ["OPTUNA_STORAGE"] = self.sweep.options.storage
+        return Sweep.of(self.sweep.options, config, self.sweep.given, loader)
+
+    def _loader(self) -> ConfigLoader:
+        path = copy.deepcopy(self.sweep.loader.get_search_path())
+        for place in list(path.get_path()):
+            if place.provider == "main":
+                place.path = f"file://{self.folder}"
+            elif place.path.startswith("file://") and (
+                place.provider == "command-line" or place.provider.startswith(SEARCH_PATH)
+            ):
+                path.get_path().remove(place)
+        return type(self.sweep.loader)(path)  # type: ignore[call-arg]
 
 
 def warn_of_changed_code(study: optuna.Study) -> None:
@@ -217,16 +215,6 @@ def _short(value: Any, other: Any) -> str:
     return str(value)
 
 
-def _sources(sweep: Sweep) -> dict[str, Path]:
-    """Return the files that Hydra can compose from, by their names in the copy; of one name, the one it finds first."""
-    main = next(s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "main")
-    found: dict[str, Path] = {}
-    for folder in (Path(main), *origin_in(sweep.config.hydra).paths):
-        for file in _yaml_files(folder, sweep.folder):
-            found.setdefault(str(file.relative_to(folder)), file)
-    return found
-
-
 def _yaml_files(folder: Path, sweep: Path) -> Iterator[Path]:
     """Yield the YAML files of a folder; not those of sweeps, runs, environments and hidden folders in it.
 
@@ -244,15 +232,6 @@ def _is_apart(folder: Path, sweep: Path, seen: set[str]) -> bool:
     return (
         real in seen or sweep.is_relative_to(real) or any((folder / mark).exists() for mark in MARKERS_OF_OTHER_FOLDERS)
     )
-
-
-def _is_below(file: Path, folders: list[Path]) -> bool:
-    return any(file.is_relative_to(folder) for folder in folders)
-
-
-def _differences(sources: dict[str, Path], frozen: Path) -> list[str]:
-    names = sources.keys() | {str(file.relative_to(frozen)) for file in frozen.rglob("*.yaml")}
-    return sorted(name for name in names if not _same(sources.get(name), frozen / name))
 
 
 def _same(source: Path | None, copy: Path) -> bool:

@@ -20,6 +20,9 @@ from sweeper_digits.sweep.record import TrialRecord
 from sweeper_digits.sweep.study import load
 from sweeper_digits.training import reporting
 
+# Whether a job has a process of its own, which ends with its trial; the loop says otherwise where it runs jobs itself.
+is_alone = True
+
 
 @contextlib.contextmanager
 def attached() -> Iterator[None]:
@@ -36,7 +39,7 @@ def attached() -> Iterator[None]:
     queue.heartbeat(trial.number)
     TrialRecord.write(trial, attached=True)
     running = running_trial(queue, trial, socket.gethostname())
-    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid(), is_job=True)
+    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid(), is_job=is_alone)
     heartbeats.number = trial.number
     reporting.set_current_trial(running)
     try:

@@ -1,10 +1,13 @@
 """The Hydra plugin: what `hydra/sweeper=study` is. Loaded at every start, so nothing heavy here."""
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -16,8 +19,7 @@ from sweeper_digits.runs.origin import SEARCH_PATH
 class StudySweeper(Sweeper):
     """Search with Optuna: pruned, asynchronous, resumable.
 
-    The process that the user starts supervises; the trials run in worker processes, which are
-    this same command with a mark in the environment.
+    The process that the user starts asks for trials, launches their jobs and tells the study how they ended.
     """
 
     config: DictConfig  # Hydra declares it optional; setup always gives it
@@ -30,18 +32,15 @@ class StudySweeper(Sweeper):
         self.context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Supervise, or work, until the study has its trials."""
-        from sweeper_digits.sweep import space, supervisor, worker  # with Optuna, and --help loads this
+        """Search until the study has its trials."""
+        from sweeper_digits.sweep import loop, space  # with Optuna, and --help loads this
 
         options = OmegaConf.create(self.options, flags={"allow_objects": True})
         sweep = space.Sweep.of(options, self.config, arguments, self._loader())
-        if worker.is_worker():
-            launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=self.context, task_function=self.task_function, config=self.config
-            )
-            worker.work(sweep, launcher)
-        else:
-            supervisor.supervise(sweep)
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=self.task_function, config=self.config
+        )
+        loop.search(sweep, launcher, self.context, self.task_function)
 
     def _loader(self) -> ConfigLoader:
         """Return Hydra's loader; of hydra.searchpath, Hydra gives it to single runs only."""
@@ -56,5 +55,21 @@ class StudySweeper(Sweeper):
         return type(loader)(path)  # type: ignore[call-arg]
 
 
-# Hydra finds it so in a checkout that is not installed too.
+class LocalLauncher(BasicLauncher):
+    """Run the jobs of a sweep of ours in warm processes on this machine, one for each slot (`sweep.local`).
+
+    A sweeper of another program gets its jobs run in this process, as by Hydra's own launcher.
+    """
+
+
+@dataclass
+class LocalLauncherConf:
+    """The keys of `hydra/launcher=local`."""
+
+    _target_: str = f"{LocalLauncher.__module__}.{LocalLauncher.__name__}"
+
+
+# Hydra finds them so in a checkout that is not installed too.
 Plugins.instance().register(StudySweeper)
+Plugins.instance().register(LocalLauncher)
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="sweeper_digits")

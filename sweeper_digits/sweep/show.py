@@ -21,7 +21,14 @@ from sweeper_digits.live import ROW, Region, bar
 from sweeper_digits.runs.noise import describe_noise, standard_error
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep import dashboard
-from sweeper_digits.sweep.budget import Budget, epochs_of, is_supervised, last_watched, watched_seconds
+from sweeper_digits.sweep.budget import (
+    Budget,
+    SupervisorHeartbeat,
+    epochs_of,
+    is_supervised,
+    last_watched,
+    watched_seconds,
+)
 from sweeper_digits.sweep.choose_pruner import scouts_of, why_unpruned
 from sweeper_digits.sweep.points import Point
 from sweeper_digits.sweep.pruning import PeerPruner, best_so_far, sign_of
@@ -420,6 +427,7 @@ class Progress:
 
     Attributes:
         seen: Trials that have finished since this process began, in that order.
+        presence: Says that this process is there, while the sweep runs.
         interrupted: Whether a person has stopped the sweep.
         region: Where the table goes; None without a terminal.
     """
@@ -432,6 +440,7 @@ class Progress:
         self.seen: list[FrozenTrial] = []
         self.interrupted = False
         self.region: Region | None = None
+        self.presence: SupervisorHeartbeat
 
     def begin(self) -> None:
         sweep = self.sweep

@@ -68,6 +68,7 @@ class Sweep:
         directions: `minimize` or `maximize`, for each objective.
         folder: The folder of the trials' folders.
         loader: Composes the config of a trial.
+        given: The arguments as they were typed.
         owners: By parameter that only some options have: their config group, and these options.
     """
 
@@ -78,6 +79,7 @@ class Sweep:
     directions: list[str]
     folder: Path
     loader: ConfigLoader
+    given: list[str] = field(default_factory=list)
     owners: Owners = field(default_factory=dict)
     _composed: dict[str, DictConfig] = field(default_factory=dict)
 
@@ -107,6 +109,7 @@ class Sweep:
             directions=_directions(options.direction, names),
             folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
             loader=loader,
+            given=arguments,
         )
         sweep.owners = owners_of(sweep)
         Budget.of(options, is_open=sweep.is_enumerated)  # raises

@@ -20,7 +20,7 @@ from sweeper_digits import text
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options
 from sweeper_digits.sweep.comparable import look_at_data
-from sweeper_digits.sweep.frozen import check_same, copy_of_conf, record_settings
+from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.owner import OWNER, check_folder, owner_of, write_owner
 from sweeper_digits.sweep.points import is_exhausted, points_first, points_of_sweep
 from sweeper_digits.sweep.queue import Queue
@@ -36,24 +36,6 @@ log = logging.getLogger(__name__)
 OPENING_ATTEMPTS = 4
 # Packages that Optuna imports only when such a sampler draws.
 SAMPLER_NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
-
-
-def open_study(sweep: Sweep) -> Queue:
-    """Load the study of a sweep for a worker, with sampler and pruner.
-
-    Raises:
-        UserError: The study is gone or of another sweep; the database cannot be opened.
-    """
-    storage = _opened(sweep.options, begun=True)
-    name = sweep.options.study_name
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError as error:
-        raise UserError(f"study={name}: it is not in the database any more") from error
-    check_folder(sweep.folder, name, StudyRecord(study).identity, begun=True)
-    _prepare(study, sweep, composes_from_here=True)
-    study.pruner = make_pruner(StudyRecord(study).pruner)  # the command that was given last may have changed it
-    return Queue(study, storage)
 
 
 def set_up(sweep: Sweep) -> Queue:
@@ -115,7 +97,7 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     if StudyRecord(study).identity is None and not trials_of(study):
         StudyRecord(study).write(identity=uuid.uuid4().hex)
     check_folder(sweep.folder, name, StudyRecord(study).identity, begun=True)
-    _prepare(study, sweep, composes_from_here=not copy_of_conf(sweep).exists())
+    _prepare(study, sweep)
     _keep_pruner(study, sweep)
     try:
         claim_folder(sweep.folder, study)
@@ -177,11 +159,11 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
     raise AssertionError("unreachable")
 
 
-def _prepare(study: optuna.Study, sweep: Sweep, composes_from_here: bool) -> None:
+def _prepare(study: optuna.Study, sweep: Sweep) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
     tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
     study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
-    if not check_same(study, sweep, composes_from_here):
+    if not check_same(study, sweep):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(sweep.objectives)

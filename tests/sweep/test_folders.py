@@ -10,10 +10,10 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
+from sweeper_digits.sweep.worker import NUMBER
 
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.sweep.record import StudyRecord
-from sweeper_digits.sweep.worker import NUMBER
 from tests.conftest import ROOT
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, wait_for
 

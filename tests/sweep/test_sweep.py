@@ -9,8 +9,8 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
-
 from sweeper_digits.sweep.worker import NUMBER
+
 from tests.conftest import ROOT
 from tests.refusals import not_refused
 from tests.sweep.conftest import LEARNING_RATE, Sweeps, wait_for
