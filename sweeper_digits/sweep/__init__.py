@@ -19,11 +19,12 @@ Reading order:
     owner          to which study a sweep's folder belongs
     frozen         the sweep's copy of conf/, and the check that the sweep is unchanged
     study          opens a study and checks that it is the same sweep
-    supervisor     starts workers, watches them and ends the sweep
+    loop           ask for a trial, launch it, tell how it ended; until the budget is used
+    slots          where jobs run: warm processes here, a launcher elsewhere
+    local          one warm process
+    gpus           the GPUs of this machine, dealt out
+    job            a job's connection to its trial, its reports and heartbeats
     ending         how a trial ends, and what is told of one whose process is gone
-    local          worker processes, their cores and GPUs
-    worker         the loop of one worker process
-    job            the process in which a trial runs
     show           the screen of a sweep
     results_file   the result files of a sweep
     dashboard      a trial's pictures and command, for Optuna's dashboard

@@ -1,26 +1,29 @@
 """The state in which a study began: its settings, its copy of conf/, the hash of the code."""
 
-import copy
 import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import components
 from sweeper_digits.config import INCIDENTAL
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.quiet import chosen_backend
+from sweeper_digits.runs.folder import check_file
 from sweeper_digits.runs.origin import SEARCH_PATH, origin_in
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
@@ -60,6 +63,10 @@ def check_same(study: optuna.Study, sweep: Sweep) -> bool:
             )
         return False
     ours, theirs = _comparable(_settings(sweep)), _comparable(recorded)
+    # The keys that both have: another version of the program has others.
+    own, begun_with = ours.pop("conf/"), theirs.pop("conf/", {})
+    ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
+    theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -116,11 +123,30 @@ class Copy:
                 relative(self.folder),
             )
 
+    def check(self) -> None:
+        """Raise a UserError that names a file of the copy that Hydra could not read."""
+        for file in self.folder.rglob("*.yaml"):
+            name = str(file.relative_to(self.folder))
+            if _same(self.files.get(name), file):
+                continue
+            try:
+                check_file(file)
+                if not OmegaConf.load(file):
+                    raise UserError("it holds nothing")
+            except (OmegaConfBaseException, OSError, UserError, ValueError, yaml.YAMLError) as error:
+                cause = " ".join(str(error).replace(str(file), "").split())
+                origin = relative(self.files[name]) if name in self.files else f"conf/{name}"
+                raise UserError(
+                    f"{relative(file)}: trials compose from the sweep's copy of conf/, and this file of it is damaged "
+                    f"({cause}); copy {origin} there"
+                ) from error
+
     def composed(self) -> Sweep:
         """Return the sweep as its trials are composed: from the copy, in its folder, with the database of this process.
 
         The options of hydra.sweeper are those of the command that is given now.
         """
+        self.check()
         hydra, typed = self.sweep.config.hydra, OmegaConf.to_container(self.sweep.config.hydra.overrides.task)
         given = [one for one in hydra.overrides.hydra if override_key(one) not in (STORAGE, SEARCH_PATH)]
         decided = [
@@ -137,7 +163,7 @@ class Copy:
         return Sweep.of(self.sweep.options, config, self.sweep.given, loader)
 
     def _loader(self) -> ConfigLoader:
-        path = copy.deepcopy(self.sweep.loader.get_search_path())
+        path = deepcopy(self.sweep.loader.get_search_path())
         for place in list(path.get_path()):
             if place.provider == "main":
                 place.path = f"file://{self.folder}"

@@ -20,6 +20,8 @@ from sweeper_digits.sweep.record import TrialRecord
 from sweeper_digits.sweep.study import load
 from sweeper_digits.training import reporting
 
+# Set in a process of a local slot: the number of the slot.
+SLOT = "SWEEPER_DIGITS_SLOT"
 # Whether a job has a process of its own, which ends with its trial; the loop says otherwise where it runs jobs itself.
 is_alone = True
 
@@ -38,7 +40,8 @@ def attached() -> Iterator[None]:
     trial = queue.attach(int(hydra.job.num))
     queue.heartbeat(trial.number)
     TrialRecord.write(trial, attached=True)
-    running = running_trial(queue, trial, socket.gethostname())
+    slot = os.environ.get(SLOT)
+    running = running_trial(queue, trial, socket.gethostname() + (f"/{slot}" if slot else ""))
     heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid(), is_job=is_alone)
     heartbeats.number = trial.number
     reporting.set_current_trial(running)

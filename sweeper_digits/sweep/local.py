@@ -24,12 +24,13 @@ from omegaconf import DictConfig, open_dict
 from sweeper_digits import components, text
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.sweep.ending import described_end
+from sweeper_digits.sweep.job import SLOT
 from sweeper_digits.sweep.space import Sweep
 
 # A process that dies before it can take a job, this often in a row, ends the sweep.
 MAX_DEAD_STARTS = 3
 READY = "ready"
-# What a process of its own is told by its environment: the file descriptor of its connection, and its parent.
+# What such a process is told by its environment, beside its number: its connection's file descriptor, and its parent.
 CONNECTION, PARENT = "SWEEPER_DIGITS_CONNECTION", "SWEEPER_DIGITS_PARENT"
 SERVE = "import sys; sys.path[:] = {path!r}; from sweeper_digits.sweep.local import serve; serve({preload!r})"
 # The function that trains, and the module that it loads when it is called: loaded while the study is set up.
@@ -137,7 +138,7 @@ class LocalProcess:
         self.log = sweep.folder / f"worker-{number}.log"
         self.number, self.is_ready = number, False
         ours, theirs = socket.socketpair()
-        told = {CONNECTION: str(theirs.fileno()), PARENT: str(os.getpid())}
+        told = {SLOT: str(number), CONNECTION: str(theirs.fileno()), PARENT: str(os.getpid())}
         # The URL may hold a password, which the list of processes would show.
         told["OPTUNA_STORAGE"] = sweep.options.storage
         self.log.parent.mkdir(parents=True, exist_ok=True)

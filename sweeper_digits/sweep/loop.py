@@ -135,7 +135,7 @@ class Loop:
                 self.progress.show()
                 _raise_at_failures(self.progress, self.sweep.options)
                 look = time.process_time() - begun
-                self.slots.rest(min(LONGEST_PAUSE, max(LEAST_PAUSE, PAUSE_FOR_A_LOOK * look)))
+                self.slots.rest(pause_after(look))
             self.progress.show()
         finally:
             self.slots.kill()
@@ -272,6 +272,11 @@ class Loop:
     def _give_up(self, trial: optuna.Trial, reason: str) -> None:
         if not self.has_told(trial.number):
             self.queue.fail_and_requeue(self.queue.read(trial.number), reason, max_retries=None)
+
+
+def pause_after(look: float) -> float:
+    """Return how many seconds to wait after a look at the study that took so many of a core."""
+    return min(LONGEST_PAUSE, max(LEAST_PAUSE, PAUSE_FOR_A_LOOK * look))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from hydra.core.utils import JobReturn
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import job, plugin
+from sweeper_digits.sweep import job
 from sweeper_digits.sweep.gpus import deal, environment, visible_gpus
 from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, failed
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
@@ -19,6 +19,7 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
 
 log = logging.getLogger(__name__)
+HYDRAS = "hydra._internal.core_plugins.basic_launcher"
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class Slots:
 
     def __init__(self, sweep: Sweep, launcher: Any) -> None:
         self.sweep, self.launcher = sweep, launcher
-        self.is_local = isinstance(launcher, plugin.LocalLauncher)
-        self.is_here = not self.is_local and type(launcher).__name__ == "BasicLauncher"
+        self.is_local, self.is_here = (type(launcher).__name__ == name for name in ("LocalLauncher", "BasicLauncher"))
         if not self.is_local and not self.is_here:
             if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
                 start_ray(launcher.ray_cfg.init)
@@ -211,6 +211,7 @@ class HereSlot:
     def launch(self, overrides: list[str], number: int) -> None:
         """Run the job to its end."""
         job.is_alone = False
+        logging.getLogger(HYDRAS).setLevel(logging.WARNING)  # it would announce each job
         try:
             (self.ended,) = self.launcher.launch([overrides], initial_job_idx=number)
         except (SystemExit, KeyboardInterrupt) as end:

@@ -186,20 +186,15 @@ def training_sweeps(sweeps_of: Callable[..., Sweeps], tiny: list[str]) -> Sweeps
 
 @pytest.fixture
 def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sweeps]:
-    """Run a worker whose trials sleep in this process, without a supervisor: for what needs no queue and no kill."""
+    """Run a sweep whose trials sleep in this process: for what needs no kill."""
 
-    def call(*overrides: str, worker: bool = True) -> Sweeps:
+    def call(*overrides: str) -> Sweeps:
         from benchmarks import sleeper
         from sweeper_digits import command_line
-        from sweeper_digits.sweep import study, supervisor
-        from sweeper_digits.sweep import worker as worker_module
 
         monkeypatch.chdir(sweeps.folder)
-        monkeypatch.setattr(worker_module, "open_study", study.set_up)
-        if worker:
-            monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
-        monkeypatch.setattr(supervisor, "LocalWorkers", None)  # its workers would be this command, pytest, again
-        monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", *overrides])
+        monkeypatch.delenv("OPTUNA_STORAGE", raising=False)  # a sweep before this one has set it
+        monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "hydra/launcher=basic", *overrides])
         try:
             command_line.start(sleeper.main)
         finally:

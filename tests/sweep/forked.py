@@ -10,7 +10,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -29,19 +29,24 @@ class Forked(subprocess.Popen[Any]):
     """
 
     def _execute_child(self, args: list[str], *rest: Any) -> None:
-        cwd, env, new_session = rest[4], rest[5], rest[20]
+        kept, cwd, env, new_session = rest[3], rest[4], rest[5], rest[20]
         pipes = rest[9:15]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks of several threads: the child needs no other
             self.pid = os.fork()
         if self.pid == 0:
-            _be(args, cwd, env, (pipes[0], pipes[3], pipes[5]), new_session)
+            _be(args, cwd, env, (pipes[0], pipes[3], pipes[5]), new_session, kept)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
 def _be(
-    args: list[str], cwd: str | None, env: Mapping[str, str] | None, streams: tuple[int, ...], new_session: bool
+    args: list[str],
+    cwd: str | None,
+    env: Mapping[str, str] | None,
+    streams: tuple[int, ...],
+    new_session: bool,
+    kept: Iterable[int],
 ) -> None:
     """Be the program of a command until it ends, and end with its status."""
     status = 1
@@ -60,7 +65,9 @@ def _be(
             getattr(logger, "handlers", []).clear()
         logging._handlerList.clear()  # type: ignore[attr-defined]
         logging._handlers.clear()  # type: ignore[attr-defined]
-        os.closerange(3, 4096)
+        for descriptor in set(range(3, 4096)) - set(kept):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - until the end
         sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False))  # noqa: SIM115
         sys.stderr = io.TextIOWrapper(open(2, "wb", closefd=False), line_buffering=True)  # noqa: SIM115

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from sweeper_digits.sweep import supervisor
+from sweeper_digits.sweep import loop
 from sweeper_digits.sweep.budget import Budget, SupervisorHeartbeat, is_supervised, last_watched, watched_seconds
 from tests.conftest import ROOT
 from tests.refusals import not_refused
@@ -162,7 +162,7 @@ def test_a_supervisor_is_there_until_it_leaves_or_falls_silent(monkeypatch: pyte
 
 def test_looking_at_a_long_study_takes_two_percent_of_a_core() -> None:
     for look in (0.001, 0.01, 0.02, 0.04):  # seconds of a core; at 10,000 trials, 0.03 of an EPYC's
-        assert look / (look + supervisor._pause(look)) <= 0.02
+        assert look / (look + loop.pause_after(look)) <= 0.02
 
 
 def test_time_ends_a_sweep_over_restarts(sweeps_of: Callable[..., Sweeps]) -> None:

@@ -10,7 +10,6 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
-from sweeper_digits.sweep.worker import NUMBER
 
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.sweep.record import StudyRecord
@@ -24,7 +23,7 @@ TWO_SEEDS = ("seed=1,2", "epochs=1")
 def refused(in_process: Callable[..., Sweeps], *overrides: str) -> str:
     """The one line with which a sweep ends."""
     with pytest.raises(SystemExit) as caught:
-        in_process(*overrides, worker=False)
+        in_process(*overrides)
     text = str(caught.value)
     assert text.startswith("error: ") and "\n" not in text
     return text
@@ -144,7 +143,6 @@ def test_what_does_not_change_a_trial_may_change(in_process: Callable[..., Sweep
 def test_a_damaged_copy_of_conf_is_one_line(in_process: Callable[..., Sweeps], monkeypatch: pytest.MonkeyPatch) -> None:
     command = (*TWO_SEEDS, "model=small")
     sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
-    monkeypatch.delenv(NUMBER)
     copy = sweeps.folder / "multirun/sweep/conf"
     shutil.copytree(ROOT / "conf", copy)
     for damaged, cause in {

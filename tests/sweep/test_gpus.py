@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep import local
+from sweeper_digits.sweep import gpus
 from sweeper_digits.sweep.verbs import find_queue
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Program, Sweeps, wait_for, workers_of
 
@@ -63,14 +63,14 @@ def test_the_gpus_are_those_that_cuda_would_see(smi: Smi, monkeypatch: pytest.Mo
     smi(lists(LISTED))
     for named, given in NAMED:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-        assert local.visible_gpus() == given, named
+        assert gpus.visible_gpus() == given, named
 
 
 def test_all_gpus_are_dealt_out_if_none_is_named(smi: Smi) -> None:
     smi(lists(LISTED))
-    assert local.visible_gpus() == ["0", *MIG, "2"]
+    assert gpus.visible_gpus() == ["0", *MIG, "2"]
     smi("exit 0")
-    assert local.visible_gpus() == []
+    assert gpus.visible_gpus() == []
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_an_nvidia_smi_that_is_broken_costs_a_line(
     smi: Smi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str, said: str
 ) -> None:
     if "sleep" in script:  # the others need not answer so soon on a busy machine
-        monkeypatch.setattr(local, "PATIENCE", 0.3)
+        monkeypatch.setattr(gpus, "PATIENCE", 0.3)
     smi(script)
     with caplog.at_level("INFO"):
-        assert local.visible_gpus() == []
+        assert gpus.visible_gpus() == []
     hint = "no GPU is dealt out; CUDA_VISIBLE_DEVICES=0,1 names them without it"
     assert caplog.messages == [f"warning: nvidia-smi {said}; {hint}"]
 
@@ -99,15 +99,15 @@ def test_a_machine_without_nvidia_smi_has_no_gpu(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level("INFO"):
-        assert local.visible_gpus() == []
+        assert gpus.visible_gpus() == []
     assert caplog.messages == []
 
 
 def given_to(worker: psutil.Process) -> tuple[str, str | None]:
     """A worker's number and GPU; right after its fork it still has its supervisor's environment."""
-    wait_for(lambda: "SWEEPER_DIGITS_WORKER" in worker.environ())
+    wait_for(lambda: "SWEEPER_DIGITS_SLOT" in worker.environ())
     environment = worker.environ()
-    return environment["SWEEPER_DIGITS_WORKER"], environment.get("CUDA_VISIBLE_DEVICES")
+    return environment["SWEEPER_DIGITS_SLOT"], environment.get("CUDA_VISIBLE_DEVICES")
 
 
 def end(process: Program) -> str:
@@ -122,7 +122,7 @@ def test_workers_are_dealt_over_the_gpus(smi: Smi, sweeps: Sweeps) -> None:
     sweeps.environment = os.environ | {"PYTHONPATH": sweeps.environment["PYTHONPATH"]}
     sweeps.trials_last(100)
     with pytest.raises(UserError, match=r"^hydra\.sweeper\.n_jobs=5: 4 GPUs can have 4 workers"):
-        local.deal(local.visible_gpus(), SimpleNamespace(n_jobs=5, workers_per_gpu=1))
+        gpus.deal(gpus.visible_gpus(), SimpleNamespace(n_jobs=5, workers_per_gpu=1))
     arguments = (*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=9", "hydra.sweeper.n_jobs=5")
     with sweeps.start(*arguments) as process:
         given = dict(map(given_to, workers_of(process, 5)))

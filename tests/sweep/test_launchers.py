@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from sweeper_digits.sweep import local
+from sweeper_digits.sweep import gpus
 from sweeper_digits.sweep.private import share_folder_of_jobs
 from sweeper_digits.sweep.verbs import find_queue, stop_trial
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, checkpoint_pid, wait_for
@@ -193,4 +193,4 @@ def test_a_job_that_is_killed_on_its_node_is_run_again(slurm: Slurm, sweeps: Swe
 def test_the_cores_are_those_that_a_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    assert local._cores() == 2
+    assert gpus._cores() == 2

@@ -188,7 +188,7 @@ def test_where_each_point_is_tried_once_none_is_enqueued_and_no_number_of_trials
 
 def test_a_sweep_that_ends_at_once_does_not_count_as_one_that_runs(in_process: Callable[..., Sweeps]) -> None:
     in_process("optimizer=adamw,sgd", "epochs=1")
-    sweeps = in_process("optimizer=adamw,sgd", "epochs=1", worker=False)
+    sweeps = in_process("optimizer=adamw,sgd", "epochs=1")
     with pytest.raises(UserError, match="sweep: no sweep runs"):
         call(sweeps, "stop")
 

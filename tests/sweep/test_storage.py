@@ -36,7 +36,7 @@ def test_urls_that_cannot_work_are_one_line_without_a_password() -> None:
 
 def test_they_are_refused_before_anything_is_made(in_process: Callable[..., Sweeps], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="in memory cannot be shared"):
-        in_process("seed=1,2", "hydra.sweeper.storage='sqlite:///:memory:'", worker=False)
+        in_process("seed=1,2", "hydra.sweeper.storage='sqlite:///:memory:'")
     assert not list(tmp_path.iterdir())
 
 

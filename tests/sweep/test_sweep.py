@@ -9,7 +9,6 @@ import optuna
 import pytest
 import yaml
 from optuna.trial import TrialState
-from sweeper_digits.sweep.worker import NUMBER
 
 from tests.conftest import ROOT
 from tests.refusals import not_refused
@@ -54,7 +53,7 @@ def test_a_sweep_that_is_refused_leaves_no_study(in_process: Callable[..., Sweep
         ([LEARNING_RATE, "search.prior=2"], r"^error: search\.prior=2"),
         ([LEARNING_RATE, "hydra.sweeper.pruner.scouts=-1"], r"^error: hydra\.sweeper\.pruner\.scouts=-1"),
     ]
-    assert not_refused(lambda overrides: in_process(*overrides, worker=False), wrong) == []
+    assert not_refused(lambda overrides: in_process(*overrides), wrong) == []
     database = Path("multirun/optuna.db")
     assert not database.exists() or not optuna.get_all_study_names(f"sqlite:///{database}")
 
@@ -103,7 +102,7 @@ def test_a_changed_sweep_is_refused_with_the_difference(
         ([f"data.path={sweeps.folder}/b.npz"], "data: was path=.*a.npz, is path=.*b.npz"),
     ):
         with pytest.raises(SystemExit, match=message) as caught:
-            in_process(*same, *changed, worker=False)
+            in_process(*same, *changed)
         assert "\n" not in str(caught.value)
     assert len(sweeps.trials()) == 2
 
@@ -211,8 +210,7 @@ def test_grid_sampler_takes_each_point_once(in_process: Callable[..., Sweeps], m
     in_process(*grid)
     assert sweeps.points("seed")[:2] == begun and sorted(map(str, sweeps.points("seed"))) == ["1", "2", "3"]
     with pytest.raises(SystemExit, match="a parameter is continuous"):
-        monkeypatch.delenv(NUMBER)
-        in_process("hydra/sweeper/sampler=grid", LEARNING_RATE, "study=other", worker=False)
+        in_process("hydra/sweeper/sampler=grid", LEARNING_RATE, "study=other")
 
 
 @pytest.mark.slow
@@ -240,7 +238,7 @@ def test_a_running_sweep_does_not_see_edited_config(sweeps: Sweeps) -> None:
 
 
 def test_hydras_own_grid_still_works(in_process: Callable[..., Sweeps]) -> None:
-    sweeps = in_process("hydra/sweeper=basic", "seed=1,2", worker=False)
+    sweeps = in_process("hydra/sweeper=basic", "seed=1,2")
     assert [sweeps.trial_folder(number).read_metrics()["seed"] for number in (0, 1)] == [1, 2]
 
 
@@ -284,4 +282,4 @@ REFUSED = [
 
 
 def test_bad_sweeps_are_one_line(in_process: Callable[..., Sweeps]) -> None:
-    assert not_refused(lambda overrides: in_process(*overrides, worker=False), REFUSED) == []
+    assert not_refused(lambda overrides: in_process(*overrides), REFUSED) == []

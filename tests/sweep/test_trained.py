@@ -14,7 +14,6 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.sweep import study, worker
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, epochs_of, wait_for, workers_of
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -24,12 +23,11 @@ COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 def trained(
     train: Callable[..., RunFolder], training_sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Sweeps]:
-    """Run a worker that trains in this process, without a supervisor."""
+    """Run a sweep that trains in this process."""
 
     def call(*overrides: str) -> Sweeps:
-        monkeypatch.setenv("SWEEPER_DIGITS_WORKER", "0")
-        monkeypatch.setattr(worker, "open_study", study.set_up)  # as a supervisor does
-        train("--multirun", *overrides)
+        monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+        train("--multirun", "hydra/launcher=basic", *overrides)
         return training_sweeps
 
     return call
