@@ -29,7 +29,7 @@ from sweeper_digits.predict.ensemble import Member, choose_members, models_of, w
 from sweeper_digits.predict.images import Looked, adapt_pictures, adapt_pixels, find_part, look, trained_white
 from sweeper_digits.predict.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.noise import format_value, run_row
+from sweeper_digits.runs.judge import format_value, standard_error
 from sweeper_digits.runs.predictions import (
     accuracy,
     by_class,
@@ -422,13 +422,15 @@ def _error(values: np.ndarray) -> str:
 
 def model_rows(chosen: list[Record], weights: np.ndarray) -> list[dict[str, Any]]:
     """Return the runs that predict together, each with its weight and its val_loss."""
-    rows = []
-    for record, weight in zip(chosen, weights, strict=True):
-        loss = run_row(record, "val_loss")
-        rows.append(
-            {"folder": loss["folder"], "weight": weight, "val_loss": loss["value"], "val_loss_se": loss["value_se"]}
-        )
-    return rows
+    return [
+        {
+            "folder": record.run.folder,
+            "weight": weight,
+            "val_loss": record.value("val_loss"),
+            "val_loss_se": standard_error(record, "val_loss"),
+        }
+        for record, weight in zip(chosen, weights, strict=True)
+    ]
 
 
 def data_row(looked: Looked) -> dict[str, Any]:

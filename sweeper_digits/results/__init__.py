@@ -3,7 +3,6 @@
 Reading order:
     compare      `compare`: the table, the verdict and the report
     table        the table of runs
-    repetitions  means and intervals over seeds and folds, and whether configurations differ
     repeat       the commands that repeat a run, and its recipe as an experiment
     watch        the report again, whenever runs go on
     report       report.html

@@ -19,11 +19,18 @@ from sweeper_digits.data.dataset import load
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.predict.images import change_since
-from sweeper_digits.results.repetitions import Configuration, group_repetitions, judge_difference, mean_text
-from sweeper_digits.results.rows import configuration_row, difference_row
+from sweeper_digits.results.rows import configuration_row, difference_row, run_row
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.noise import ONE_ERROR, format_value, interval_text, run_row
+from sweeper_digits.runs.judge import (
+    ONE_ERROR,
+    Configuration,
+    format_value,
+    group_repetitions,
+    interval_text,
+    judge_difference,
+    mean_text,
+)
 from sweeper_digits.runs.record import direction_of, find_runs, objectives_of, saved_option
 from sweeper_digits.text import as_json
 

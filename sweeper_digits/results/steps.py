@@ -16,7 +16,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.predict.ensemble import predict_together
 from sweeper_digits.results.repeat import repeated
-from sweeper_digits.results.repetitions import Configuration, Winner
+from sweeper_digits.runs.judge import Configuration, Winner
 from sweeper_digits.runs.record import Record, best_first, objectives_of
 from sweeper_digits.sweep.owner import owner_of
 from sweeper_digits.sweep.reading import Reader

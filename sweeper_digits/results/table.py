@@ -1,7 +1,8 @@
-"""The table of runs: built, filtered, sorted, grouped and written."""
+"""The table of runs: built, filtered, sorted, grouped and written, with a warning where its ranks do not compare."""
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from typing import Any
@@ -11,10 +12,15 @@ import pandas as pd
 
 from sweeper_digits.config import GROUPS, INCIDENTAL, distinct
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.results.repetitions import SHOWN
-from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
-from sweeper_digits.runs.record import Record, best_first, direction_of, objectives_of
-from sweeper_digits.text import no_formula, printable, with_error
+from sweeper_digits.runs.judge import OVER_IMAGES, standard_error
+from sweeper_digits.runs.record import REPEATED, Record, best_first, direction_of, objectives_of
+from sweeper_digits.sweep.owner import find_copies
+from sweeper_digits.text import counted, no_formula, printable, with_error
+
+# Groups of runs that a line names.
+MOST_GROUPS = 4
+# Digits of a fingerprint that a person sees.
+SHOWN = 8
 
 
 def build_table(found: list[Record]) -> pd.DataFrame:
@@ -213,3 +219,44 @@ def _follows(records: list[Record], name: str) -> bool:
         if name in record.settings:
             by_option.setdefault(record.settings.get(group), set()).add(str(record.settings[name]))
     return all(len(values) == 1 for values in by_option.values())
+
+
+def describe_mixture(found: list[Record]) -> list[str]:
+    """Return lines that say which runs are ranked together though their values do not compare."""
+    return _describe_data(found) + _describe_copies(found)
+
+
+def _describe_data(found: list[Record]) -> list[str]:
+    groups: dict[str, list[Record]] = {}
+    for record in (record for record in found if record.finished):
+        groups.setdefault(str(sorted(record.data.items())), []).append(record)
+    if len(groups) < 2:
+        return []
+    every = [_settings(runs[0]) for runs in groups.values()]
+    contents = {runs[0].fingerprint for runs in groups.values()}
+    mix = "may mix" if None in contents else "mix"
+    left_out = ("data",) if len(contents) == 1 and None not in contents else ()  # of copies, the paths do not matter
+    names = sorted({name for settings in every for name in settings if not name.endswith("_target_")})
+    names = [name for name in names if name.split(".")[0] not in left_out]
+    differing = [name for name in names if len({str(settings.get(name)) for settings in every}) > 1]
+    shown = []
+    for runs in sorted(groups.values(), key=len, reverse=True)[:MOST_GROUPS]:
+        settings = _settings(runs[0])
+        values = " ".join(printable(f"{name}={settings[name]}") for name in differing if name in settings)
+        shown.append(f"{counted(len(runs), 'run')} with {values or 'another version of the options'}")
+    more = f", and {counted(len(groups) - MOST_GROUPS, 'more group')}" if len(groups) > MOST_GROUPS else ""
+    return [f"the ranks {mix} values of different images: {', '.join(shown)}{more}; choose one group with --filter"]
+
+
+def _settings(record: Record) -> dict[str, object]:
+    """Return the settings of a run's data and split, apart from the fold, and what tells its data."""
+    settings = {k: v for k, v in record.settings.items() if k.split(".")[0] in ("data", "split") and k not in REPEATED}
+    return settings | {"content": record.fingerprint[:SHOWN] if record.fingerprint else "unknown"}
+
+
+def _describe_copies(found: list[Record]) -> list[str]:
+    copies = find_copies({record.run.folder.parent for record in found})
+    return [
+        printable(f"{os.path.relpath(copy)} is a copy of {os.path.relpath(original)}: its runs are listed twice")
+        for copy, original in copies.items()
+    ]

@@ -22,7 +22,7 @@ from sweeper_digits.data.contents import check_archive, read_header
 from sweeper_digits.data.dataset import IMAGE_SHAPE
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.predictions import Predictions, check_arrays
+from sweeper_digits.runs.predictions import ByContent, Predictions, check_arrays
 from sweeper_digits.runs.process import machine
 
 STATES = ("finished", "pruned", "diverged", "failed")
@@ -296,6 +296,22 @@ class RunFolder:
             except DAMAGED as error:
                 raise UserError(f"{file}: no readable validation predictions ({error})") from error
         return Predictions.joined(parts)
+
+    def read_by_content(self) -> ByContent:
+        """Read the validation predictions in an order that is the same wherever the images were.
+
+        Folds come in another order than one validation set of the same images, and so do the rows of another file.
+
+        Raises:
+            UserError: There are none, or a file is damaged.
+        """
+        saved, content = self.read_validation(), self.read_images()
+        if content is None or not saved.fits(content):
+            return ByContent(None, np.argsort(saved.images, kind="stable"), saved)
+        hashes = content.hashes[saved.images]
+        order = np.lexsort((saved.labels, hashes))
+        labels = saved.labels[order].astype(np.int64)
+        return ByContent(hashes[order].tobytes() + labels.tobytes() + repr(content.classes).encode(), order, saved)
 
     def append_test(self, row: dict[str, Any]) -> None:
         """Note that the locked test part was scored."""

@@ -5,9 +5,11 @@ Functions that need scikit-learn import it themselves: a supervisor and `compare
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from sweeper_digits.data.fingerprint import Content
 
 # A probability below exp(LEAST) counts as exp(LEAST): one certain mistake must not be infinitely bad.
 LEAST = -30.0
@@ -69,6 +71,11 @@ class Predictions:
         """Return each image's cross entropy, float64 (n,)."""
         return -self.log_probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
 
+    def fits(self, content: Content) -> bool:
+        """Return whether these images can be the predicted ones: one of both files may be of another run."""
+        inside = len(self.images) and self.images.min() >= 0 and self.images.max() < len(content.hashes)
+        return bool(inside) and np.array_equal(content.labels[self.images], self.labels)
+
     def standard_errors(self) -> dict[str, float]:
         """Return `val_loss_se` and `val_accuracy_se`, the standard errors of the means over these images.
 
@@ -79,6 +86,20 @@ class Predictions:
             return {}
         right = self.log_probabilities.argmax(axis=1) == self.labels
         return {"val_loss_se": error_of_mean(self.losses), "val_accuracy_se": error_of_mean(right)}
+
+
+class ByContent(NamedTuple):
+    """A run's predictions for its validation images, ordered by what the images are and not by where they were.
+
+    Attributes:
+        key: Equal for equal images with equal labels; None: it is not known which images they are.
+        order: int (n,), places in the predictions.
+        saved: The predictions, as they were saved.
+    """
+
+    key: bytes | None
+    order: np.ndarray
+    saved: Predictions
 
 
 def error_of_mean(values: np.ndarray) -> float:

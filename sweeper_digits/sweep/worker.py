@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from sweeper_digits.errors import OtherData, UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.noise import standard_error
+from sweeper_digits.runs.judge import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.job import Heartbeats, running_trial

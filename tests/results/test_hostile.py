@@ -16,12 +16,11 @@ from plotly.offline import get_plotlyjs
 from sweeper_digits import __main__
 from sweeper_digits.predict.ensemble import choose_members
 from sweeper_digits.results.confirm import find_finalists
-from sweeper_digits.results.repetitions import group_repetitions, judge_winner
 from sweeper_digits.results.report import write_report
 from sweeper_digits.results.table import build_table
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.noise import describe_noise
+from sweeper_digits.runs.judge import describe_noise, group_repetitions, judge_winner
 from sweeper_digits.runs.record import best_first, find_runs, read_metrics_alone, read_run
 
 Damage = Callable[[Path], object]

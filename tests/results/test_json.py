@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sweeper_digits.results.repetitions import group_repetitions, judge_difference
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.judge import group_repetitions, judge_difference
 from sweeper_digits.runs.record import best_first, find_runs, read_run
 from sweeper_digits.text import as_json
 
