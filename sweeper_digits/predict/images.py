@@ -281,8 +281,7 @@ def trained_white(trained: Record) -> float | None:
 
 def _look_at_training(trained: Record) -> dict[str, Any]:
     """Return what a run kept of the look at its pixels; nothing if it kept none."""
-    known = trained.metrics.get("pixels")
-    return known if isinstance(known, dict) else {}
+    return trained.metrics.get("pixels") or {}
 
 
 def _check_range(dataset: Dataset, known: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +19,65 @@ import yaml
 
 from sweeper_digits.config import MEASURED, METRIC_OF
 from sweeper_digits.data.contents import check_archive, read_header
-from sweeper_digits.data.dataset import IMAGE_SHAPE
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.predictions import ByContent, Predictions, check_arrays
 from sweeper_digits.runs.process import machine
 
 STATES = ("finished", "pruned", "diverged", "failed")
-# What metrics.json has of the objectives, and what else the table takes from there.
-COMPARED = (*(METRIC_OF.get(name, name) for name in MEASURED), "epochs", "run_seconds")
 # A history of a million epochs has less.
 MOST_BYTES = 2**27
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def check_metrics(metrics: dict[str, Any]) -> None:
-    """Raise a UserError unless every metric that is compared is a number, and a finite one if the run has finished."""
-    if (state := metrics.get("state")) not in STATES:
-        raise UserError(f"metrics.json: state={state!r}; expected one of {', '.join(STATES)}")
-    classes = metrics.get("classes", [])
-    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise UserError("metrics.json: classes is no list of names")
-    shape = metrics.get("image_shape", list(IMAGE_SHAPE))
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) for side in shape)):
-        raise UserError("metrics.json: image_shape is not height, width and channels")
-    registered = check_directions(metrics)
-    for part in (metrics, *metrics.get("folds", [])):
-        for name in (*COMPARED, *registered, *(f"{name}_se" for name in MEASURED)):
-            value = part.get(name)
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise UserError(f"metrics.json: {name}={value!r}; expected a number")
-            if state == "finished" and isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"metrics.json: {name}={value}; a finished run has a finite number")
+# Numbers of metrics.json, and of each of its folds, beside the objectives that were registered with the run.
+NUMBERS = (
+    *(METRIC_OF.get(name, name) for name in MEASURED),
+    *(f"{name}_se" for name in MEASURED),
+    *("epochs", "run_seconds", "train_images", "validation_images"),
+)
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
+
+
+TEXT = (lambda value: isinstance(value, str), "a text")
+MAPPING = (lambda value: isinstance(value, dict), "a mapping")
+# Other values of metrics.json that are compared: whether one may be such a value, and a word for it.
+EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
+    "objectives": (lambda value: _is_list_of(str, value), "a list of names"),
+    "directions": (
+        lambda value: isinstance(value, dict) and all(one in ("minimize", "maximize") for one in value.values()),
+        "minimize or maximize for each objective",
+    ),
+    "classes": (lambda value: _is_list_of(str, value), "a list of names"),
+    "image_shape": (lambda value: _is_list_of(int, value) and len(value) == 3, "height, width and channels"),
+    "folds": (lambda value: _is_list_of(dict, value), "a list of mappings"),
+    **dict.fromkeys(("fingerprint", "validation_fingerprint", "precision", "code"), TEXT),
+    **dict.fromkeys(("versions", "pixels"), MAPPING),
+}
+
+
+def check_metrics(metrics: Any) -> None:
+    """Raise a ValueError unless a run may have written these metrics; all code that compares runs relies on it."""
+    if not isinstance(metrics, dict):
+        raise ValueError("not readable (no JSON object)")
+    if "state" not in metrics:
+        raise ValueError("no state; it is not that of a run")
+    for name, (may_be, expected) in EXPECTED.items():
+        if (value := metrics.get(name)) is not None and not may_be(value):
+            raise ValueError(f"{name}={value!r}; expected {expected}")
+    numbers = (*NUMBERS, *(metrics.get("directions") or ()))
+    for one in (metrics, *(metrics.get("folds") or ())):
+        for name, value in ((name, one[name]) for name in numbers if one.get(name) is not None):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{name}={value!r}; expected a number")
             if isinstance(value, int) and abs(value) > 2**53:
-                raise UserError(f"metrics.json: {name} has {len(str(value))} digits")
-
-
-def check_directions(metrics: dict[str, Any]) -> dict[str, str]:
-    """Return the objectives that were registered with the run, and the direction of each.
-
-    Raises:
-        UserError: No names and directions.
-    """
-    directions = metrics.get("directions", {})
-    if not isinstance(directions, dict) or not set(directions.values()) <= {"minimize", "maximize"}:
-        raise UserError("metrics.json: directions does not name a direction, minimize or maximize, for each objective")
-    return {str(name): str(direction) for name, direction in directions.items()}
+                raise ValueError(f"{name} has {len(str(value))} digits")
+            if metrics["state"] == "finished" and not math.isfinite(value):
+                raise ValueError(f"{name}={value}; a finished run has a finite number")
 
 
 def check_file(file: Path) -> None:
@@ -121,8 +134,6 @@ def load_yaml(path: Path) -> Any:
 
 
 FOLD = re.compile(r"fold_([0-9]+)")
-# What metrics.json may hold under these names; every other value is a number or only shown.
-METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
 # What NumPy raises for a file that is no archive of arrays, or a damaged one.
 DAMAGED = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -237,7 +248,10 @@ class RunFolder:
         """
         whole = [row for row in _read_rows(self.history) if None not in row.values() and "" not in row.values()]
         try:
-            return [{key: _number(key, value) for key, value in row.items()} for row in whole]
+            # An epoch is whole, so that a continued run writes it as the first one did.
+            return [
+                {key: (int if key == "epoch" else float)(float(text)) for key, text in row.items()} for row in whole
+            ]
         except (TypeError, ValueError, OverflowError) as error:  # surplus cells, no number, or an endless epoch
             raise UserError(f"{self.history}: not readable ({error})") from error
 
@@ -270,11 +284,12 @@ class RunFolder:
             return None
         try:
             metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
-            wrong = [name for name, kind in METRICS.items() if not isinstance(metrics.get(name, kind()), kind)]
-        except (ValueError, AttributeError) as error:  # no JSON, or no object
+        except ValueError as error:
             raise UserError(f"{self.metrics}: not readable ({error})") from error
-        if wrong:
-            raise UserError(f"{self.metrics}: not readable ({wrong[0]}={metrics[wrong[0]]!r})")
+        try:
+            check_metrics(metrics)
+        except ValueError as error:
+            raise UserError(f"{self.metrics}: {error}") from error
         return metrics
 
     def write_validation(self, predictions: Predictions) -> None:
@@ -347,11 +362,6 @@ class RunFolder:
                 return dict(archive)
         except DAMAGED as error:
             raise UserError(f"resume={self.folder}: its checkpoint is not readable ({error})") from error
-
-
-def _number(name: str, text: str) -> float:
-    """Return a cell of a history; an epoch is whole, so that a continued run writes it as the first one did."""
-    return int(float(text)) if name == "epoch" else float(text)
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def standard_error(record: Record, name: str) -> float | None:
     saved = record.metrics.get(f"{name}_se")
     if saved is None and (found := _by_image(record, name)):
         saved = error_of_mean(found[1].astype(bool) if name == "val_accuracy" else found[1])
-    return float(saved) if isinstance(saved, int | float) and math.isfinite(saved) else None
+    return float(saved) if saved is not None and math.isfinite(saved) else None
 
 
 def format_value(record: Record, name: str, digits: int = 5) -> str:
@@ -242,7 +242,7 @@ class Configuration:
             return ""
         if len(self.folds) == 1:
             images = self.runs[0].metrics.get("validation_images")
-            shown = counted(images, "image") if isinstance(images, int) else "images"
+            shown = "images" if images is None else counted(images, "image")
             return f"over {len(self.units)} seeds" + (f", on the same {shown}" if self.is_known else "")
         seeds = len(self.by_seed)
         crossed = f" or over {seeds} seeds, the wider of both" if seeds else ""
@@ -523,7 +523,7 @@ def _is_clear(best: Record, other: Record, name: str, width: float) -> bool:
     """
     values = [record.value(name) for record in (best, other)]
     errors = [record.metrics.get(f"{name}_se") for record in (best, other)]
-    known = [number for number in values + errors if isinstance(number, int | float) and math.isfinite(number)]
+    known = [number for number in values + errors if number is not None and math.isfinite(number)]
     return len(known) == 4 and abs(known[0] - known[1]) > width * (known[2] + known[3])
 
 
@@ -540,8 +540,7 @@ def _describe_size(best: Record, gap: Gap, needed: int, name: str) -> str:
         f"{abs(gap.mean):.2g} ({interval_text(abs(gap.mean), WIDTH * gap.error)}); "
         f"about {float(f'{needed:.2g}'):,.0f} would do"
     )
-    counts = [best.metrics.get(f"{part}_images") for part in ("train", "validation")]
-    every = sum(count for count in counts if isinstance(count, int | float))
+    every = sum(best.metrics.get(f"{subset}_images") or 0 for subset in ("train", "validation"))
     if needed > every:
         return f"{text}, more than there are: their difference may not matter"
     size = math.ceil(100 * needed / every) / 100

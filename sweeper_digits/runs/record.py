@@ -16,7 +16,7 @@ from sweeper_digits.config import GROUPS, INCIDENTAL, METRIC_OF, epoch_metric, o
 from sweeper_digits.data.dataset import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_keys, plain
-from sweeper_digits.runs.folder import RunFolder, check_directions, check_file, check_files, check_metrics, load_yaml
+from sweeper_digits.runs.folder import RunFolder, check_file, check_files, load_yaml
 from sweeper_digits.text import printable
 
 # Keys in which repetitions of one configuration differ.
@@ -70,7 +70,7 @@ class Record:
     @property
     def directions(self) -> dict[str, str]:
         """Return the direction of each objective that was registered: its module need not be at hand."""
-        return check_directions(self.metrics)
+        return self.metrics.get("directions") or {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class Record:
     @property
     def fingerprint(self) -> str | None:
         """Return the fingerprint of the images and labels that it read; None if it did not keep it."""
-        return _text(self.metrics, "fingerprint")
+        return self.metrics.get("fingerprint")
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -110,9 +110,9 @@ class Record:
         Where it is not known what `auto` came to, as of an unfinished run, it is left out.
         """
         known = {name: value for name, value in self.settings.items() if (name, value) != ("precision", "auto")}
-        versions = self.metrics.get("versions")
-        found = {"precision": self.metrics.get("precision"), "code": _text(self.metrics, "code")}
-        found["backend"] = next((name for name in BACKENDS if isinstance(versions, dict) and name in versions), None)
+        versions = self.metrics.get("versions") or {}
+        found = {"precision": self.metrics.get("precision"), "code": self.metrics.get("code")}
+        found["backend"] = next((name for name in BACKENDS if name in versions), None)
         return known | {name: value for name, value in found.items() if value is not None}
 
     @cached_property
@@ -130,8 +130,8 @@ class Record:
     def validated(self) -> dict[Any, str | None]:
         """Return the fingerprint of the validation images, and of their labels, of each fold that `samples` has."""
         if folds := self.metrics.get("folds"):
-            return {number: _text(fold, "validation_fingerprint") for number, fold in enumerate(folds)}
-        return {self._fold: _text(self.metrics, "validation_fingerprint")}
+            return {number: fold.get("validation_fingerprint") for number, fold in enumerate(folds)}
+        return {self._fold: self.metrics.get("validation_fingerprint")}
 
     def samples(self, name: str) -> dict[tuple[Any, Any], float]:
         """Return the metric of each repetition in this run, by seed and fold; one, or one per fold."""
@@ -212,7 +212,6 @@ def read_metrics_alone(folder: Path) -> Record:
         metrics = run.read_metrics()
         if metrics is None:
             return Record(run, "unfinished")
-        check_metrics(metrics)
         return Record(run, metrics["state"], metrics=metrics)
     except Exception as error:  # as above
         return Record(run, "unreadable", note=_one_line(error))
@@ -222,8 +221,6 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     choices = plain(load_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"])[0]
     given = load_yaml(run.folder / ".hydra" / "overrides.yaml") or []
     metrics = run.read_metrics()
-    if metrics is not None:
-        check_metrics(metrics)
     callbacks = {name: value for name, value in config.get("callbacks", {}).items() if not _only_watches(name)}
     record = Record(
         run,
@@ -309,12 +306,7 @@ def _in_numeric_order(path: Path) -> list[tuple[bool, float, str]]:
 
 def _number(metrics: dict[str, Any], name: str) -> float | None:
     found = metrics.get(METRIC_OF.get(name, name))
-    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
-
-
-def _text(metrics: dict[str, Any], name: str) -> str | None:
-    found = metrics.get(name)
-    return found if isinstance(found, str) else None
+    return float(found) if found is not None and math.isfinite(found) else None
 
 
 def _one_line(error: Exception) -> str:
