@@ -12,5 +12,5 @@ Reading order:
     steps        what to do next, as commands
     confirm      `confirm`: the finalists of a sweep on new seeds or folds
     rows         what `--json` prints
-    doctor       `doctor`: what is stuck in a study, and its repair
+    doctor       `doctor`: studies, their disk use, and what crashes and copies left in them
 """

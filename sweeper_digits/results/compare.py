@@ -5,8 +5,6 @@ import os
 import textwrap
 from pathlib import Path
 
-import pandas as pd
-
 from sweeper_digits import program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.repeat import command_of, promote
@@ -34,8 +32,6 @@ from sweeper_digits.runs.judge import (
 from sweeper_digits.runs.record import Record, find_runs, objectives_of
 from sweeper_digits.text import as_json
 
-# A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
-pd.set_option("mode.string_storage", "python")
 # What --watch does not do.
 UNWATCHED = ["csv", "json", "group_by", "verdict", "sort", "descending", "top", "promote", "force", "no_report"]
 

@@ -17,6 +17,8 @@ from sweeper_digits.runs.record import REPEATED, Record, best_first, direction_o
 from sweeper_digits.sweep.owner import find_copies
 from sweeper_digits.text import counted, no_formula, printable, with_error
 
+# A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
+pd.set_option("mode.string_storage", "python")
 # Groups of runs that a line names.
 MOST_GROUPS = 4
 # Digits of a fingerprint that a person sees.

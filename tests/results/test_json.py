@@ -149,8 +149,11 @@ def test_doctor_gives_states_findings_and_repairs(tool: Tool) -> None:
     assert first["study"] == "first" and first["trials"] == {"complete": 4, "running": 1} and first["bytes"] > 1000
     assert first["folder"] == SWEEP and any(line.startswith("#4: running in the study") for line in first["findings"])
     assert stray["study"] is None and stray["findings"][0].startswith("multirun/stray: the database has no study")
-    (repair,) = said["repairs"]
-    assert repair == {"repair": "set #4 to failed and queue its point again", "done": False, "reason": None}
+    assert said["repairs"] == []
+    left = Path(SWEEP, "2", f".metrics-{process.machine()}-999999.json")
+    left.write_text("{")
+    (repair,) = document(tool, "doctor")["repairs"]
+    assert repair == {"repair": f"delete {left}", "done": False, "reason": None}
     assert document(tool, "doctor", "first", "--fix")["repairs"][0]["done"] is True
     assert document(tool, "doctor", "first")["repairs"] == []
 
