@@ -136,7 +136,7 @@ def greedy_weights(candidates: np.ndarray, labels: np.ndarray, rounds: int = 50)
 
 
 def _same_data(first: Record, second: Record) -> bool:
-    """Return whether two runs read the same images, or other parts or other states of the same file."""
+    """Return whether two runs read the same images, or other subsets or states of the same file."""
     same_content = first.fingerprint is not None and first.fingerprint == second.fingerprint
     return same_content or _data_of(first) == _data_of(second)
 

@@ -94,7 +94,7 @@ def _same_images(asked: Sequence[Record], best: Record) -> list[Predictions]:
 def _moved(saved: Predictions, content: Content, own: Content) -> Predictions:
     """Return the predictions for those images of one data set that another one has too, with their places there.
 
-    Of several copies, each with a prediction, one counts.
+    One of several copies counts.
     """
     place_of: dict[tuple[int, int] | int, int] = {}
     for place, (image, label) in reversed(list(enumerate(zip(own.hashes.tolist(), own.labels.tolist(), strict=True)))):

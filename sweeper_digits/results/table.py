@@ -29,8 +29,8 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
     Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
-    `val_accuracy_se`. Of runs on several data sets, `content` tells which. Finished runs come first, best first; `rank`
-    is empty for the others.
+    `val_accuracy_se`. `content` tells the data set where there are several. Finished runs come first, best first;
+    `rank` is empty for the others.
     """
     objectives = objectives_of(found)
     ranked = best_first(found, objectives[0])
@@ -44,12 +44,12 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
         for name, title in titles.items():
-            row |= {f"{title}{what}": value for what, value in _measured(record, name).items()}
+            row |= {f"{title}{end}": value for end, value in _measured(record, name).items()}
         row |= {title: record.used.get(name) for name, title in settings.items()}
         row |= {"content": (record.fingerprint or "")[:SHOWN]} if of_several else {}
         # An objective or a setting of the same name takes the place of what every run has.
-        for what, value in _measured(record, "val_accuracy").items():
-            row.setdefault(f"val_accuracy{what}", value)
+        for end, value in _measured(record, "val_accuracy").items():
+            row.setdefault(f"val_accuracy{end}", value)
         row.setdefault("epochs", record.metrics.get("epochs"))
         row.setdefault("seconds", record.value("run_seconds"))
         row |= {"state": record.state, "folder": str(record.run.folder), "note": record.note}
@@ -60,7 +60,7 @@ def build_table(found: list[Record]) -> pd.DataFrame:
 
 
 def _measured(record: Record, name: str) -> dict[str, float | None]:
-    """Return the value, and its standard error where there can be one, by the end of the name of their columns."""
+    """Return the value, and its standard error if it can have one, by the end of their columns' names."""
     found = {"": record.value(name)}
     return found | {"_se": standard_error(record, name)} if name in OVER_IMAGES else found
 
@@ -115,7 +115,6 @@ def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top:
 
 
 def as_text(frame: pd.DataFrame) -> str:
-    """Return the table for a terminal."""
     frame = join_errors(frame)
     shown = {
         name: [f"{value:.0f}" if name == "seconds" and pd.notna(value) else cell_text(value) for value in frame[name]]
@@ -189,7 +188,7 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
     values = pd.Series([record.value(objective) if record.finished else None for record in found], dtype=float)
     states = pd.Series([record.state for record in found])
     settings = pd.Series([str(record.used.get(name)) for record in found], name=name)
-    # A run that cannot be read has no settings. A finished run without a value had no validation part.
+    # A run that cannot be read has no settings. A finished run without a value had no validation images.
     kept = pd.Series([bool(record.settings) for record in found]) & (values.notna() | (states != "finished"))
     settings = settings[kept]
     groups = values.groupby(settings).agg(["mean", "std", "max" if maximize else "min", "count"])

@@ -81,7 +81,7 @@ def check_metrics(metrics: Any) -> None:
 
 
 def check_file(file: Path) -> None:
-    """Raise a UserError for what is there but no plain file, or too large.
+    """Raise a UserError for a path that is there but no plain file, or too large.
 
     A pipe would be waited on for ever; a link may lead to itself.
     """
@@ -93,12 +93,12 @@ def check_file(file: Path) -> None:
 
 def check_files(run: "RunFolder") -> None:
     """Check every file of a run, and that the validation predictions are those of a run."""
-    parts = (run, *run.folds())
+    runs = (run, *run.folds())
     files = [run.folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")]
-    files += [file for part in parts for file in (part.metrics, part.history, part.tests, part.validation)]
+    files += [file for one in runs for file in (one.metrics, one.history, one.tests, one.validation)]
     for file in files:
         check_file(file)
-    for file in (part.validation for part in parts if part.validation.exists()):
+    for file in (one.validation for one in runs if one.validation.exists()):
         check_archive(file)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -122,7 +122,7 @@ def _classes(file: Path) -> int:
 
 
 def load_yaml(path: Path) -> Any:
-    """Return what a YAML file holds; raise a UserError if it is damaged or has an alias."""
+    """Return the content of a YAML file; raise a UserError if it is damaged or has an alias."""
     try:
         text = path.read_text(encoding="utf-8")
         # Hydra writes no alias. Nested, a few of them stand for more values than memory holds.
@@ -175,12 +175,11 @@ class RunFolder:
         return self.folder / ".hydra" / "begun.json"
 
     def files(self) -> list[Path]:
-        """Return what a run has written here, beside Hydra's files and its log; the folders of its folds too."""
+        """Return the files that a run has written here, not Hydra's and its log; the folders of its folds too."""
         own = [path for name, path in vars(self).items() if name != "folder" and path.exists()]
         return own + [fold.folder for fold in self.folds()]
 
     def clear(self) -> None:
-        """Remove what a run has written here."""
         for path in self.files():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -199,7 +198,7 @@ class RunFolder:
         return [RunFolder(found[number]) for number in sorted(found)]
 
     def models(self) -> list["RunFolder"]:
-        """Return what has weights: the run itself, or its folds."""
+        """Return the folders with weights: the run's own, or those of its folds."""
         return [run for run in (self, *self.folds()) if run.model.exists()]
 
     def write_images(self, content: Content) -> None:
@@ -263,7 +262,6 @@ class RunFolder:
             return 0
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
-        """Replace the history."""
         self.history.unlink(missing_ok=True)
         for row in rows:
             self.append_history(row)
@@ -293,7 +291,6 @@ class RunFolder:
         return metrics
 
     def write_validation(self, predictions: Predictions) -> None:
-        """Write the validation predictions, compressed."""
         with replacing(self.validation) as temporary:
             np.savez_compressed(temporary, **predictions.arrays())  # type: ignore[arg-type]
 
@@ -303,14 +300,14 @@ class RunFolder:
         Raises:
             UserError: There are none, or a file is damaged.
         """
-        parts = []
+        folds = []
         for file in [run.validation for run in self.folds() or [self]]:
             try:
                 with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                    parts.append(check_arrays(dict(archive)))
+                    folds.append(check_arrays(dict(archive)))
             except DAMAGED as error:
                 raise UserError(f"{file}: no readable validation predictions ({error})") from error
-        return Predictions.joined(parts)
+        return Predictions.joined(folds)
 
     def read_by_content(self) -> ByContent:
         """Read the validation predictions in an order that is the same wherever the images were.

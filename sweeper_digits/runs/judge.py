@@ -56,7 +56,7 @@ PLANNED = WIDTH + NormalDist().inv_cdf(0.8)
 def interval_of(samples: Samples, comparisons: int = 1) -> tuple[float, float]:
     """Return the middle of a t interval and half its width, NaN of a single value.
 
-    Of one sample it is the interval of its mean (Student), of two that of their difference (Welch).
+    One sample has the interval of its mean (Student), two samples that of their difference (Welch).
     """
     from scipy import stats  # takes half a second, and sweeps judge over images alone
 
@@ -166,7 +166,6 @@ class Configuration:
 
     @property
     def folds(self) -> dict[Any, dict[Any, float]]:
-        """Return the metric by fold and seed."""
         found: dict[Any, dict[Any, float]] = {}
         for (seed, fold), value in self.samples.items():
             found.setdefault(fold, {})[seed] = value
@@ -194,7 +193,7 @@ class Configuration:
 
     @cached_property
     def data(self) -> str:
-        """Return what decides which images train and validate, apart from the fold."""
+        """Return a key of the images that train and validate, apart from the fold."""
         return str(sorted(self.runs[0].data.items()))
 
     @cached_property
@@ -213,7 +212,6 @@ class Configuration:
 
     @property
     def mean(self) -> float:
-        """Return the mean over the units."""
         return float(np.mean(self.units))
 
     @property
@@ -234,7 +232,7 @@ class Configuration:
 
     @property
     def covers(self) -> str:
-        """Return what the interval covers, in words; nothing for one unit.
+        """Return the cover of the interval in words; nothing for one unit.
 
         Source of the remark on folds: Nadeau and Bengio, Inference for the generalization error, Machine Learning 2003.
         """
@@ -309,7 +307,7 @@ def matched_means(groups: list[Configuration]) -> list[float]:
 
 
 def _lacks_folds(groups: list[Configuration]) -> list[bool]:
-    """Return of each group whether others with its data have folds that it does not have."""
+    """Return for each group whether others with its data have folds that it does not have."""
     every: dict[str, set[Any]] = {}
     for group in groups:
         every.setdefault(group.data, set()).update(group.folds)
@@ -317,7 +315,7 @@ def _lacks_folds(groups: list[Configuration]) -> list[bool]:
 
 
 def describe_order(groups: list[Configuration]) -> list[str]:
-    """Return the line that says how configurations are ordered of which some lack folds; none where none does."""
+    """Return the line that says how configurations are ordered if some lack folds; nothing if none does."""
     lacking = sum(_lacks_folds(groups))
     if not lacking:
         return []

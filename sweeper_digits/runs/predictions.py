@@ -38,7 +38,7 @@ class Predictions:
     def of(
         cls, indices: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray
     ) -> "Predictions":
-        """Keep what a model says of images.
+        """Keep the predictions of a model for images.
 
         Args:
             indices: int (n,), places of the images in the data.
@@ -105,8 +105,8 @@ class ByContent(NamedTuple):
 def error_of_mean(values: np.ndarray) -> float:
     """Return the standard error of the mean of values, float or bool (n,); NaN of one value.
 
-    Of bools that are all equal, as if two more of each kind had been seen: 40 images without a mistake do not show that
-    there is none.
+    Bools that are all equal count as if two more of each kind had been seen: 40 images without a mistake do not show
+    that there is none.
 
     Source: Agresti and Coull 1998, Approximate is better than "exact" for interval estimation of binomial proportions.
     """
@@ -123,11 +123,10 @@ def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Older versions wrote pictures without channels, (m, height, width).
     """
     if (pictures := arrays.get("pictures", np.empty(0))).ndim == 3:
-        arrays["pictures"] = pictures[..., np.newaxis]
-    classes, *picture = (*arrays.get("log_probabilities", np.empty((0, 0))).shape[1:], *arrays["pictures"].shape[1:])
-    number, mistakes = (len(arrays.get(name, ())) for name in ("labels", "worst"))
-    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, classes), "worst": (mistakes,)}
-    shapes["pictures"] = (mistakes, *picture)
+        arrays["pictures"] = pictures = pictures[..., np.newaxis]
+    number, classes = arrays.get("log_probabilities", np.empty((0, 0))).shape
+    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, classes)}
+    shapes |= {"worst": pictures.shape[:1], "pictures": pictures.shape}
     if (found := {name: array.shape for name, array in arrays.items()}) != shapes:
         raise ValueError(f"arrays of shapes {found}; expected {shapes}")
     if not np.isin(arrays["labels"], np.arange(classes)).all():

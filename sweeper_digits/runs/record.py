@@ -1,4 +1,4 @@
-"""What past runs were: every run folder below a path as a `Record`, read whole or marked, never changed."""
+"""Past runs: every run folder below a path as a `Record`, read whole or marked, never changed."""
 
 import hashlib
 import json
@@ -53,17 +53,15 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Return the last two parts of the path: sweep and trial, or date and time."""
+        """Return the last two names of the path: sweep and trial, or date and time."""
         return printable("/".join(self.run.folder.parts[-2:]))
 
     @property
     def finished(self) -> bool:
-        """Return whether it ended with a value."""
         return self.state == "finished"
 
     @property
     def objectives(self) -> list[str]:
-        """Return the names of what it optimized."""
         given = self.metrics.get("objectives") or self.settings.get("objective") or DEFAULT_OBJECTIVE
         return [given] if isinstance(given, str) else list(given)
 
@@ -96,8 +94,8 @@ class Record:
     def data(self) -> dict[str, Any]:
         """Return what decides which images train and validate, apart from the fold.
 
-        It is the content of the data, wherever that was read. Of a run that did not keep it, it is the settings, which
-        do not tell whether a file has changed.
+        It is the content of the data, wherever that was read. A run that did not keep it is known by its settings,
+        which do not tell whether a file has changed.
         """
         content = {"content": self.fingerprint} if self.fingerprint else self._settings_of("data")
         return content | {name: value for name, value in self._settings_of("split").items() if name not in REPEATED}
@@ -119,7 +117,7 @@ class Record:
     def configuration(self) -> str:
         """Return a short hash that repetitions of this run share: same data and settings but for seed and fold.
 
-        Of the objectives only what chooses the best epoch is one of these settings.
+        An objective counts only as far as it chooses the best epoch.
         """
         apart = {"data", "split", *INCIDENTAL}
         same = {k: v for k, v in self.used.items() if k not in REPEATED and k.split(".")[0] not in apart}
@@ -171,7 +169,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Record]:
 def read_run(folder: Path) -> Record:
     """Read one run folder.
 
-    Of the saved validation predictions, which are large, only the labels are read. A folder of another program gets
+    Saved validation predictions are large: only their labels are read. A folder of another program gets
     the state `foreign`. A folder with a damaged file gets the state `unreadable` and a note of the damage.
     """
     run = RunFolder(folder)
@@ -230,7 +228,7 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
         | ({"callbacks": list(callbacks)} if callbacks else {}),
         overrides={key for override in given for key in override_keys(str(override))},
         metrics=metrics or {},
-        history=[row for part in (run, *run.folds()) for row in part.read_history()],
+        history=[row for one in (run, *run.folds()) for row in one.read_history()],
         looks=[row["when"] for row in run.read_tests()],
         note=str((metrics or {}).get("error", "")),
     )
@@ -245,7 +243,6 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
 
 
 def _only_watches(callback: str) -> bool:
-    """Return whether a callback changes nothing in a training."""
     known = components.options_of("callbacks")
     return callback in known and known[callback].watches
 
@@ -301,7 +298,7 @@ def flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 def _in_numeric_order(path: Path) -> list[tuple[bool, float, str]]:
     # A superscript is a digit too, for isdigit(), but no number.
-    return [(not part.isdecimal(), float(part) if part.isdecimal() else 0.0, part) for part in path.parts]
+    return [(not name.isdecimal(), float(name) if name.isdecimal() else 0.0, name) for name in path.parts]
 
 
 def _number(metrics: dict[str, Any], name: str) -> float | None:
