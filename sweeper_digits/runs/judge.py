@@ -58,7 +58,7 @@ def interval_of(samples: Samples, comparisons: int = 1) -> tuple[float, float]:
 
     One sample has the interval of its mean (Student), two samples that of their difference (Welch).
     """
-    from scipy import stats  # takes half a second, and sweeps judge over images alone
+    from scipy import stats  # a sweep judges over images alone, and needs none of it
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, of one value and of values that are all equal
