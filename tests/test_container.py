@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.conftest import ROOT
 from tests.test_installed import BUILD, PROJECT
 
+pytestmark = pytest.mark.slow
 SCALE = (ROOT / "docs" / "scale.md").read_text()
 TEXT = (ROOT / "docs" / "Containerfile").read_text()
 # (instruction, its arguments), in their order.

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 import sweeper_digits
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # What a console script holds, by the packaging guide.
 CONSOLE_SCRIPT = "import sys\nfrom sweeper_digits.__main__ import main\nsys.exit(main())\n"

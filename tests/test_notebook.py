@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from sweeper_digits import program
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 COMMON = 'common = ["epochs=3", "figures=false"]'
 
