@@ -281,10 +281,10 @@ except KeyboardInterrupt:
 
 
 def test_a_search_raises_the_error_of_its_program(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="^study=two: no$"):
+    with pytest.raises(UserError, match=r"^study=two: no$"):
         sweeper_digits.notebook._run_and_show([sys.executable, "-c", FAILS], dict(os.environ))
     assert capsys.readouterr().out == "a line\n"
-    with pytest.raises(UserError, match="^the search ended with status 3$"):
+    with pytest.raises(UserError, match=r"^the search ended with status 3$"):
         sweeper_digits.notebook._run_and_show([sys.executable, "-c", "exit(3)"], dict(os.environ))
 
 
