@@ -1,9 +1,6 @@
 """The schemas for editors take what Hydra and the program take, and refuse what these refuse."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -120,13 +117,13 @@ def test_the_verb_writes_them_and_says_how_an_editor_finds_them(
     assert all(Path(file).is_file() for file in settings) and len(settings) == len(written)
 
 
-def test_parts_of_plugins_are_in_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sweeper_digits", "schema", str(tmp_path)]
-    environment = os.environ | {"SWEEPER_DIGITS_PLUGINS": "tests.my_digits"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert ", with Diary, halves, jitter, lion, pairs, tiny, worst_class" in done.stdout.splitlines()[0]
-    assert "tests.my_digits." in (tmp_path / "model.schema.json").read_text()
+def test_components_of_plugins_are_in_it(
+    clean_registry: None, tool: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "tests.my_digits")
+    out = tool("schema", "schemas")
+    assert ", with Diary, halves, jitter, lion, pairs, tiny, worst_class" in out.splitlines()[0]
+    assert "tests.my_digits." in Path("schemas", "model.schema.json").read_text()
 
 
 def test_a_line_for_the_editor_stands_below_the_package(tmp_path: Path) -> None:

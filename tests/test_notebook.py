@@ -12,7 +12,6 @@ from nbformat import NotebookNode
 from sweeper_digits import program
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 COMMON = 'common = ["epochs=3", "figures=false"]'
 
@@ -40,6 +39,7 @@ def text_of(cell: NotebookNode) -> str:
     return "".join(outputs)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(cells: list[NotebookNode], tmp_path: Path) -> None:
     _, run, plot, wrong, own, changed, _, found, table, best = cells
     assert "\nepoch   1/2  loss " in text_of(run) and "Run('outputs/" in text_of(run)
