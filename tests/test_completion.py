@@ -24,7 +24,8 @@ def completed(how: tuple[str, str], folder: Path, *lines: str) -> list[list[str]
     if not (folder / "train.py").exists():
         (folder / "train.py").symlink_to(ROOT / "train.py")
     install, function = how
-    script = install
+    # As the installed command does, of whichever environment holds the package.
+    script = f'shtab() {{ {shlex.quote(sys.executable)} -m shtab "$@"; }}\n{install}'
     for line in lines:
         words = [*shlex.split(line), *([""] if line.endswith(" ") else [])]
         script += f"""
