@@ -1,13 +1,13 @@
 """The program as a user starts it: these tests know commands and files, and no module of the package."""
 
 import contextlib
+import functools
 import io
 import json
 import os
 import runpy
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,21 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from tests.conftest import ROOT
+from tests.guards import forks
+
+
+@functools.cache
+def python() -> forks.Python:
+    """What starts processes, once one is wanted."""
+    return forks.Python()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def end_of_python() -> Iterator[None]:
+    """End it after the last test."""
+    yield
+    if python.cache_info().currsize:
+        python().end()
 
 
 @dataclass
@@ -56,15 +71,9 @@ class Program:
 
     def apart(self, *arguments: str, **environment: str) -> Done:
         """Run Python with these arguments in a process of its own: sweeps, plug-ins, another environment."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
-        return Done(done.stdout.decode(errors="surrogateescape"), done.returncode)
+        known = os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"}
+        printed, status = python().run([*arguments], self.folder, known | environment)
+        return Done(printed.decode(errors="surrogateescape"), status)
 
     def sweep(self, *arguments: str, **environment: str) -> str:
         """Run `python train.py -m`, which must succeed; return what it printed."""
