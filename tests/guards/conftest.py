@@ -6,6 +6,7 @@ import io
 import json
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from hydra.core.global_hydra import GlobalHydra
 
 from tests.conftest import ROOT
 from tests.guards import forks
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # which a search handles
 
 
 @functools.cache
@@ -91,6 +95,7 @@ class Program:
 
     def _here(self, arguments: tuple[str, ...], call: Callable[[], object]) -> Done:
         text, status, argv = io.StringIO(), 0, sys.argv
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             sys.argv = ["program", *arguments]
             try:
@@ -100,6 +105,8 @@ class Program:
                 text.write("" if isinstance(end.code, int | None) else f"{end.code}\n")
             finally:
                 sys.argv = argv
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
                 GlobalHydra.instance().clear()
         return Done(text.getvalue(), status)
 

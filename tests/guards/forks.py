@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 # What a training or a search imports of others, and what reads no setting of the environment when it is imported.
-HEAVY = ("tensorflow", "keras", "optuna", "optuna.storages._rdb.storage", "sqlalchemy.dialects.sqlite", "hydra.main")
+HEAVY = ("tensorflow", "keras", "optuna", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite", "hydra.main")
 HEAVY += ("hydra._internal.hydra", "sklearn.metrics", "sklearn.model_selection", "scipy.stats", "pandas", "rich.live")
 SPARES = 2  # processes that a process can start; further ones import TensorFlow themselves
 LONGEST = 300  # seconds
