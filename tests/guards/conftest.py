@@ -20,7 +20,6 @@ from hydra.core.global_hydra import GlobalHydra
 from tests.conftest import ROOT
 from tests.guards import forks
 
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # which a search handles
 
 

@@ -17,19 +17,19 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-# What a training or a search imports of others, and what reads no setting of the environment when it is imported.
-HEAVY = ("tensorflow", "keras", "optuna", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite", "hydra.main")
-HEAVY += ("hydra._internal.hydra", "sklearn.metrics", "sklearn.model_selection", "scipy.stats", "pandas", "rich.live")
+# What a training or a search imports of others.
+HEAVY = ["tensorflow", "keras", "optuna", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite", "hydra.main"]
+HEAVY += ["hydra._internal.hydra", "sklearn.metrics", "sklearn.model_selection", "scipy.stats", "pandas", "rich.live"]
 SPARES = 2  # processes that a process can start; further ones import TensorFlow themselves
 LONGEST = 300  # seconds
-# What makes another Python, or another TensorFlow.
+# Beginnings of the settings that make another Python or another TensorFlow: of such a process none is a fork.
 OWN = ("PYTHON", "KERAS_", "TF_", "XLA_", "LD_")
 spares: list[tuple[int, socket.socket]] = []
 _fork_exec = subprocess._fork_exec  # type: ignore[attr-defined]
 
 
 def settings(environment: dict[str, str]) -> dict[str, str]:
-    """What of an environment a process reads before it has begun."""
+    """What of an environment Python and TensorFlow read while they load, where it is not as usual."""
     usual = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": environment.get("PYTHONPATH")}
     return {name: value for name, value in environment.items() if name.startswith(OWN) and usual.get(name) != value}
 

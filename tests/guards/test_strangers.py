@@ -154,7 +154,6 @@ def hostile_settings(url: str) -> list[tuple[str, str, object]]:
         (config, "data.path", f"${{oc.decode:{REFERENCE}}}"),
         (config, "data.path", "\x1b[31m\u202eevil"),
         (config, "data.part", "${study}"),
-        (config, "study", REFERENCE),
         (config, "search.points", [{"callbacks": ["mlflow"]}]),
         (config, "callbacks", {"mlflow": tracker}),
         (config, "callbacks", {"evil": {"_target_": "os.system", "command": "touch evil"}}),
