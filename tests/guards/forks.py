@@ -6,6 +6,7 @@ of the package is loaded before it begins. A process that it starts in turn with
 of the first state that was set aside when it began, and is its direct child.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -20,7 +21,6 @@ from typing import Any, NoReturn
 # What a training or a search imports of others.
 HEAVY = ["tensorflow", "keras", "optuna", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite", "hydra.main"]
 HEAVY += ["hydra._internal.hydra", "sklearn.metrics", "sklearn.model_selection", "scipy.stats", "pandas", "rich.live"]
-SPARES = 2  # processes that a process can start; further ones import TensorFlow themselves
 LONGEST = 300  # seconds
 # Beginnings of the settings that make another Python or another TensorFlow: of such a process none is a fork.
 OWN = ("PYTHON", "KERAS_", "TF_", "XLA_", "LD_")
@@ -63,18 +63,19 @@ def wait_to_become(theirs: socket.socket) -> NoReturn:
         os.setpgid(0, asked["group"])
     theirs.send(b"1")
     theirs.close()
-    become(asked["arguments"], asked["folder"], asked["environment"])
+    # What a search starts is in a session of its own, and starts none.
+    become(asked["arguments"], asked["folder"], asked["environment"], 0 if asked["session"] else 1)
 
 
-def become(arguments: list[str], folder: str, environment: dict[str, str]) -> NoReturn:
-    """Be `python ARGUMENTS` to its end."""
+def become(arguments: list[str], folder: str, environment: dict[str, str], number: int) -> NoReturn:
+    """Be `python ARGUMENTS` to its end; of the processes that it starts, so many are forked."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    set_aside(SPARES)
+    set_aside(number)
     subprocess._fork_exec = fork  # type: ignore[attr-defined]
     what, rest = arguments[0], arguments[1:]
     place = {"-m": folder, "-c": ""}.get(what, str(Path(what).resolve().parent))
@@ -117,6 +118,7 @@ def serve() -> None:
     """Start what is asked for, one process after the other; say how each ended."""
     for name in HEAVY:
         __import__(name)
+    gc.freeze()  # a search for garbage would copy the memory that the processes share
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 1)
