@@ -219,7 +219,7 @@ def test_overrides_mean_in_a_sweep_what_they_mean_in_one_run(program: Program, s
     first, second = turned.index(fixed[3]), turned.index(fixed[4])
     turned[first], turned[second] = turned[second], turned[first]
     assert in_one_run(program, *flags, *(one for one in turned if one in alone))["optimizer"]["weight_decay"] == 0.1
-    done = program.tries_to_sweep(*flags, *turned, "study=merged")
+    done = program.tries_to_train("-m", *flags, *turned, "study=merged")
     assert done.status == 1 and "was begun with other settings" in done.text, done.text
     # A past run gives way only where a mapping says so.
     repeated = in_one_run(program, "from_run=multirun/merged/0", "optimizer={learning_rate:0.03}")
