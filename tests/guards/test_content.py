@@ -295,8 +295,8 @@ def test_the_report_asks_the_runs_that_validated_an_image_wherever_it_was(progra
     """Wrong labels among right ones are found by runs on two orders of one file, and no other place is accused."""
     images, spoilt = digits.images, wrong(digits.labels, np.arange(0, 300, 30))  # one of each class
     write_npz(program.folder / "small.npz", images, spoilt)
-    long = ("model=small", "model.filters=6", "epochs=25", "batch_size=32", "split=kfold", "split.folds=2")
-    long += ("augmentation=none",)
+    small = ("model=small", "model.filters=6", "augmentation=none")
+    long = (*small, "epochs=25", "batch_size=32", "split=kfold", "split.folds=2")
     data = ("data=npz", "data.path=small.npz", "optimizer.learning_rate=0.003", *TINY[-2:])
     program.train(*data, *long, "hydra.run.dir=runs/0")
     write_npz(program.folder / "small.npz", images[ORDER], spoilt[ORDER])
