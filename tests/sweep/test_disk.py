@@ -33,7 +33,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("database", ["on the disk", "elsewhere"])
+@pytest.mark.parametrize("database", ["on the disk", pytest.param("elsewhere", marks=pytest.mark.slow)])
 def test_a_full_disk_stops_a_sweep_which_then_continues(small_disk: Path, tmp_path: Path, database: str) -> None:
     storage = None if database == "on the disk" else f"sqlite:///{tmp_path}/optuna.db"
     sweeps = Sweeps(small_disk, SLEEPER, [], storage)

@@ -150,7 +150,7 @@ def test_stopping_leaves_no_process_and_no_running_trial(sweeps: Sweeps, how: si
     assert states == {FAIL: 2, COMPLETE: 2}
 
 
-KILLS = 12  # processes, for each kind of space
+KILLS = 8  # processes, for each kind of space
 EPOCHS = 25
 SPACES = {
     "sampled": (LEARNING_RATE, "hydra.sweeper.n_trials=10"),
