@@ -107,7 +107,7 @@ def launch(task: TaskFunction, arguments: list[str]) -> None:
         arguments: What `as_hydra_takes` returned.
 
     Raises:
-        UserError: Bad input; other errors that `screen.bad_input` knows are raised too.
+        UserError: Bad input; other errors that `bad_input.bad_input` knows are raised too.
         SystemExit: Bad input that is found once Hydra runs, with its line.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -149,7 +149,7 @@ class _Nothing:
 
 
 def describe(kind: str, name: str, make: Callable[..., Any], direction: str | None, watches: bool) -> Component:
-    """Return the component that a function is; see `registry.register`."""
+    """Return the component that a function is; see `register`."""
     where = place_of(*source_of(make))
     problem = functools.partial(_problem, where, f"{kind} {name}")
     if kind not in KINDS:
@@ -294,7 +294,7 @@ def _option(kind: str, name: str, make: Callable[..., Any], keys: list[Any]) -> 
         bases=(base,) if base else (),
         namespace={"__post_init__": check, "__doc__": inspect.getdoc(make) or ""},
     )
-    # So a pickled config finds it: `registry.__getattr__`.
+    # So a pickled config finds it: `__getattr__` below.
     option.__module__, option.__qualname__ = "sweeper_digits.components", f"{kind}__{name}"
     return option
 

@@ -19,43 +19,43 @@ INSTALL = re.findall(r'^eval "\$\(.*\)"', (ROOT / "README.md").read_text(encodin
 TRAIN, TOOL = zip(INSTALL, ("hydra_bash_completion", "_shtab_sweeper_digits"), strict=True)
 
 
-def completed(how: tuple[str, str], folder: Path, line: str) -> list[str]:
-    """What TAB lists after a command line, in a folder with this program's train.py."""
+def completed(how: tuple[str, str], folder: Path, *lines: str) -> list[list[str]]:
+    """What TAB lists after each of some command lines, in a folder with this program's train.py."""
     if not (folder / "train.py").exists():
         (folder / "train.py").symlink_to(ROOT / "train.py")
     install, function = how
-    words = [*shlex.split(line), *([""] if line.endswith(" ") else [])]
-    script = f"""
-{install}
+    # As the installed command does, of whichever environment holds the package.
+    script = f'shtab() {{ {shlex.quote(sys.executable)} -m shtab "$@"; }}\n{install}'
+    for line in lines:
+        words = [*shlex.split(line), *([""] if line.endswith(" ") else [])]
+        script += f"""
 COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1} COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}
 {function}
-printf '%s\\n' "${{COMPREPLY[@]}}"
+printf '%s\\n' "${{COMPREPLY[@]}}" =====
 """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
     arguments = [str(BASH), "--noprofile", "--norc", "-c", script]
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return [listed.split() for listed in done.stdout.split("=====")[:-1]]
 
 
-@pytest.mark.parametrize(
-    ("line", "listed"),
-    [
+def test_verbs_flags_choices_and_files_are_completed(tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    (tmp_path / "multirun").mkdir()
+    cases = [
         ("sweeper-digits com", ["compare"]),
         ("sweeper-digits predict x --weights ", ["equal", "loss", "greedy"]),
         ("sweeper-digits confirm multi", ["multirun"]),
         ("sweeper-digits compare x --repor", ["--report"]),
         ("sweeper-digits compare x --report multi", ["multirun"]),
-    ],
-)
-def test_verbs_flags_choices_and_files_are_completed(tmp_path: Path, line: str, listed: list[str]) -> None:
-    pytest.importorskip("shtab")
-    (tmp_path / "multirun").mkdir()
-    assert completed(TOOL, tmp_path, line) == listed
+    ]
+    lines = [line for line, _ in cases]
+    assert completed(TOOL, tmp_path, *lines) == [listed for _, listed in cases]
 
 
 def test_groups_options_and_keys_of_train_are_completed(tmp_path: Path) -> None:
-    assert completed(TRAIN, tmp_path, "python train.py -m search=q") == ["search=quick"]
-    assert {"model=small", "model=batchnorm"} < {*completed(TRAIN, tmp_path, "python train.py model=")}
-    assert completed(TRAIN, tmp_path, "python train.py model=small model.fil") == ["model.filters="]
+    lines = ("-m search=q", "model=", "model=small model.fil")
+    search, models, keys = completed(TRAIN, tmp_path, *(f"python train.py {line}" for line in lines))
+    assert search == ["search=quick"] and keys == ["model.filters="] and {"model=small", "model=batchnorm"} < {*models}

@@ -7,14 +7,13 @@ from subprocess import CompletedProcess
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import components
 from sweeper_digits.config import Config, StudySweeperConf, objectives, parse
 from sweeper_digits.errors import UserError
 from sweeper_digits.training.network import build_network
 from tests.conftest import ROOT
+from tests.tables import unlike
 
 CONF = ROOT / "conf"
 GROUPS = ["data", "model", "optimizer", "schedule", "augmentation", "split", "search", "experiment"]
@@ -30,18 +29,15 @@ def name_of(optimizer: object) -> str:
     return components.find("optimizer", vars(optimizer)).name
 
 
-@pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_every_option_composes_and_parses(group: str, name: str) -> None:
-    path = ["data.path=x"] if (group, name) in [("data", name) for name in ("file", "kaggle", "idx", "npz")] else []
-    config = parsed(f"{group}={name}", *path)
-    assert config.epochs > 0
-
-
-@pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_every_option_says_what_it_is_for_and_stays_short(group: str, name: str) -> None:
-    lines = [line for line in (CONF / group / f"{name}.yaml").read_text().splitlines() if "@package" not in line]
-    assert re.match(r"# \S.{10,}", lines[0])
-    assert len(lines) <= 26
+def test_every_option_composes_says_what_it_is_for_and_stays_short() -> None:
+    needs_path = {("data", name) for name in ("file", "kaggle", "idx", "npz")}
+    wrong = []
+    for group, name in OPTIONS:
+        lines = [line for line in (CONF / group / f"{name}.yaml").read_text().splitlines() if "@package" not in line]
+        config = parsed(f"{group}={name}", *(["data.path=x"] if (group, name) in needs_path else []))
+        if config.epochs <= 0 or not re.match(r"# \S.{10,}", lines[0]) or len(lines) > 26:
+            wrong.append((group, name))
+    assert wrong == []
 
 
 def test_help_lists_every_option_and_key_on_one_screen(command: Callable[..., CompletedProcess[str]]) -> None:
@@ -79,7 +75,7 @@ def attributes_read(*owners: str) -> set[str]:
     """The names that the code reads as `owner.name` or `something.owner.name`; comments and texts do not count."""
     found = set()
     for path in (ROOT / "sweeper_digits").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())) if path.stem != "schema" else ():
+        for node in ast.walk(ast.parse(path.read_text())) if path.stem != "config" else ():
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 owner = node.value
                 name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", None)
@@ -112,9 +108,9 @@ def test_experiment_gives_way_to_the_command_line() -> None:
     assert name_of(config.optimizer) == "sgd" and config.epochs == 3
 
 
-@pytest.mark.parametrize(
-    ("good", "bad", "message"),
-    [
+def test_ranges() -> None:
+    """Both sides of each limit."""
+    limits = [
         ("split.validation_size=0.5", "split.validation_size=1.5", r"split.validation_size=1.5: must be in \(0, 1\)"),
         ("epochs=1", "epochs=0", r"epochs=0: must be in \[1, 1000000000\]"),
         ("clean_fraction=1", "clean_fraction=2", r"clean_fraction=2: must be in \[0, 1\]"),
@@ -132,18 +128,15 @@ def test_experiment_gives_way_to_the_command_line() -> None:
         ("patience=null", "patience=0", r"patience=0"),
         ("epochs=1", "+epoch=1", r"epoch: no such key \(did you mean 'epochs'\?\)"),
         ("epochs=1", "+model.dropuot=1", r"model.dropuot: no such key \(did you mean 'dropout'"),
-    ],
-)
-def test_ranges(good: str, bad: str, message: str) -> None:
-    parsed(good)
-    with pytest.raises(UserError, match=message):
-        parsed(bad)
+    ]
+    assert unlike([(bad, message) for _, bad, message in limits], parsed) == []
+    for good in {good for good, _, _ in limits}:
+        parsed(good)
 
 
-@pytest.mark.parametrize("bad", ["epochs=many", "model.dropuot=1", "precision=half", "optimizer.rho=1", "epochs=1.5"])
-def test_types_and_unknown_keys_are_refused_by_the_schema(bad: str) -> None:
-    with pytest.raises((HydraException, OmegaConfBaseException)):
-        parsed(bad)
+def test_types_and_unknown_keys_are_refused_by_the_schema() -> None:
+    bad = ("epochs=many", "model.dropuot=1", "precision=half", "optimizer.rho=1", "epochs=1.5")
+    assert unlike([(one, "") for one in bad], parsed) == []
 
 
 def test_fold_beyond_folds_is_refused() -> None:

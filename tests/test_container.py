@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.conftest import ROOT
@@ -51,6 +52,7 @@ def test_its_run_lines_name_files_and_extras_that_exist() -> None:
     assert (3, 11) <= version <= (3, 13)
 
 
+@pytest.mark.slow
 def test_the_package_is_built_from_what_is_copied(tmp_path: Path) -> None:
     for source, place in copied().items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,7 @@ def test_the_package_is_built_from_what_is_copied(tmp_path: Path) -> None:
     assert list((tmp_path / "wheels").glob("sweeper_digits-*.whl"))
 
 
+@pytest.mark.slow
 def test_it_starts_the_program_without_root_where_runs_are_kept() -> None:
     (program,) = json.loads(*lines("ENTRYPOINT"))
     assert program in PROJECT["project"]["scripts"]

@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import __main__, bad_input, components
 from sweeper_digits.config import SPLITS, Config, Search, StudySweeperConf, parse
@@ -29,7 +30,12 @@ DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 TEXT = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 REGISTERED = ("data", "model", "optimizer", "schedule", "augmentation")
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-INLINE = [" ".join(found.split()) for text in TEXT.values() for found in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
+LAYOUTS = re.compile(r"^\| .+? \| `(?:data=|python ).+?` \|$", re.MULTILINE)
+INLINE = [
+    " ".join(found.split())
+    for text in TEXT.values()
+    for found in re.findall(r"`([^`]+)`", LAYOUTS.sub("", BLOCK.sub("", text)))
+]
 # `key=value`, also several; a value with `|` lists choices, and one with `<` or `...` is a placeholder.
 OVERRIDES = [text for text in INLINE if re.fullmatch(r"(?:\+?[a-z][\w./]*=[^\s<]+ ?)+", text) and "..." not in text]
 GROUPS = {group: [part.option for part in components.options_of(group).values()] for group in REGISTERED}
@@ -92,7 +98,7 @@ def draws(override: Override) -> list[str]:
     return [str(override.input_line)]
 
 
-def check_overrides(conf: Path, arguments: list[str]) -> None:
+def check_overrides(arguments: list[str]) -> None:
     """Compose and parse the overrides of a command; each choice of a sweep occurs once."""
     needs_path = any(argument in ("data=file", "data=kaggle", "data=idx", "data=npz") for argument in arguments)
     if needs_path and not any(argument.startswith("data.path=") for argument in arguments):
@@ -101,16 +107,15 @@ def check_overrides(conf: Path, arguments: list[str]) -> None:
     if named and not any(argument.startswith("callbacks=") for argument in arguments):
         arguments = [f"callbacks=[{','.join(named)}]", *arguments]
     each = [draws(override) for override in OverridesParser.create().parse_overrides(arguments)]
-    with initialize_config_dir(str(conf)):
-        for row in itertools.zip_longest(*each) if each else [()]:
-            overrides = [one or first[0] for one, first in zip(row, each, strict=True)]
-            swept = {first[0].partition("=")[0] for first in each if len(first) > 1}
-            try:
-                parse(compose("config", overrides))
-            except HydraException:  # a key that only some of the swept options have
-                kept = [one for one in overrides if one.partition(".")[0] not in swept]
-                assert len(kept) < len(overrides)
-                parse(compose("config", kept))
+    for row in itertools.zip_longest(*each) if each else [()]:
+        overrides = [one or first[0] for one, first in zip(row, each, strict=True)]
+        swept = {first[0].partition("=")[0] for first in each if len(first) > 1}
+        try:
+            parse(compose("config", overrides))
+        except HydraException:  # a key that only some of the swept options have
+            kept = [one for one in overrides if one.partition(".")[0] not in swept]
+            assert len(kept) < len(overrides)
+            parse(compose("config", kept))
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
@@ -125,22 +130,20 @@ def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     return screened.getvalue()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files(path: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[path]):
-        assert (path.parent / target).exists(), target
+def test_links_lead_to_files() -> None:
+    links = [(path, target) for path in DOCUMENTS for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[path])]
+    assert [(path.name, target) for path, target in links if not (path.parent / target).exists()] == []
 
 
 def test_paths_exist(conf: Path) -> None:
     rooted = re.compile(r"(?:conf|docs|tests|benchmarks|sweeper_digits|\.ci)/[\w./]*")
     named = [name for name in INLINE if rooted.fullmatch(name) and not re.search(r"\b(NAME|GROUP|ROOM)\b", name)]
     assert len(named) > 10
-    for name in named:
-        assert (ROOT / name).exists() or (conf.parent / name).exists(), name
+    assert [name for name in named if not (ROOT / name).exists() and not (conf.parent / name).exists()] == []
 
 
-@pytest.mark.parametrize("command", commands(r"(?:python train\.py|sweeper-digits train|sweeper_digits train)"))
-def test_commands_of_train_compose(command: str, conf: Path) -> None:
+def overrides_of(command: str) -> list[str]:
+    """The overrides of a command that trains or searches; its other arguments are checked."""
     arguments = shlex.split(command, comments=True)
     if "--cfg" in arguments:
         assert "-m" not in arguments  # Hydra takes only one of them
@@ -151,21 +154,39 @@ def test_commands_of_train_compose(command: str, conf: Path) -> None:
     flags = [argument for argument in arguments if argument.startswith("-")]
     assert set(flags) <= {"-m", "--help"}
     elsewhere = "hydra.searchpath="  # the reader's folders
-    check_overrides(conf, [one for one in arguments if one not in flags and not one.startswith(elsewhere)])
+    return [one for one in arguments if one not in flags and not one.startswith(elsewhere)]
 
 
-@pytest.mark.parametrize("command", commands("(?:python -m sweeper_digits|sweeper-digits) +(?!train)"))
-def test_commands_on_runs_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for verb in command.split(" ")[0].split("|"):
-        printed(monkeypatch, verb, *(shlex.split(command, comments=True)[1:] or ["--help"]))
+def test_commands_and_overrides_compose(conf: Path) -> None:
+    """Those of the tables of data.md are run by tests/data/test_layouts.py."""
+    ran = commands(r"(?:python train\.py|sweeper-digits train|sweeper_digits train)")
+    sets = {command: overrides_of(command) for command in ran}
+    for text in OVERRIDES:
+        launcher = "ray" if "launcher.ray" in text else "submitit_slurm"
+        needed = [f"hydra/launcher={launcher}"] if "hydra.launcher." in text else []
+        sets.setdefault(text, [*needed, *shlex.split(text.replace("|", ","))])
+    wrong, known = {}, set()
+    with initialize_config_dir(str(conf)):
+        for text, overrides in sets.items():
+            if tuple(overrides) not in known:
+                known.add(tuple(overrides))
+                try:
+                    check_overrides(overrides)
+                except (AssertionError, HydraException, OmegaConfBaseException) as error:
+                    wrong[text] = repr(error)
+    assert wrong == {} and len(known) > 50
 
 
-@pytest.mark.parametrize("command", commands(r"python benchmarks/"))
-def test_benchmarks_have_their_flags(command: str) -> None:
-    name, *arguments = command.split()
-    code = (ROOT / "benchmarks" / name).read_text()
-    for flag in arguments:
-        assert not flag.startswith("--") or f'"{flag}"' in code, flag
+def test_commands_on_runs_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in commands("(?:python -m sweeper_digits|sweeper-digits) +(?!train)"):
+        for verb in command.split(" ")[0].split("|"):
+            printed(monkeypatch, verb, *(shlex.split(command, comments=True)[1:] or ["--help"]))
+
+
+def test_benchmarks_have_their_flags() -> None:
+    for name, *arguments in (command.split() for command in commands(r"python benchmarks/")):
+        code = (ROOT / "benchmarks" / name).read_text()
+        assert [flag for flag in arguments if flag.startswith("--") and f'"{flag}"' not in code] == [], name
 
 
 def test_flags_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,13 +195,6 @@ def test_flags_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     known += "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
     for flag in {flag for text in INLINE for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}:
         assert re.search(rf"{flag}\b", known), flag
-
-
-@pytest.mark.parametrize("text", dict.fromkeys(OVERRIDES))
-def test_overrides_compose(text: str, conf: Path) -> None:
-    launcher = "ray" if "launcher.ray" in text else "submitit_slurm"
-    needed = [f"hydra/launcher={launcher}"] if "hydra.launcher." in text else []
-    check_overrides(conf, [*needed, *shlex.split(text.replace("|", ","))])
 
 
 def test_keys_exist(conf: Path) -> None:

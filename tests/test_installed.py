@@ -59,6 +59,7 @@ def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_code_conf_and_data(wheel: Path) -> None:
     wanted = [path.relative_to(ROOT) for path in (ROOT / "sweeper_digits").rglob("*.py")]
     wanted += [Path("sweeper_digits", path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")]
@@ -68,16 +69,19 @@ def test_a_wheel_holds_code_conf_and_data(wheel: Path) -> None:
     assert held == {path.as_posix() for path in wanted}
 
 
+@pytest.mark.slow
 def test_there_is_one_version(wheel: Path) -> None:
     assert wheel.name.split("-")[1] == sweeper_digits.__version__
 
 
+@pytest.mark.slow
 def test_the_console_script_is_declared(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
         assert "sweeper-digits = sweeper_digits.__main__:main" in archive.read(name).decode()
 
 
+@pytest.mark.slow
 def test_help_and_values_come_from_the_wheel_in_any_folder(installed: Path, tmp_path: Path) -> None:
     done = run(installed, tmp_path, "-m", "sweeper_digits", "train", "--help")
     assert done.returncode == 0 and "\n  python -m sweeper_digits train [group=option]" in done.stdout, done.stderr
@@ -92,6 +96,7 @@ def test_help_and_values_come_from_the_wheel_in_any_folder(installed: Path, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_installed_command_searches_compares_and_confirms(installed: Path, tmp_path: Path, tiny: list[str]) -> None:
     program = str(installed / "bin" / "sweeper-digits")
     done = run(installed, tmp_path, program, "train", "-m", *tiny, "study=two", "seed=1,2")
@@ -110,6 +115,7 @@ def test_the_installed_command_searches_compares_and_confirms(installed: Path, t
     assert {path.name for path in tmp_path.iterdir()} == {"multirun", "conf"}
 
 
+@pytest.mark.slow
 def test_a_script_of_ones_own_searches_too(installed: Path, tmp_path: Path, tiny: list[str]) -> None:
     (tmp_path / "mine.py").write_text(OWN_SCRIPT)
     done = run(installed, tmp_path, "mine.py", "-m", *tiny, "epochs=1", "seed=1,2", "hydra.sweeper.n_jobs=2")

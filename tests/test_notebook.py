@@ -39,6 +39,7 @@ def text_of(cell: NotebookNode) -> str:
     return "".join(outputs)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(cells: list[NotebookNode], tmp_path: Path) -> None:
     _, run, plot, wrong, own, changed, _, found, table, best = cells
     assert "\nepoch   1/2  loss " in text_of(run) and "Run('outputs/" in text_of(run)

@@ -1,18 +1,21 @@
 """A user's own parts, from outside of the package: they train, search, resume and repeat as the program's own do."""
 
+import contextlib
 import csv
+import io
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
 
+from sweeper_digits import __main__, components
 from sweeper_digits.runs.folder import RunFolder
-from tests.conftest import ROOT
+from tests.conftest import ROOT, forget_components
 
 HERE = Path(__file__).parent
 OWN = ["model=tiny", "augmentation=jitter", "optimizer=lion", "schedule=halves", "callbacks=[Diary]"]
@@ -91,84 +94,62 @@ FAULTY = {
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python train.py` in an empty folder with the plug-in `my_digits` of this folder."""
-
-    def call(
-        *arguments: str, module: str = "my_digits", verb: tuple[str, ...] = ()
-    ) -> subprocess.CompletedProcess[str]:
-        program = ["-m", "sweeper_digits", *verb] if verb else [str(ROOT / "train.py")]
-        path = os.pathsep.join([str(HERE), str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
-        return subprocess.run(
-            [sys.executable, *program, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"SWEEPER_DIGITS_PLUGINS": module, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    return call
+def own(clean_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the plug-in `my_digits` of this folder."""
+    monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "my_digits")
+    monkeypatch.syspath_prepend(HERE)
 
 
-def history(run: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+def history(run: RunFolder) -> list[dict[str, str]]:
+    return list(csv.DictReader(run.history.read_text().splitlines()))
 
 
 def test_a_run_of_own_parts_alone(
-    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, npz: Path
+    own: None, train: Callable[..., RunFolder], npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = run(
-        "data=pairs", f"data.path={npz}", *OWN, *SHORT, "model.width=4", "callbacks.Diary.word=hour", "hydra.run.dir=a"
-    )
-    assert done.returncode == 0, done.stderr
-    written = (tmp_path / "a" / "diary.txt").read_text().splitlines()
+    known = {id(part) for part in components.registered()}
+    short = ["data=pairs", f"data.path={npz}", *OWN, *SHORT]
+    first = train("model.width=4", "callbacks.Diary.word=hour", folder="a", defaults=short)
+    written = Path("a/diary.txt").read_text().splitlines()
     names = ["accuracy", "loss", "val_accuracy", "val_loss", "worst_class"]
     assert written == [f"hour {epoch} {names} trial None width 4" for epoch in range(2)]
-    rows = history(tmp_path / "a")
+    rows = history(first)
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx([0.003, 0.0015])
     assert all(0 <= float(row["worst_class"]) <= 1 for row in rows)
-    untyped = run("from_run=a", "hydra.run.dir=b")
-    assert untyped.returncode == 1 and "callbacks.Diary.word=hour" in untyped.stderr
+    with pytest.raises(SystemExit, match=r"callbacks\.Diary\.word=hour"):
+        train("from_run=a", folder="b", defaults=[])
     diary = ("callbacks=[Diary]", "callbacks.Diary.word=hour")
-    again = run("from_run=a", *diary, "hydra.run.dir=b", "objective=worst_class", "figures=false")
-    assert again.returncode == 0, again.stderr
-    timeless = [{name: row[name] for name in names} for row in rows]
-    repeated = history(tmp_path / "b")
-    assert [{name: row[name] for name in names} for row in repeated] == timeless
-    predicted = run("a", "--tta", "1", verb=("predict",))
-    assert predicted.returncode == 0 and "accuracy" in predicted.stdout, predicted.stderr
+    again = train("from_run=a", *diary, "objective=worst_class", "figures=false", folder="b", defaults=[])
+    repeated = [{name: row[name] for name in names} for row in history(again)]
+    assert repeated == [{name: row[name] for name in names} for row in rows]
+
+    def tool(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["sweeper_digits", *arguments])
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            __main__.main()
+        return printed.getvalue()
+
+    assert "accuracy" in tool("predict", "a", "--tta", "1")
     # Without the module, what is on the disk can be compared, and repeating says what it needs.
-    compared = run("a", "b", "--no-report", verb=("compare",), module="")
-    assert compared.returncode == 0 and "worst_class" in compared.stdout, compared.stderr
-    assert "set SWEEPER_DIGITS_PLUGINS=my_digits" in compared.stdout
-    lost = run("from_run=a", module="")
-    assert lost.returncode == 1 and "set SWEEPER_DIGITS_PLUGINS=my_digits" in lost.stderr
+    forget_components(known)
+    monkeypatch.setenv("SWEEPER_DIGITS_PLUGINS", "")
+    compared = tool("compare", "a", "b", "--no-report")
+    assert "worst_class" in compared and "set SWEEPER_DIGITS_PLUGINS=my_digits" in compared
+    with pytest.raises(SystemExit, match="set SWEEPER_DIGITS_PLUGINS=my_digits"):
+        train("from_run=a", folder="c", defaults=[])
 
 
-def test_a_sweep_over_own_parts(
-    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, npz: Path
-) -> None:
-    space = ["model=tiny,small", "model.width=2,4", "study=own", "hydra.sweeper.n_jobs=2"]
-    done = run("-m", "data=pairs", f"data.path={npz}", *SHORT, *space)
+def test_a_sweep_over_own_parts(command: Callable[..., CompletedProcess[str]], tmp_path: Path, npz: Path) -> None:
+    """In processes, whose workers import the module too."""
+    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    space = ["model=tiny,small", "model.width=2,4", "study=own", "hydra.sweeper.n_jobs=1", "epochs=1"]
+    given = ["-m", "data=pairs", f"data.path={npz}", *SHORT[1:], *space]
+    done = command(*given, SWEEPER_DIGITS_PLUGINS="my_digits", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr + done.stdout
     results = yaml.safe_load((tmp_path / "multirun" / "own" / "optimization_results.yaml").read_text())
     assert results["trials"] == {"complete": 3} and results["directions"] == ["minimize"]
     assert 0 <= results["best_value"] <= 1
     assert (tmp_path / "multirun" / "own" / "0" / "model.keras").exists()
-
-
-def test_a_sweep_ends_where_a_part_fails_in_each_trial(
-    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    (tmp_path / "bad.py").write_text(
-        "from sweeper_digits import register\n@register('model')\ndef bad(inputs, classes: int):\n    return 1 / 0\n"
-    )
-    many = "seed=range(1,500)"  # so many that they cannot all fail between two looks of the supervisor
-    done = run("-m", "model=bad", many, "hydra.sweeper.max_failures=2", module="bad")
-    assert done.returncode == 1
-    cause = r"\b[1-9]?\d trials in a row failed, the first was #0: bad\.py:4: ZeroDivisionError: division by zero"
-    assert re.search(cause, done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("name", FAULTY)

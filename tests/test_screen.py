@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 # Prints how often an import was interrupted for a search for garbage, and whether the end of the program is spared one.
 PROGRAM = """
 import atexit, gc
-from sweeper_digits.screen import exit_in_one_line
+from sweeper_digits.bad_input import exit_in_one_line
 
 def load():
     before = gc.get_stats()[0]["collections"]

@@ -26,7 +26,7 @@ from sweeper_digits import command_line
 from sweeper_digits.config import KNOWN_AT_THE_END
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.noise import interval_text
+from sweeper_digits.runs.judge import interval_text
 from sweeper_digits.runs.record import Record, direction_of, find_runs, objectives_of
 from sweeper_digits.screen import beneath
 from sweeper_digits.sweep.choose_pruner import for_trainings, make_pruner

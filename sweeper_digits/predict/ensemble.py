@@ -8,7 +8,6 @@ import numpy as np
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import FOLD, RunFolder
-from sweeper_digits.runs.noise import read_by_content
 from sweeper_digits.runs.predictions import LEAST
 from sweeper_digits.runs.record import Record, best_first, find_runs, objectives_of
 
@@ -82,7 +81,7 @@ def weigh_members(chosen: list[Record], how: str) -> np.ndarray:
         if missing := [record for record, loss in zip(chosen, losses, strict=True) if loss is None]:
             raise UserError(f"--weights loss: {missing[0].run.folder} has no val_loss")
         return weights_by_loss([loss for loss in losses if loss is not None])
-    found = [read_by_content(record) for record in chosen]
+    found = [record.run.read_by_content() for record in chosen]
     for one, record in zip(found, chosen, strict=True):
         if one.key is None or one.key != found[0].key:
             cause = "was validated on other images" if one.key else "did not keep which images it was validated on"
@@ -137,7 +136,7 @@ def greedy_weights(candidates: np.ndarray, labels: np.ndarray, rounds: int = 50)
 
 
 def _same_data(first: Record, second: Record) -> bool:
-    """Return whether two runs read the same images, or other parts or other states of the same file."""
+    """Return whether two runs read the same images, or other subsets or states of the same file."""
     same_content = first.fingerprint is not None and first.fingerprint == second.fingerprint
     return same_content or _data_of(first) == _data_of(second)
 

@@ -20,15 +20,15 @@ from sweeper_digits.text import counted, printable
 
 @dataclass
 class Looked:
-    """Images to be predicted, and what the runs did with images that are equal to them, pixel for pixel.
+    """Images to be predicted, and how the runs used images that are equal to them, pixel for pixel.
 
     Attributes:
         dataset: The images, with labels where there are any.
         part: `test`, `validation` or `all`.
         used: bool (models, n), which model predicts which image.
-        known: Whether each run has kept which images it read, with every version since they do. Of the others, the next
-            four are as today's file says, if it is there: it may be another than they read.
-        trained: bool (n,), images that a model trained on which predicts them.
+        known: Whether each run has kept which images it read. If not, the next four are as today's file says, if it is
+            there: it may be another than they read.
+        trained: bool (n,), images in the training set of a model that predicts them.
         validated: bool (n,), images that a model was validated on.
         relabelled: bool (n,), images that a run read with another label.
         locked: bool (runs, n), images that the run locked away for testing.
@@ -191,7 +191,6 @@ def _as_today(record: Record, own: Dataset | None) -> Content:
 
 
 def _of_members(members: list[Member], chosen: list[Record], contents: list[Content], what: Use) -> list[np.ndarray]:
-    """Return the hashes of the images with which each model did something, uint64 (m,) each."""
     by_run = {record.run.folder: content for record, content in zip(chosen, contents, strict=True)}
     return [what(by_run[member.record.run.folder], member.fold) for member in members]
 
@@ -266,7 +265,7 @@ def adapt_pixels(dataset: Dataset, option: Data, trained: Record) -> Dataset:
 def adapt_pictures(images: np.ndarray, trained: Record) -> np.ndarray:
     """Return pictures, uint8 (n, height, width, channels), each with the background of a run's training data.
 
-    Of a digit, `read_pictures` gives a dark background. Pictures whose border is neither dark nor light stay.
+    `read_pictures` gives digits a dark background. Pictures whose border is neither dark nor light stay.
     """
     theirs = str(_look_at_training(trained).get("background"))
     turned = [{background_of(image[np.newaxis]), theirs} == OPPOSITE for image in images]
@@ -274,15 +273,14 @@ def adapt_pictures(images: np.ndarray, trained: Record) -> np.ndarray:
 
 
 def trained_white(trained: Record) -> float | None:
-    """Return what became 255 in a run's images, where these had more than 8 bits; else None."""
+    """Return the value that became 255 in a run's images, where these had more than 8 bits; else None."""
     white = _look_at_training(trained).get("white")
     return float(white) if isinstance(white, int | float) and 0 < white < math.inf else None
 
 
 def _look_at_training(trained: Record) -> dict[str, Any]:
     """Return what a run kept of the look at its pixels; nothing if it kept none."""
-    known = trained.metrics.get("pixels")
-    return known if isinstance(known, dict) else {}
+    return trained.metrics.get("pixels") or {}
 
 
 def _check_range(dataset: Dataset, known: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from sweeper_digits.predict.ensemble import Member, choose_members, models_of, w
 from sweeper_digits.predict.images import Looked, adapt_pictures, adapt_pixels, find_part, look, trained_white
 from sweeper_digits.predict.submission import read_sample, write_predictions
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.noise import format_value, run_row
+from sweeper_digits.runs.judge import format_value, standard_error
 from sweeper_digits.runs.predictions import (
     accuracy,
     by_class,
@@ -130,8 +130,8 @@ def _check(arguments: argparse.Namespace, runs: list[str], pictures: list[Path])
 def data_overrides(given: list[str], own: Any, white: float | None = None) -> list[str]:
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
-    Of a path without `part=`, the part for testing is meant if it has one, else all; its images are brought to the
-    size that the run's own were brought to, and scaled as they were. `kaggle part=test` takes the path from the run's
+    A path without `part=` means its test part if it has one, else all. Its images are brought to the size that the
+    run's own were brought to, and scaled as they were. `kaggle part=test` takes the path from the run's
     own data, if it has one of the same option.
     """
     name, *values = given
@@ -151,7 +151,7 @@ def data_overrides(given: list[str], own: Any, white: float | None = None) -> li
 def compose_data(overrides: list[str], record: Record) -> Any:
     """Compose and check an option of `data` from today's conf/.
 
-    Of a run's own option, which only a file of its user's has, the run's saved values are taken.
+    A run's own option, which only a file of its user's has, gets the values that the run saved.
     """
     compose = recipe.composer(command_line.CONF)
     if overrides[0] == f"data={record.settings['data']}" and (option := recipe.option_of(record, "data", compose)):
@@ -329,7 +329,6 @@ def check_labelled(rows: list[dict[str, Any]]) -> None:
 
 
 def _expand(text: str) -> list[Path]:
-    """Return the paths that a path or a pattern stands for."""
     path = Path(text).expanduser()
     if path.exists():
         return [path]
@@ -341,7 +340,7 @@ def _expand(text: str) -> list[Path]:
 
 
 def _in_numeric_order(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path)) if part]
+    return [(int(one), "") if one.isdecimal() else (-1, one) for one in re.split(r"(\d+)", str(path)) if one]
 
 
 WIDEST = 100  # columns of a terminal
@@ -421,14 +420,15 @@ def _error(values: np.ndarray) -> str:
 
 
 def model_rows(chosen: list[Record], weights: np.ndarray) -> list[dict[str, Any]]:
-    """Return the runs that predict together, each with its weight and its val_loss."""
-    rows = []
-    for record, weight in zip(chosen, weights, strict=True):
-        loss = run_row(record, "val_loss")
-        rows.append(
-            {"folder": loss["folder"], "weight": weight, "val_loss": loss["value"], "val_loss_se": loss["value_se"]}
-        )
-    return rows
+    return [
+        {
+            "folder": record.run.folder,
+            "weight": weight,
+            "val_loss": record.value("val_loss"),
+            "val_loss_se": standard_error(record, "val_loss"),
+        }
+        for record, weight in zip(chosen, weights, strict=True)
+    ]
 
 
 def data_row(looked: Looked) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Reading order:
     compare      `compare`: the table, the verdict and the report
     table        the table of runs
-    repetitions  means and intervals over seeds and folds, and whether configurations differ
     repeat       the commands that repeat a run, and its recipe as an experiment
     watch        the report again, whenever runs go on
     report       report.html
@@ -13,5 +12,5 @@ Reading order:
     steps        what to do next, as commands
     confirm      `confirm`: the finalists of a sweep on new seeds or folds
     rows         what `--json` prints
-    doctor       `doctor`: what is stuck in a study, and its repair
+    doctor       `doctor`: studies, their disk use, and what crashes and copies left in them
 """

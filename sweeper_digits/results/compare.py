@@ -5,37 +5,33 @@ import os
 import textwrap
 from pathlib import Path
 
-import pandas as pd
-
 from sweeper_digits import program
 from sweeper_digits.errors import UserError
 from sweeper_digits.results.repeat import command_of, promote
-from sweeper_digits.results.repetitions import (
-    Configuration,
-    Winner,
-    describe_mean,
-    describe_mixture,
-    group_repetitions,
-    judge_winner,
-)
 from sweeper_digits.results.rows import verdict_of
 from sweeper_digits.results.table import (
     as_csv,
     as_text,
     build_table,
     describe_columns,
+    describe_mixture,
     filter_runs,
     group_by_setting,
     sort_and_limit,
     states_of,
 )
 from sweeper_digits.results.watch import watch
-from sweeper_digits.runs.noise import ONE_ERROR
+from sweeper_digits.runs.judge import (
+    ONE_ERROR,
+    Configuration,
+    Winner,
+    describe_mean,
+    group_repetitions,
+    judge_winner,
+)
 from sweeper_digits.runs.record import Record, find_runs, objectives_of
 from sweeper_digits.text import as_json
 
-# A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
-pd.set_option("mode.string_storage", "python")
 # What --watch does not do.
 UNWATCHED = ["csv", "json", "group_by", "verdict", "sort", "descending", "top", "promote", "force", "no_report"]
 

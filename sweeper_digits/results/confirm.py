@@ -19,11 +19,18 @@ from sweeper_digits.data.dataset import load
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.predict.images import change_since
-from sweeper_digits.results.repetitions import Configuration, group_repetitions, judge_difference, mean_text
-from sweeper_digits.results.rows import configuration_row, difference_row
+from sweeper_digits.results.rows import configuration_row, difference_row, run_row
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.noise import ONE_ERROR, format_value, interval_text, run_row
+from sweeper_digits.runs.judge import (
+    ONE_ERROR,
+    Configuration,
+    format_value,
+    group_repetitions,
+    interval_text,
+    judge_difference,
+    mean_text,
+)
 from sweeper_digits.runs.record import direction_of, find_runs, objectives_of, saved_option
 from sweeper_digits.text import as_json
 
@@ -131,7 +138,6 @@ def _passing_signals_on(command: list[str]) -> int:
 
 @contextlib.contextmanager
 def _on_stderr() -> Iterator[None]:
-    """Let this process and those that it starts print to file descriptor 2."""
     sys.stdout.flush()
     screen = os.dup(1)
     os.dup2(2, 1)
@@ -186,7 +192,7 @@ def _change_since(finalist: Configuration) -> str:
 
 
 def compare_data(groups: list[Configuration], finalists: list[Configuration]) -> list[str]:
-    """Return the line that says of the values in the search that they are of other images, or that nobody knows.
+    """Return the lines that say that the search had other images or other code, or that nobody knows.
 
     Args:
         groups: The finalists as they were trained again.
@@ -197,13 +203,10 @@ def compare_data(groups: list[Configuration], finalists: list[Configuration]) ->
         return ["it is not known whether the search read the same data: the runs do not say"]
     changed = any(before != now for before, now in pairs)
     codes = [[one.runs[0].used.get("code") for one in (_origin(group, finalists), group)] for group in groups]
-    return [
-        *(["the data changed since the search: its values are of other images than these"] if changed else []),
-        *(
-            ["your code changed since the search: its values are of other code than these"]
-            * any(a != b for a, b in codes)
-        ),
-    ]
+    lines = ["the data changed since the search: its values are of other images than these"] if changed else []
+    if any(before != now for before, now in codes):
+        lines.append("your code changed since the search: its values are of other code than these")
+    return lines
 
 
 def _origin(group: Configuration, finalists: list[Configuration]) -> Configuration:

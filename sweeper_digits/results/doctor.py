@@ -1,19 +1,17 @@
-"""Studies and their folders: what is in them, what is stuck, and the repair."""
+"""Studies and their folders: their trials, their disk use, and what crashes and copies have left in them."""
 
 import argparse
 import contextlib
-import functools
 import io
-import math
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
 import psutil
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from sweeper_digits import program
 from sweeper_digits.bad_input import one_line
@@ -21,7 +19,7 @@ from sweeper_digits.config import check_study
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import FOLD
 from sweeper_digits.runs.process import machine
-from sweeper_digits.runs.record import Record, read_metrics_alone
+from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.sweep.owner import OWNER, TRIAL, find_copies, has_trials, owner_of
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.record import DONE, StudyRecord, TrialRecord, counts, trials_of
@@ -43,12 +41,12 @@ class Diagnosis:
 
     Attributes:
         lines: To be shown; what is wrong begins with two blanks.
-        repairs: What would be done, and the function that does it.
+        left: Files to delete: those that killed processes were writing.
         known: For `--json`: the study's name, its folder, how many trials are in each state, its bytes.
     """
 
     lines: list[str]
-    repairs: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+    left: list[Path] = field(default_factory=list)
     known: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
@@ -58,29 +56,30 @@ class Diagnosis:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Print what is known of the studies; repair what is stuck if `--fix` says so."""
+    """Print what is known of the studies; delete what killed processes left if `--fix` says so."""
     missing = (file := sqlite_file(arguments.storage)) and not file.exists()
     if missing and not arguments.json:  # an error, but the folders can be named
         for diagnosis in _unknown_folders(arguments.multirun, arguments.study, {}):
             print(printable(diagnosis.lines[0]))
     diagnoses = diagnose(arguments.storage, arguments.multirun, arguments.study)
-    repairs = [repair for diagnosis in diagnoses for repair in diagnosis.repairs]
+    left = [file for diagnosis in diagnoses for file in diagnosis.left]
     with contextlib.redirect_stdout(io.StringIO() if arguments.json else sys.stdout):  # the document has it all
         print("\n".join(printable(line) for diagnosis in diagnoses for line in diagnosis.lines) or "no studies")
-        print("\nnothing to repair" if not repairs else "\nto repair:" if arguments.fix else "\n--fix would:")
-        rows = [_repair(text, do, arguments.fix) for text, do in repairs]
+        print("\nnothing to repair" if not left else "\nto repair:" if arguments.fix else "\n--fix would:")
+        rows = [_delete(file, arguments.fix) for file in left]
     if arguments.json:
         print(as_json({"studies": [diagnosis.document() for diagnosis in diagnoses], "repairs": rows}), end="")
 
 
-def _repair(text: str, do: Callable[[], object], fix: bool) -> dict[str, Any]:
-    """Print a repair, do it if `fix` says so, and return what `--json` prints of it."""
-    print(f"  {printable(text)}", flush=True)
-    row = {"repair": printable(text), "done": fix, "reason": None}
+def _delete(file: Path, fix: bool) -> dict[str, Any]:
+    """Print that a file is to be deleted, delete it if `fix` says so, and return what `--json` prints of it."""
+    text = printable(f"delete {file}")
+    print(f"  {text}", flush=True)
+    row = {"repair": text, "done": fix, "reason": None}
     if fix:
         try:
-            do()
-        except (OSError, ValueError) as error:  # a read-only folder; a trial that has ended meanwhile
+            file.unlink(missing_ok=True)
+        except OSError as error:  # a read-only folder
             row |= {"done": False, "reason": one_line(error)}
             print(f"    not done: {row['reason']}")
     return row
@@ -167,7 +166,8 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     size = _bytes_below(folder)
     known = {"study": study.study_name, "folder": folder, "bytes": size}
     known["trials"] = {state.name.lower(): count for state, count in states.items()}
-    result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {size / 2**20:,.0f} MiB"], known=known)
+    result = Diagnosis([f"{study.study_name}: {summary}; {folder}: {size / 2**20:,.0f} MiB"], _left_over(folder), known)
+    stuck = False
     for trial in trials:
         if TrialRecord(trial).foreign:
             result.lines.append(f"  #{trial.number}: {TrialRecord(trial).error}")
@@ -176,7 +176,10 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
                 f"  #{trial.number}: running, and no worker has signed it; the next sweep of it decides"
             )
         elif queue.is_dead(trial):
-            _stuck(result, queue, folder, trial)
+            stuck = True
+            result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone")
+    if stuck:
+        result.lines.append(f"  the next start of the sweep queues such points again{_command_of(study)}")
     numbers = {trial.number for trial in trials}
     present = {int(entry.name) for entry in folder.glob("*") if TRIAL.fullmatch(entry.name) and entry.is_dir()}
     if lost := sorted(present - numbers):
@@ -187,10 +190,16 @@ def _of(queue: Queue, folder: Path) -> Diagnosis:
     for number in sorted(present & begun):
         if (record := read_metrics_alone(folder / str(number))).state == "unreadable":
             result.lines.append(f"  #{number}: not readable ({record.note}); the study keeps its value")
-    for file in _left_over(folder):
-        result.lines.append(f"  left by a killed process: {file}")
-        result.repairs.append((f"delete {file}", functools.partial(file.unlink, missing_ok=True)))
+    result.lines += [f"  left by a killed process: {file}" for file in result.left]
     return result
+
+
+def _command_of(study: optuna.Study) -> str:
+    """Return a colon and the command that was given last for the sweep; "" of another program's study."""
+    try:
+        return f": {program.same_command(StudyRecord(study).command['words'])}"
+    except (TypeError, KeyError):
+        return ""
 
 
 def _bytes_below(folder: Path) -> int:
@@ -213,31 +222,6 @@ def _left_over(folder: Path) -> list[Path]:
             if match and match[1] == machine() and not psutil.pid_exists(int(match[2])) and file.is_file():
                 found.append(file)
     return found
-
-
-def _stuck(result: Diagnosis, queue: Queue, folder: Path, trial: FrozenTrial) -> None:
-    record = read_metrics_alone(folder / str(trial.number))
-    if values := _values(record, len(queue.study.directions)):
-        result.lines.append(f"  #{trial.number}: running in the study, but its run has finished")
-        told = f"tell the study that #{trial.number} is complete: {', '.join(f'{value:g}' for value in values)}"
-        result.repairs.append((told, lambda: queue.study.tell(trial.number, values)))
-        return
-    damage = f", and its run is not readable ({record.note})" if record.state == "unreadable" else ""
-    result.lines.append(f"  #{trial.number}: running in the study, but its worker is gone{damage}")
-
-    def repair() -> None:
-        queue.fail_and_requeue(trial, "its worker died", max_retries=None)
-
-    result.repairs.append((f"set #{trial.number} to failed and queue its point again", repair))
-
-
-def _values(record: Record, objectives: int) -> list[float]:
-    """Return what a finished run would have told its study; nothing if it has not finished, or has no such values."""
-    found = record.metrics.get("objective")
-    values = found if isinstance(found, list) else [found]
-    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    whole = len(values) == len(numbers) == objectives and all(map(math.isfinite, numbers))
-    return numbers if record.finished and whole else []
 
 
 def _list(numbers: list[int]) -> str:

@@ -122,7 +122,7 @@ def draw_plots(
 
 
 def _as_text(node: Any) -> Any:
-    """Return a part of a figure whose texts are shown as they are: plotly renders some tags, a link for example.
+    """Return a figure whose texts are shown as they are: plotly renders some tags, a link for example.
 
     What ends in `template` is Optuna's, and has no text of a run.
     """

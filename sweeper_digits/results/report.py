@@ -18,13 +18,12 @@ from plotly.offline import get_plotlyjs
 
 from sweeper_digits.results.importance import LEAST_RUNS, importances
 from sweeper_digits.results.plots import as_study, draw_plots
-from sweeper_digits.results.repetitions import Winner, describe_mixture, group_repetitions
 from sweeper_digits.results.steps import Step
 from sweeper_digits.results.suspects import Suspect, find_suspects, validation_of
-from sweeper_digits.results.table import build_table, cell_text, join_errors, states_of
+from sweeper_digits.results.table import build_table, cell_text, describe_mixture, join_errors, states_of
 from sweeper_digits.results.watch import LIVE
 from sweeper_digits.runs.folder import replacing
-from sweeper_digits.runs.noise import ONE_ERROR, format_value, interval_text
+from sweeper_digits.runs.judge import ONE_ERROR, Winner, format_value, group_repetitions, interval_text
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, objectives_of
 from sweeper_digits.sweep.record import trials_of

@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from sweeper_digits.results.repetitions import Configuration, Difference, describe_mixture, judge_winner
-from sweeper_digits.runs.noise import run_row
+from sweeper_digits.results.table import describe_mixture
+from sweeper_digits.runs.judge import Configuration, Difference, judge_winner, standard_error
 from sweeper_digits.runs.record import Record, direction_of
+
+
+def run_row(record: Record, objective: str) -> dict[str, Any]:
+    """Return a run's folder and its value, with the standard error of the value over the validation images."""
+    value, error = record.value(objective), standard_error(record, objective)
+    return {"folder": record.run.folder, "value": value, "value_se": error}
 
 
 def configuration_row(group: Configuration, objective: str) -> dict[str, Any]:
@@ -24,14 +30,8 @@ def configuration_row(group: Configuration, objective: str) -> dict[str, Any]:
 
 def difference_row(difference: Difference | None) -> dict[str, Any]:
     """Return how a configuration differs from the best: `apart` is null where nothing tells."""
-    if difference is None:
-        return {"apart": None, "worse_by": None, "worse_by_interval": None, "verdict": None}
-    return {
-        "apart": difference.differ,
-        "worse_by": difference.worse,
-        "worse_by_interval": difference.half,
-        "verdict": difference.text,
-    }
+    differ, text, worse, half = difference or (None, None, None, None)
+    return {"apart": differ, "worse_by": worse, "worse_by_interval": half, "verdict": text}
 
 
 def verdict_of(found: list[Record], groups: list[Configuration], objective: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What to do with the runs next, as commands for the shell, in the folder where they were written."""
+"""The next steps with the runs, as commands for the shell, in the folder where they were written."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.predict.ensemble import predict_together
 from sweeper_digits.results.repeat import repeated
-from sweeper_digits.results.repetitions import Configuration, Winner
+from sweeper_digits.runs.judge import Configuration, Winner
 from sweeper_digits.runs.record import Record, best_first, objectives_of
 from sweeper_digits.sweep.owner import owner_of
 from sweeper_digits.sweep.reading import Reader
@@ -43,9 +43,9 @@ def next_steps(
     winner: Winner,
     storage: str | None,
 ) -> list[Step]:
-    """Return what to do next: confirm the best, predict with the best few, search on, repeat the best.
+    """Return the next steps: confirm the best, predict with the best few, search on, repeat the best.
 
-    Of runs that a filter has chosen, only what holds for them and not for all below the paths.
+    Runs that a filter has chosen get only the steps that hold for them and not for all runs below the paths.
 
     Args:
         paths: Where the runs are, as the user named them.
@@ -72,7 +72,7 @@ def _confirm(path: str, configurations: int) -> Step:
 
 
 def _predict(paths: Sequence[str], filtered: bool, found: list[Record]) -> Step | None:
-    """Return the average of the best runs that have weights; of those with the data and the classes of the best."""
+    """Return the average of the best runs that have weights, and the data and the classes of the best."""
     ranked = best_first(found, objectives_of(found)[0])
     plain = list(islice((record for record in ranked if record.run.models()), MODELS))
     if not plain:

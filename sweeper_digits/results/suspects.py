@@ -7,7 +7,6 @@ import numpy as np
 
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.noise import fits
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record, best_first
 
@@ -87,7 +86,7 @@ def _same_images(asked: Sequence[Record], best: Record) -> list[Predictions]:
             continue
         if record is best or (own and content and own.fingerprint == content.fingerprint):
             found.append(saved)
-        elif own and content and fits(saved, content):
+        elif own and content and saved.fits(content):
             found.append(_moved(saved, content, own))
     return found
 
@@ -95,7 +94,7 @@ def _same_images(asked: Sequence[Record], best: Record) -> list[Predictions]:
 def _moved(saved: Predictions, content: Content, own: Content) -> Predictions:
     """Return the predictions for those images of one data set that another one has too, with their places there.
 
-    Of several copies, each with a prediction, one counts.
+    One of several copies counts.
     """
     place_of: dict[tuple[int, int] | int, int] = {}
     for place, (image, label) in reversed(list(enumerate(zip(own.hashes.tolist(), own.labels.tolist(), strict=True)))):

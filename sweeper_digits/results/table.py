@@ -1,7 +1,8 @@
-"""The table of runs: built, filtered, sorted, grouped and written."""
+"""The table of runs: built, filtered, sorted, grouped and written, with a warning where its ranks do not compare."""
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from typing import Any
@@ -11,18 +12,25 @@ import pandas as pd
 
 from sweeper_digits.config import GROUPS, INCIDENTAL, distinct
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.results.repetitions import SHOWN
-from sweeper_digits.runs.noise import OVER_IMAGES, standard_error
-from sweeper_digits.runs.record import Record, best_first, direction_of, objectives_of
-from sweeper_digits.text import no_formula, printable, with_error
+from sweeper_digits.runs.judge import OVER_IMAGES, standard_error
+from sweeper_digits.runs.record import REPEATED, Record, best_first, direction_of, objectives_of
+from sweeper_digits.sweep.owner import find_copies
+from sweeper_digits.text import counted, no_formula, printable, with_error
+
+# A folder's name need not be text, and pyarrow, where it is installed, holds nothing else.
+pd.set_option("mode.string_storage", "python")
+# Groups of runs that a line names.
+MOST_GROUPS = 4
+# Digits of a fingerprint that a person sees.
+SHOWN = 8
 
 
 def build_table(found: list[Record]) -> pd.DataFrame:
     """Return a row per run: rank, objectives, the settings that differ, accuracy, epochs, seconds, state, folder.
 
     Beside val_loss and val_accuracy stand their standard errors over the validation images, `val_loss_se` and
-    `val_accuracy_se`. Of runs on several data sets, `content` tells which. Finished runs come first, best first; `rank`
-    is empty for the others.
+    `val_accuracy_se`. `content` tells the data set where there are several. Finished runs come first, best first;
+    `rank` is empty for the others.
     """
     objectives = objectives_of(found)
     ranked = best_first(found, objectives[0])
@@ -36,12 +44,12 @@ def build_table(found: list[Record]) -> pd.DataFrame:
     for record in ranked + rest:
         row: dict[str, Any] = {"rank": ranks.get(id(record))}
         for name, title in titles.items():
-            row |= {f"{title}{what}": value for what, value in _measured(record, name).items()}
+            row |= {f"{title}{end}": value for end, value in _measured(record, name).items()}
         row |= {title: record.used.get(name) for name, title in settings.items()}
         row |= {"content": (record.fingerprint or "")[:SHOWN]} if of_several else {}
         # An objective or a setting of the same name takes the place of what every run has.
-        for what, value in _measured(record, "val_accuracy").items():
-            row.setdefault(f"val_accuracy{what}", value)
+        for end, value in _measured(record, "val_accuracy").items():
+            row.setdefault(f"val_accuracy{end}", value)
         row.setdefault("epochs", record.metrics.get("epochs"))
         row.setdefault("seconds", record.value("run_seconds"))
         row |= {"state": record.state, "folder": str(record.run.folder), "note": record.note}
@@ -52,7 +60,7 @@ def build_table(found: list[Record]) -> pd.DataFrame:
 
 
 def _measured(record: Record, name: str) -> dict[str, float | None]:
-    """Return the value, and its standard error where there can be one, by the end of the name of their columns."""
+    """Return the value, and its standard error if it can have one, by the end of their columns' names."""
     found = {"": record.value(name)}
     return found | {"_se": standard_error(record, name)} if name in OVER_IMAGES else found
 
@@ -107,7 +115,6 @@ def sort_and_limit(frame: pd.DataFrame, sort: str | None, descending: bool, top:
 
 
 def as_text(frame: pd.DataFrame) -> str:
-    """Return the table for a terminal."""
     frame = join_errors(frame)
     shown = {
         name: [f"{value:.0f}" if name == "seconds" and pd.notna(value) else cell_text(value) for value in frame[name]]
@@ -181,7 +188,7 @@ def group_by_setting(found: list[Record], name: str) -> pd.DataFrame:
     values = pd.Series([record.value(objective) if record.finished else None for record in found], dtype=float)
     states = pd.Series([record.state for record in found])
     settings = pd.Series([str(record.used.get(name)) for record in found], name=name)
-    # A run that cannot be read has no settings. A finished run without a value had no validation part.
+    # A run that cannot be read has no settings. A finished run without a value had no validation images.
     kept = pd.Series([bool(record.settings) for record in found]) & (values.notna() | (states != "finished"))
     settings = settings[kept]
     groups = values.groupby(settings).agg(["mean", "std", "max" if maximize else "min", "count"])
@@ -213,3 +220,44 @@ def _follows(records: list[Record], name: str) -> bool:
         if name in record.settings:
             by_option.setdefault(record.settings.get(group), set()).add(str(record.settings[name]))
     return all(len(values) == 1 for values in by_option.values())
+
+
+def describe_mixture(found: list[Record]) -> list[str]:
+    """Return lines that say which runs are ranked together though their values do not compare."""
+    return _describe_data(found) + _describe_copies(found)
+
+
+def _describe_data(found: list[Record]) -> list[str]:
+    groups: dict[str, list[Record]] = {}
+    for record in (record for record in found if record.finished):
+        groups.setdefault(str(sorted(record.data.items())), []).append(record)
+    if len(groups) < 2:
+        return []
+    every = [_settings(runs[0]) for runs in groups.values()]
+    contents = {runs[0].fingerprint for runs in groups.values()}
+    mix = "may mix" if None in contents else "mix"
+    left_out = ("data",) if len(contents) == 1 and None not in contents else ()  # of copies, the paths do not matter
+    names = sorted({name for settings in every for name in settings if not name.endswith("_target_")})
+    names = [name for name in names if name.split(".")[0] not in left_out]
+    differing = [name for name in names if len({str(settings.get(name)) for settings in every}) > 1]
+    shown = []
+    for runs in sorted(groups.values(), key=len, reverse=True)[:MOST_GROUPS]:
+        settings = _settings(runs[0])
+        values = " ".join(printable(f"{name}={settings[name]}") for name in differing if name in settings)
+        shown.append(f"{counted(len(runs), 'run')} with {values or 'another version of the options'}")
+    more = f", and {counted(len(groups) - MOST_GROUPS, 'more group')}" if len(groups) > MOST_GROUPS else ""
+    return [f"the ranks {mix} values of different images: {', '.join(shown)}{more}; choose one group with --filter"]
+
+
+def _settings(record: Record) -> dict[str, object]:
+    """Return the settings of a run's data and split, apart from the fold, and what tells its data."""
+    settings = {k: v for k, v in record.settings.items() if k.split(".")[0] in ("data", "split") and k not in REPEATED}
+    return settings | {"content": record.fingerprint[:SHOWN] if record.fingerprint else "unknown"}
+
+
+def _describe_copies(found: list[Record]) -> list[str]:
+    copies = find_copies({record.run.folder.parent for record in found})
+    return [
+        printable(f"{os.path.relpath(copy)} is a copy of {os.path.relpath(original)}: its runs are listed twice")
+        for copy, original in copies.items()
+    ]

@@ -92,7 +92,6 @@ def files_below(paths: Sequence[str]) -> Files:
 
 
 def runs_in(files: Files) -> set[str]:
-    """Return the folders of the runs that have these files."""
     return {os.path.dirname(os.path.dirname(file)) for file in files if file.endswith(f"{os.sep}{CONFIG}")}  # noqa: PTH120
 
 

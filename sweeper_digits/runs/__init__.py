@@ -6,7 +6,7 @@ Reading order:
     process      which process wrote something, and whether it still runs
     predictions  a run's validation predictions and their scores
     record       a run that exists: read whole, or marked unreadable
-    noise        standard errors over validation images, and the runs that they tell apart
+    judge        how sure it is that one run or configuration is better than another
     begun        what a run was begun with, which holds where it goes on
     origin       what a command composes from beside conf/
     recipe       the overrides that repeat a run, or continue it

@@ -1,4 +1,4 @@
-"""What a run was begun with. It is kept in the run's folder from the first moment, and holds where the run goes on.
+"""The config, code and versions that a run was begun with. It keeps them from the first moment, and goes on with them.
 
 The saved config alone would not do: it may refer to the environment, and it names functions whose code can change.
 """
@@ -36,7 +36,7 @@ class Begun(NamedTuple):
         settings: The config, flat, without what changes no number.
         callbacks: Those that may change the training, each with its values.
         code: File of registered components -> its hash.
-        used: Those of these files that the run uses.
+        used: The files of `code` that the run uses.
         backend: Of Keras.
         precision: What it computes in.
         versions: Of packages.
@@ -172,7 +172,7 @@ def changed_code(begun: Begun, now: Begun, used: bool = True) -> list[str]:
 
 
 def notes(begun: Begun | None, now: Begun) -> list[str]:
-    """Return the lines on what a run that goes on was begun with and that is another now."""
+    """Return the lines on versions and code that changed since a run was begun that goes on."""
     if begun is None:
         return []
     lines = [

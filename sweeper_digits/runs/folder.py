@@ -10,7 +10,7 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +19,69 @@ import yaml
 
 from sweeper_digits.config import MEASURED, METRIC_OF
 from sweeper_digits.data.contents import check_archive, read_header
-from sweeper_digits.data.dataset import IMAGE_SHAPE
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.errors import UserError
-from sweeper_digits.runs.predictions import Predictions, check_arrays
+from sweeper_digits.runs.predictions import ByContent, Predictions, check_arrays
 from sweeper_digits.runs.process import machine
 
 STATES = ("finished", "pruned", "diverged", "failed")
-# What metrics.json has of the objectives, and what else the table takes from there.
-COMPARED = (*(METRIC_OF.get(name, name) for name in MEASURED), "epochs", "run_seconds")
 # A history of a million epochs has less.
 MOST_BYTES = 2**27
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def check_metrics(metrics: dict[str, Any]) -> None:
-    """Raise a UserError unless every metric that is compared is a number, and a finite one if the run has finished."""
-    if (state := metrics.get("state")) not in STATES:
-        raise UserError(f"metrics.json: state={state!r}; expected one of {', '.join(STATES)}")
-    classes = metrics.get("classes", [])
-    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise UserError("metrics.json: classes is no list of names")
-    shape = metrics.get("image_shape", list(IMAGE_SHAPE))
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) for side in shape)):
-        raise UserError("metrics.json: image_shape is not height, width and channels")
-    registered = check_directions(metrics)
-    for part in (metrics, *metrics.get("folds", [])):
-        for name in (*COMPARED, *registered, *(f"{name}_se" for name in MEASURED)):
-            value = part.get(name)
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise UserError(f"metrics.json: {name}={value!r}; expected a number")
-            if state == "finished" and isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"metrics.json: {name}={value}; a finished run has a finite number")
+# Numbers of metrics.json, and of each of its folds, beside the objectives that were registered with the run.
+NUMBERS = (
+    *(METRIC_OF.get(name, name) for name in MEASURED),
+    *(f"{name}_se" for name in MEASURED),
+    *("epochs", "run_seconds", "train_images", "validation_images"),
+)
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kind) for one in value)
+
+
+TEXT = (lambda value: isinstance(value, str), "a text")
+MAPPING = (lambda value: isinstance(value, dict), "a mapping")
+# Other values of metrics.json that are compared: whether one may be such a value, and a word for it.
+EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
+    "objectives": (lambda value: _is_list_of(str, value), "a list of names"),
+    "directions": (
+        lambda value: isinstance(value, dict) and all(one in ("minimize", "maximize") for one in value.values()),
+        "minimize or maximize for each objective",
+    ),
+    "classes": (lambda value: _is_list_of(str, value), "a list of names"),
+    "image_shape": (lambda value: _is_list_of(int, value) and len(value) == 3, "height, width and channels"),
+    "folds": (lambda value: _is_list_of(dict, value), "a list of mappings"),
+    **dict.fromkeys(("fingerprint", "validation_fingerprint", "precision", "code"), TEXT),
+    **dict.fromkeys(("versions", "pixels"), MAPPING),
+}
+
+
+def check_metrics(metrics: Any) -> None:
+    """Raise a ValueError unless a run may have written these metrics; all code that compares runs relies on it."""
+    if not isinstance(metrics, dict):
+        raise ValueError("not readable (no JSON object)")
+    if "state" not in metrics:
+        raise ValueError("no state; it is not that of a run")
+    for name, (may_be, expected) in EXPECTED.items():
+        if (value := metrics.get(name)) is not None and not may_be(value):
+            raise ValueError(f"{name}={value!r}; expected {expected}")
+    numbers = (*NUMBERS, *(metrics.get("directions") or ()))
+    for one in (metrics, *(metrics.get("folds") or ())):
+        for name, value in ((name, one[name]) for name in numbers if one.get(name) is not None):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{name}={value!r}; expected a number")
             if isinstance(value, int) and abs(value) > 2**53:
-                raise UserError(f"metrics.json: {name} has {len(str(value))} digits")
-
-
-def check_directions(metrics: dict[str, Any]) -> dict[str, str]:
-    """Return the objectives that were registered with the run, and the direction of each.
-
-    Raises:
-        UserError: No names and directions.
-    """
-    directions = metrics.get("directions", {})
-    if not isinstance(directions, dict) or not set(directions.values()) <= {"minimize", "maximize"}:
-        raise UserError("metrics.json: directions does not name a direction, minimize or maximize, for each objective")
-    return {str(name): str(direction) for name, direction in directions.items()}
+                raise ValueError(f"{name} has {len(str(value))} digits")
+            if metrics["state"] == "finished" and not math.isfinite(value):
+                raise ValueError(f"{name}={value}; a finished run has a finite number")
 
 
 def check_file(file: Path) -> None:
-    """Raise a UserError for what is there but no plain file, or too large.
+    """Raise a UserError for a path that is there but no plain file, or too large.
 
     A pipe would be waited on for ever; a link may lead to itself.
     """
@@ -80,12 +93,12 @@ def check_file(file: Path) -> None:
 
 def check_files(run: "RunFolder") -> None:
     """Check every file of a run, and that the validation predictions are those of a run."""
-    parts = (run, *run.folds())
+    runs = (run, *run.folds())
     files = [run.folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")]
-    files += [file for part in parts for file in (part.metrics, part.history, part.tests, part.validation)]
+    files += [file for one in runs for file in (one.metrics, one.history, one.tests, one.validation)]
     for file in files:
         check_file(file)
-    for file in (part.validation for part in parts if part.validation.exists()):
+    for file in (one.validation for one in runs if one.validation.exists()):
         check_archive(file)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -109,7 +122,7 @@ def _classes(file: Path) -> int:
 
 
 def load_yaml(path: Path) -> Any:
-    """Return what a YAML file holds; raise a UserError if it is damaged or has an alias."""
+    """Return the content of a YAML file; raise a UserError if it is damaged or has an alias."""
     try:
         text = path.read_text(encoding="utf-8")
         # Hydra writes no alias. Nested, a few of them stand for more values than memory holds.
@@ -121,8 +134,6 @@ def load_yaml(path: Path) -> Any:
 
 
 FOLD = re.compile(r"fold_([0-9]+)")
-# What metrics.json may hold under these names; every other value is a number or only shown.
-METRICS = {"state": str, "objectives": list, "epochs": int, "folds": list}
 # What NumPy raises for a file that is no archive of arrays, or a damaged one.
 DAMAGED = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -164,12 +175,11 @@ class RunFolder:
         return self.folder / ".hydra" / "begun.json"
 
     def files(self) -> list[Path]:
-        """Return what a run has written here, beside Hydra's files and its log; the folders of its folds too."""
+        """Return the files that a run has written here, not Hydra's and its log; the folders of its folds too."""
         own = [path for name, path in vars(self).items() if name != "folder" and path.exists()]
         return own + [fold.folder for fold in self.folds()]
 
     def clear(self) -> None:
-        """Remove what a run has written here."""
         for path in self.files():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -188,7 +198,7 @@ class RunFolder:
         return [RunFolder(found[number]) for number in sorted(found)]
 
     def models(self) -> list["RunFolder"]:
-        """Return what has weights: the run itself, or its folds."""
+        """Return the folders with weights: the run's own, or those of its folds."""
         return [run for run in (self, *self.folds()) if run.model.exists()]
 
     def write_images(self, content: Content) -> None:
@@ -237,7 +247,10 @@ class RunFolder:
         """
         whole = [row for row in _read_rows(self.history) if None not in row.values() and "" not in row.values()]
         try:
-            return [{key: _number(key, value) for key, value in row.items()} for row in whole]
+            # An epoch is whole, so that a continued run writes it as the first one did.
+            return [
+                {key: (int if key == "epoch" else float)(float(text)) for key, text in row.items()} for row in whole
+            ]
         except (TypeError, ValueError, OverflowError) as error:  # surplus cells, no number, or an endless epoch
             raise UserError(f"{self.history}: not readable ({error})") from error
 
@@ -249,7 +262,6 @@ class RunFolder:
             return 0
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
-        """Replace the history."""
         self.history.unlink(missing_ok=True)
         for row in rows:
             self.append_history(row)
@@ -270,15 +282,15 @@ class RunFolder:
             return None
         try:
             metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
-            wrong = [name for name, kind in METRICS.items() if not isinstance(metrics.get(name, kind()), kind)]
-        except (ValueError, AttributeError) as error:  # no JSON, or no object
+        except ValueError as error:
             raise UserError(f"{self.metrics}: not readable ({error})") from error
-        if wrong:
-            raise UserError(f"{self.metrics}: not readable ({wrong[0]}={metrics[wrong[0]]!r})")
+        try:
+            check_metrics(metrics)
+        except ValueError as error:
+            raise UserError(f"{self.metrics}: {error}") from error
         return metrics
 
     def write_validation(self, predictions: Predictions) -> None:
-        """Write the validation predictions, compressed."""
         with replacing(self.validation) as temporary:
             np.savez_compressed(temporary, **predictions.arrays())  # type: ignore[arg-type]
 
@@ -288,14 +300,30 @@ class RunFolder:
         Raises:
             UserError: There are none, or a file is damaged.
         """
-        parts = []
+        folds = []
         for file in [run.validation for run in self.folds() or [self]]:
             try:
                 with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                    parts.append(check_arrays(dict(archive)))
+                    folds.append(check_arrays(dict(archive)))
             except DAMAGED as error:
                 raise UserError(f"{file}: no readable validation predictions ({error})") from error
-        return Predictions.joined(parts)
+        return Predictions.joined(folds)
+
+    def read_by_content(self) -> ByContent:
+        """Read the validation predictions in an order that is the same wherever the images were.
+
+        Folds come in another order than one validation set of the same images, and so do the rows of another file.
+
+        Raises:
+            UserError: There are none, or a file is damaged.
+        """
+        saved, content = self.read_validation(), self.read_images()
+        if content is None or not saved.fits(content):
+            return ByContent(None, np.argsort(saved.images, kind="stable"), saved)
+        hashes = content.hashes[saved.images]
+        order = np.lexsort((saved.labels, hashes))
+        labels = saved.labels[order].astype(np.int64)
+        return ByContent(hashes[order].tobytes() + labels.tobytes() + repr(content.classes).encode(), order, saved)
 
     def append_test(self, row: dict[str, Any]) -> None:
         """Note that the locked test part was scored."""
@@ -331,11 +359,6 @@ class RunFolder:
                 return dict(archive)
         except DAMAGED as error:
             raise UserError(f"resume={self.folder}: its checkpoint is not readable ({error})") from error
-
-
-def _number(name: str, text: str) -> float:
-    """Return a cell of a history; an epoch is whole, so that a continued run writes it as the first one did."""
-    return int(float(text)) if name == "epoch" else float(text)
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a command composes from beside conf/: the folders that its user gives, and the name of the config.
+"""Where a command composes from beside conf/: extra folders (--config-dir, searchpath) and the name of the config.
 
 `--help` imports this module, and not what recipes need beside it.
 """
@@ -18,7 +18,7 @@ SEARCH_PATH = "hydra.searchpath"
 
 @dataclass(frozen=True)
 class Origin:
-    """What Hydra composed from.
+    """The folders and the config that Hydra composed from.
 
     Attributes:
         folders: Those after conf/, in the order in which Hydra searches them: absolute paths, or `pkg://NAME`.
@@ -39,7 +39,7 @@ class Origin:
         return [folder for folder in self.folders if _is_package(folder)]
 
     def flags(self) -> list[str]:
-        """Return what stands before the overrides of a command, so that Hydra composes from here again."""
+        """Return the flags before the overrides of a command, with which Hydra composes from here again."""
         flags = [] if self.name is None else ["--config-name", self.name]
         others = list(self.folders)
         if others and not _is_package(others[0]):
@@ -70,18 +70,15 @@ PLAIN = Origin()
 
 
 def origin_in(hydra: Any) -> Origin:
-    """Return the origin that Hydra's part of a composed config says."""
+    """Return the origin that is in Hydra's section of a composed config."""
     folders = []
     for source in hydra["runtime"]["config_sources"]:
         if source["provider"] == "command-line" or source["provider"].startswith(SEARCH_PATH):
             is_file = source["schema"] == "file"
             path = os.path.normpath(Path(hydra["runtime"]["cwd"], source["path"]))
             folders.append(path if is_file else f"{source['schema']}://{source['path']}")
-    return Origin(tuple(dict.fromkeys(folders)), _name(hydra["job"]["config_name"]))
-
-
-def _name(saved: Any) -> str | None:
-    return None if saved in (None, DEFAULT_NAME) else str(saved)
+    name = hydra["job"]["config_name"]
+    return Origin(tuple(dict.fromkeys(folders)), None if name in (None, DEFAULT_NAME) else str(name))
 
 
 def _is_package(folder: str) -> bool:

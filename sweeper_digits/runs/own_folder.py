@@ -108,13 +108,11 @@ class OwnFolder(Callback):
         return OwnFolder, ()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the folder of a single run."""
         with _exit_in_one_line():
             check_no_reference(config.hydra.run.dir)
             self.kept.enter_context(claimed(config.hydra.run.dir, config.resume))
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the folder back."""
         self.kept.close()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -133,7 +131,6 @@ class OwnFolder(Callback):
                 check_free(RunFolder(hydra.parent), "choose another study or hydra.sweep.dir")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the folder back."""
         self.kept.close()
 
 

@@ -5,9 +5,11 @@ Functions that need scikit-learn import it themselves: a supervisor and `compare
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from sweeper_digits.data.fingerprint import Content
 
 # A probability below exp(LEAST) counts as exp(LEAST): one certain mistake must not be infinitely bad.
 LEAST = -30.0
@@ -36,7 +38,7 @@ class Predictions:
     def of(
         cls, indices: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray
     ) -> "Predictions":
-        """Keep what a model says of images.
+        """Keep the predictions of a model for images.
 
         Args:
             indices: int (n,), places of the images in the data.
@@ -69,6 +71,11 @@ class Predictions:
         """Return each image's cross entropy, float64 (n,)."""
         return -self.log_probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
 
+    def fits(self, content: Content) -> bool:
+        """Return whether these images can be the predicted ones: one of both files may be of another run."""
+        inside = len(self.images) and self.images.min() >= 0 and self.images.max() < len(content.hashes)
+        return bool(inside) and np.array_equal(content.labels[self.images], self.labels)
+
     def standard_errors(self) -> dict[str, float]:
         """Return `val_loss_se` and `val_accuracy_se`, the standard errors of the means over these images.
 
@@ -81,11 +88,25 @@ class Predictions:
         return {"val_loss_se": error_of_mean(self.losses), "val_accuracy_se": error_of_mean(right)}
 
 
+class ByContent(NamedTuple):
+    """A run's predictions for its validation images, ordered by what the images are and not by where they were.
+
+    Attributes:
+        key: Equal for equal images with equal labels; None: it is not known which images they are.
+        order: int (n,), places in the predictions.
+        saved: The predictions, as they were saved.
+    """
+
+    key: bytes | None
+    order: np.ndarray
+    saved: Predictions
+
+
 def error_of_mean(values: np.ndarray) -> float:
     """Return the standard error of the mean of values, float or bool (n,); NaN of one value.
 
-    Of bools that are all equal, as if two more of each kind had been seen: 40 images without a mistake do not show that
-    there is none.
+    Bools that are all equal count as if two more of each kind had been seen: 40 images without a mistake do not show
+    that there is none.
 
     Source: Agresti and Coull 1998, Approximate is better than "exact" for interval estimation of binomial proportions.
     """
@@ -102,11 +123,10 @@ def check_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Older versions wrote pictures without channels, (m, height, width).
     """
     if (pictures := arrays.get("pictures", np.empty(0))).ndim == 3:
-        arrays["pictures"] = pictures[..., np.newaxis]
-    classes, *picture = (*arrays.get("log_probabilities", np.empty((0, 0))).shape[1:], *arrays["pictures"].shape[1:])
-    number, mistakes = (len(arrays.get(name, ())) for name in ("labels", "worst"))
-    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, classes), "worst": (mistakes,)}
-    shapes["pictures"] = (mistakes, *picture)
+        arrays["pictures"] = pictures = pictures[..., np.newaxis]
+    number, classes = arrays.get("log_probabilities", np.empty((0, 0))).shape
+    shapes = {"images": (number,), "labels": (number,), "log_probabilities": (number, classes)}
+    shapes |= {"worst": pictures.shape[:1], "pictures": pictures.shape}
     if (found := {name: array.shape for name, array in arrays.items()}) != shapes:
         raise ValueError(f"arrays of shapes {found}; expected {shapes}")
     if not np.isin(arrays["labels"], np.arange(classes)).all():

@@ -238,7 +238,6 @@ def _has_function_of(record: Record, group: str, composed: Any) -> bool:
 
 
 def _known_options(group: str, compose: Compose) -> list[str]:
-    """Return the options of a config group."""
     try:
         compose([f"{group}='no such option'"])
     except MissingConfigException as error:
@@ -250,7 +249,7 @@ def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]
     """Write a recipe as overrides, followed by those that the user gave; the user's win.
 
     An option that the user chooses replaces the recipe's option together with its values; a mapping of values leaves
-    the others. Of a split, the values that say which images are locked away stay.
+    the others. The values of a split that say which images are locked away stay.
     """
     given = list(given)
     keys = {key for override in given for key in override_keys(override)}
@@ -263,7 +262,6 @@ def as_overrides(recipe: dict[str, Any], given: Iterable[str] = ()) -> list[str]
 
 
 def command_of(record: Record, compose: Compose) -> str:
-    """Return the command line that repeats a run."""
     return program.command("train", *as_overrides(recipe_of(record, compose)))
 
 
@@ -278,7 +276,6 @@ def experiment_of(record: Record, compose: Compose) -> str:
             (values.setdefault(group, {}) if group else values)[key] = value
     measured = {name: record.value(name) for name in record.objectives}
     result = ", ".join(f"{name} {value:.5g}" for name, value in measured.items() if value is not None)
-    parts: list[Any] = [{"defaults": choices}] if choices else []
-    parts += [values] if values else []
-    body = "".join(OmegaConf.to_yaml(OmegaConf.create(escaped(one))) for one in parts)
+    sections: list[Any] = [*([{"defaults": choices}] if choices else []), *([values] if values else [])]
+    body = "".join(OmegaConf.to_yaml(OmegaConf.create(escaped(one))) for one in sections)
     return f"# @package _global_\n# From {record.name}: {result}.\n{body}"

@@ -1,4 +1,4 @@
-"""What past runs were: every run folder below a path as a `Record`, read whole or marked, never changed."""
+"""Past runs: every run folder below a path as a `Record`, read whole or marked, never changed."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from sweeper_digits.config import GROUPS, INCIDENTAL, METRIC_OF, epoch_metric, o
 from sweeper_digits.data.dataset import DIGITS, IMAGE_SHAPE
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_keys, plain
-from sweeper_digits.runs.folder import RunFolder, check_directions, check_file, check_files, check_metrics, load_yaml
+from sweeper_digits.runs.folder import RunFolder, check_file, check_files, load_yaml
 from sweeper_digits.text import printable
 
 # Keys in which repetitions of one configuration differ.
@@ -53,24 +53,22 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Return the last two parts of the path: sweep and trial, or date and time."""
+        """Return the last two names of the path: sweep and trial, or date and time."""
         return printable("/".join(self.run.folder.parts[-2:]))
 
     @property
     def finished(self) -> bool:
-        """Return whether it ended with a value."""
         return self.state == "finished"
 
     @property
     def objectives(self) -> list[str]:
-        """Return the names of what it optimized."""
         given = self.metrics.get("objectives") or self.settings.get("objective") or DEFAULT_OBJECTIVE
         return [given] if isinstance(given, str) else list(given)
 
     @property
     def directions(self) -> dict[str, str]:
         """Return the direction of each objective that was registered: its module need not be at hand."""
-        return check_directions(self.metrics)
+        return self.metrics.get("directions") or {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,14 +88,14 @@ class Record:
     @property
     def fingerprint(self) -> str | None:
         """Return the fingerprint of the images and labels that it read; None if it did not keep it."""
-        return _text(self.metrics, "fingerprint")
+        return self.metrics.get("fingerprint")
 
     @cached_property
     def data(self) -> dict[str, Any]:
         """Return what decides which images train and validate, apart from the fold.
 
-        It is the content of the data, wherever that was read. Of a run that did not keep it, it is the settings, which
-        do not tell whether a file has changed.
+        It is the content of the data, wherever that was read. A run that did not keep it is known by its settings,
+        which do not tell whether a file has changed.
         """
         content = {"content": self.fingerprint} if self.fingerprint else self._settings_of("data")
         return content | {name: value for name, value in self._settings_of("split").items() if name not in REPEATED}
@@ -110,16 +108,16 @@ class Record:
         Where it is not known what `auto` came to, as of an unfinished run, it is left out.
         """
         known = {name: value for name, value in self.settings.items() if (name, value) != ("precision", "auto")}
-        versions = self.metrics.get("versions")
-        found = {"precision": self.metrics.get("precision"), "code": _text(self.metrics, "code")}
-        found["backend"] = next((name for name in BACKENDS if isinstance(versions, dict) and name in versions), None)
+        versions = self.metrics.get("versions") or {}
+        found = {"precision": self.metrics.get("precision"), "code": self.metrics.get("code")}
+        found["backend"] = next((name for name in BACKENDS if name in versions), None)
         return known | {name: value for name, value in found.items() if value is not None}
 
     @cached_property
     def configuration(self) -> str:
         """Return a short hash that repetitions of this run share: same data and settings but for seed and fold.
 
-        Of the objectives only what chooses the best epoch is one of these settings.
+        An objective counts only as far as it chooses the best epoch.
         """
         apart = {"data", "split", *INCIDENTAL}
         same = {k: v for k, v in self.used.items() if k not in REPEATED and k.split(".")[0] not in apart}
@@ -130,8 +128,8 @@ class Record:
     def validated(self) -> dict[Any, str | None]:
         """Return the fingerprint of the validation images, and of their labels, of each fold that `samples` has."""
         if folds := self.metrics.get("folds"):
-            return {number: _text(fold, "validation_fingerprint") for number, fold in enumerate(folds)}
-        return {self._fold: _text(self.metrics, "validation_fingerprint")}
+            return {number: fold.get("validation_fingerprint") for number, fold in enumerate(folds)}
+        return {self._fold: self.metrics.get("validation_fingerprint")}
 
     def samples(self, name: str) -> dict[tuple[Any, Any], float]:
         """Return the metric of each repetition in this run, by seed and fold; one, or one per fold."""
@@ -171,7 +169,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Record]:
 def read_run(folder: Path) -> Record:
     """Read one run folder.
 
-    Of the saved validation predictions, which are large, only the labels are read. A folder of another program gets
+    Saved validation predictions are large: only their labels are read. A folder of another program gets
     the state `foreign`. A folder with a damaged file gets the state `unreadable` and a note of the damage.
     """
     run = RunFolder(folder)
@@ -212,7 +210,6 @@ def read_metrics_alone(folder: Path) -> Record:
         metrics = run.read_metrics()
         if metrics is None:
             return Record(run, "unfinished")
-        check_metrics(metrics)
         return Record(run, metrics["state"], metrics=metrics)
     except Exception as error:  # as above
         return Record(run, "unreadable", note=_one_line(error))
@@ -222,8 +219,6 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
     choices = plain(load_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"])[0]
     given = load_yaml(run.folder / ".hydra" / "overrides.yaml") or []
     metrics = run.read_metrics()
-    if metrics is not None:
-        check_metrics(metrics)
     callbacks = {name: value for name, value in config.get("callbacks", {}).items() if not _only_watches(name)}
     record = Record(
         run,
@@ -233,7 +228,7 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
         | ({"callbacks": list(callbacks)} if callbacks else {}),
         overrides={key for override in given for key in override_keys(str(override))},
         metrics=metrics or {},
-        history=[row for part in (run, *run.folds()) for row in part.read_history()],
+        history=[row for one in (run, *run.folds()) for row in one.read_history()],
         looks=[row["when"] for row in run.read_tests()],
         note=str((metrics or {}).get("error", "")),
     )
@@ -248,7 +243,6 @@ def _read_whole(run: RunFolder, config: dict[str, Any]) -> Record:
 
 
 def _only_watches(callback: str) -> bool:
-    """Return whether a callback changes nothing in a training."""
     known = components.options_of("callbacks")
     return callback in known and known[callback].watches
 
@@ -304,17 +298,12 @@ def flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 def _in_numeric_order(path: Path) -> list[tuple[bool, float, str]]:
     # A superscript is a digit too, for isdigit(), but no number.
-    return [(not part.isdecimal(), float(part) if part.isdecimal() else 0.0, part) for part in path.parts]
+    return [(not name.isdecimal(), float(name) if name.isdecimal() else 0.0, name) for name in path.parts]
 
 
 def _number(metrics: dict[str, Any], name: str) -> float | None:
     found = metrics.get(METRIC_OF.get(name, name))
-    return float(found) if isinstance(found, int | float) and math.isfinite(found) else None
-
-
-def _text(metrics: dict[str, Any], name: str) -> str | None:
-    found = metrics.get(name)
-    return found if isinstance(found, str) else None
+    return float(found) if found is not None and math.isfinite(found) else None
 
 
 def _one_line(error: Exception) -> str:

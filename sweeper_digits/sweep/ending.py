@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.noise import standard_error
+from sweeper_digits.runs.judge import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.queue import Queue

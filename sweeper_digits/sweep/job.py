@@ -144,7 +144,7 @@ class ProgressWriter:
         self._write({})
 
     def check_data(self, option: Data, content: Content) -> None:
-        """Compare what the trial has read with what earlier trials of the study have; see `content.check_data`."""
+        """Compare what the trial has read with what earlier trials of the study have; see `comparable.check_data`."""
         check_data(self.queue, option, content)
 
     def tell(self, progress: Mapping[str, float]) -> bool:

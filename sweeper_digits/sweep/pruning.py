@@ -26,7 +26,7 @@ class PeerPruner(BasePruner):
     which found good points sooner on recorded curves (benchmarks/README.md): trials are compared by their best epoch so
     far, the share that goes on is a percentile, and the next epoch to be judged at comes sooner.
 
-    The first trials of a sweep are scouts (sweep/scouts.py): they stop when they are judged first. The first trial that
+    The first trials of a sweep are scouts: they stop when they are judged first. The first trial that
     trains to its end is then the best of several instead of one that happened to be first.
 
     Args:

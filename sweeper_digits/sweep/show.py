@@ -18,7 +18,7 @@ from rich.text import Text
 
 from sweeper_digits import program, text
 from sweeper_digits.live import ROW, Region, bar
-from sweeper_digits.runs.noise import describe_noise, standard_error
+from sweeper_digits.runs.judge import describe_noise, standard_error
 from sweeper_digits.runs.record import read_metrics_alone, read_run
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.budget import (

@@ -263,7 +263,7 @@ class Checkpoint(keras.callbacks.Callback):
         state = source.read_checkpoint()
         shapes = {f"variable_{i}": tuple(variable.shape) for i, variable in enumerate(self.variables)}
         shapes |= {f"best_{i}": weights.shape for i, weights in enumerate(self.best.weights)} | {"progress": (3,)}
-        if str(state["division"]) != self.division:
+        if str(state.get("division", self.division)) != self.division:
             raise UserError(f"resume={source.folder}: its checkpoint is of other images, or of another fold")
         beside = ("seconds", "division")
         if {name: values.shape for name, values in state.items() if name not in beside} != shapes:
@@ -274,7 +274,7 @@ class Checkpoint(keras.callbacks.Callback):
             variable.assign(state[f"variable_{i}"])
         self.best.weights = [state[f"best_{i}"] for i in range(len(self.best.weights))]
         self.best.epoch, self.best.value = int(best_epoch), best_value
-        self.earlier_seconds = float(state["seconds"])
+        self.earlier_seconds = float(state.get("seconds", 0.0))
         log.info("resumed    %s after epoch %d", source.folder, len(rows))
         return len(rows), rows
 

@@ -64,20 +64,18 @@ def test_transposed_digits_are_said_with_what_mends_them(few: Dataset, light: bo
     assert again.notes[-1].endswith("leave out data.transpose=true")
 
 
-@pytest.mark.parametrize(
-    ("turn", "name"),
-    [
+def test_digits_that_are_turned_otherwise_are_said(few: Dataset) -> None:
+    cases: list[tuple[Callable[..., np.ndarray], str]] = [
         (lambda images: np.rot90(images, 1, (1, 2)), "turned to the left"),
         (lambda images: np.rot90(images, 2, (1, 2)), "upside down"),
         (lambda images: np.rot90(images, 3, (1, 2)), "turned to the right"),
         (lambda images: images[:, :, ::-1], "mirrored"),
         (lambda images: images[:, ::-1], "mirrored upside down"),
         (lambda images: np.rot90(images.swapaxes(1, 2), 2, (1, 2)), "mirrored and turned"),
-    ],
-)
-def test_digits_that_are_turned_otherwise_are_said(few: Dataset, turn: Callable[..., np.ndarray], name: str) -> None:
-    found = look(replace(few, images=np.ascontiguousarray(turn(few.images))))
-    assert found.notes == (f"the digits look {name}, compared with MNIST's: turn them in the file",)
+    ]
+    for turn, name in cases:
+        found = look(replace(few, images=np.ascontiguousarray(turn(few.images))))
+        assert found.notes == (f"the digits look {name}, compared with MNIST's: turn them in the file",)
 
 
 @pytest.mark.parametrize(

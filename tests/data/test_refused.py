@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import re
 import sys
 import tarfile
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 from sweeper_digits.data.file import load_file
 from sweeper_digits.errors import UserError
 from tests.data.layouts import COLOUR, GREY, LABELS, files, many, mnist, npz, pictures, png, table, write_h5, zipped
+from tests.tables import unlike
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 PICKLE = pickle.dumps({"data": GREY})
@@ -130,35 +132,28 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("write", "message"), CASES, ids=[message[:40] for _, message in CASES])
-def test_what_is_not_read_is_called_what_it_is(
-    write: Callable[[Path], None],
-    message: str,
-    tmp_path: Path,
-) -> None:
-    write(tmp_path)
-    (path,) = tmp_path.iterdir()
-    with pytest.raises(UserError, match=message) as caught:
-        load_file(str(path))
-    text = str(caught.value)
-    assert str(path) in text and "\n" not in text and len(text) < LONGEST
+def test_what_is_not_read_is_called_what_it_is(tmp_path: Path) -> None:
+    cases = []
+    for number, (write, message) in enumerate(CASES):
+        (tmp_path / str(number)).mkdir()
+        write(tmp_path / str(number))
+        (path,) = (tmp_path / str(number)).iterdir()
+        # Its path is named, and the line is short.
+        cases.append((str(path), f"^(?=.*{re.escape(str(path))})(?=.{{,{LONGEST}}}$).*({message})"))
+    assert unlike(cases, load_file) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
+    zipped("digits.zip", {"train.csv": table()})(tmp_path)
+    cases = [
         ({"part": "test"}, "no test part; it has train; add data.part=train"),
         ({"member": "tain"}, "data.member=tain: not in .*it has train.csv"),
         (
             {"label": "labl"},
             r"data.label=labl: no such column \(did you mean 'label'\?\); it has label, pixel0, .*pixel4, \.\.\.$",
         ),
-    ],
-)
-def test_what_is_not_there_is_named_with_what_is(options: dict[str, str], message: str, tmp_path: Path) -> None:
-    zipped("digits.zip", {"train.csv": table()})(tmp_path)
-    with pytest.raises(UserError, match=message):
-        load_file(str(tmp_path / "digits.zip"), **options)  # type: ignore[arg-type]
+    ]
+    assert unlike(cases, lambda options: load_file(str(tmp_path / "digits.zip"), **options)) == []
 
 
 def test_parquet_without_its_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from sweeper_digits.config import All, Holdout, KFold
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.data.split import hash_images, split_test, splits
 from sweeper_digits.errors import UserError
+from tests.tables import unlike
 
 LABELS = np.repeat(np.arange(10), [40, 50, 60, 70, 80, 90, 100, 110, 120, 130])  # 850 images
 DIFFERENT = np.arange(850)
@@ -66,18 +67,14 @@ def test_seed_decides() -> None:
     assert validation(1) == validation(1) != validation(2)
 
 
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
+def test_a_class_with_one_example_cannot_be_split() -> None:
+    labels = np.array([3] * 20 + [7])
+    cases = [
         (Holdout(test_size=0, seed=0, validation_size=0.2), r"validation_size=0.2: class 7 has 1 different example"),
         (Holdout(test_size=0.2, seed=0, validation_size=0.2), r"test_size=0.2: class 7 has 1 different example"),
         (KFold(test_size=0, seed=0, folds=5, fold=None), r"folds=5: class 7 has 1 different example.* at least 5"),
-    ],
-)
-def test_a_class_with_one_example_cannot_be_split(split: Holdout | KFold, message: str) -> None:
-    labels = np.array([3] * 20 + [7])
-    with pytest.raises(UserError, match=message):
-        list(splits(split, labels, np.arange(21)))
+    ]
+    assert unlike(cases, lambda split: list(splits(split, labels, np.arange(21)))) == []
 
 
 def test_part_smaller_than_the_classes_is_refused() -> None:

@@ -1,13 +1,14 @@
 """The program as a user starts it: these tests know commands and files, and no module of the package."""
 
 import contextlib
+import functools
 import io
 import json
 import os
 import runpy
-import subprocess
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,23 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from tests.conftest import ROOT
+from tests.guards import forks
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # which a search handles
+
+
+@functools.cache
+def python() -> forks.Python:
+    """What starts processes, once one is wanted."""
+    return forks.Python()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def end_of_python() -> Iterator[None]:
+    """End it after the last test."""
+    yield
+    if python.cache_info().currsize:
+        python().end()
 
 
 @dataclass
@@ -56,15 +74,9 @@ class Program:
 
     def apart(self, *arguments: str, **environment: str) -> Done:
         """Run Python with these arguments in a process of its own: sweeps, plug-ins, another environment."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
-        return Done(done.stdout.decode(errors="surrogateescape"), done.returncode)
+        known = os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"}
+        printed, status = python().run([*arguments], self.folder, known | environment)
+        return Done(printed.decode(errors="surrogateescape"), status)
 
     def sweep(self, *arguments: str, **environment: str) -> str:
         """Run `python train.py -m`, which must succeed; return what it printed."""
@@ -82,6 +94,7 @@ class Program:
 
     def _here(self, arguments: tuple[str, ...], call: Callable[[], object]) -> Done:
         text, status, argv = io.StringIO(), 0, sys.argv
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             sys.argv = ["program", *arguments]
             try:
@@ -91,6 +104,8 @@ class Program:
                 text.write("" if isinstance(end.code, int | None) else f"{end.code}\n")
             finally:
                 sys.argv = argv
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
                 GlobalHydra.instance().clear()
         return Done(text.getvalue(), status)
 

@@ -164,7 +164,7 @@ def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Any, local: o
         study.add_trial(optuna.create_trial(value=0.5, user_attrs={"epochs": NASTY, "worker": "x:1:y:2"}))
         for key, value in given.items():
             study.set_user_attr(key, value)
-        text = refused(program.tries_to_sweep(*sweep, f"study={name}", "seed=1,2"))
+        text = refused(program.tries_to_train("-m", *sweep, f"study={name}", "seed=1,2"))
         assert "not readable" in text and f"{name}: " in text
         assert len(study.get_trials()) == 1
 

@@ -154,7 +154,6 @@ def hostile_settings(url: str) -> list[tuple[str, str, object]]:
         (config, "data.path", f"${{oc.decode:{REFERENCE}}}"),
         (config, "data.path", "\x1b[31m\u202eevil"),
         (config, "data.part", "${study}"),
-        (config, "study", REFERENCE),
         (config, "search.points", [{"callbacks": ["mlflow"]}]),
         (config, "callbacks", {"mlflow": tracker}),
         (config, "callbacks", {"evil": {"_target_": "os.system", "command": "touch evil"}}),
@@ -197,7 +196,9 @@ def taint(folder: Path, case: tuple[str, str, object]) -> None:
 def test_a_strangers_values_are_plain_text_to_what_composes_and_compares(program: Watched, url: str, half: int) -> None:
     (program.folder / "theirs").mkdir()
     (program.folder / "theirs" / "config.yaml").write_text(THEIRS)
-    for hostile in hostile_settings(url)[half::2]:
+    tainted = program.folder / "tainted"
+    chosen = hostile_settings(url)[half::2]
+    for number, hostile in enumerate(chosen):
         shutil.rmtree(program.folder / "multirun/s/0", ignore_errors=True)
         shutil.copytree(program.folder / "multirun/s/1", program.folder / "multirun/s/0")
         shutil.copytree(program.folder / "cut", program.folder / "bad")
@@ -210,8 +211,14 @@ def test_a_strangers_values_are_plain_text_to_what_composes_and_compares(program
             assert "callbacks=[" in done.text and "a run folder starts no callback; type that too" in done.text
         if hostile[2] == REFERENCE and hostile[1] in ("data.path", "seed"):
             assert done.status == 1 and f"type {hostile[1]}=... too" in done.text
-        program.tries_verb("compare", "multirun/s/0", "--no-report")
         shutil.rmtree(program.folder / "bad")
+        shutil.copytree(program.folder / "multirun/s/0", tainted / str(number))
+        if number % 4 == 3 or number == len(chosen) - 1:
+            together = sorted(f"tainted/{path.name}" for path in tainted.iterdir())
+            done = program.tries_verb("compare", *together, "--no-report")
+            for one in together if done.status else []:  # each, where one of them is refused
+                program.tries_verb("compare", one, "--no-report")
+            shutil.rmtree(tainted)
 
 
 def test_a_strangers_run_starts_nothing_when_it_is_trained_and_predicted(program: Watched, url: str) -> None:
@@ -235,7 +242,7 @@ def test_a_strangers_run_starts_nothing_when_it_is_trained_and_predicted(program
     assert renamed.status == 1 and "label '0'" in renamed.text and REFERENCE in renamed.text
     program.verb("compare", "multirun/s")
     assert REFERENCE in (program.folder / "multirun/s/report.html").read_text()
-    confirmed = program.tries_verb("confirm", "multirun/s", "--top", "1", "--seeds", "1")
+    confirmed = program.apart("-m", "sweeper_digits", "confirm", "multirun/s", "--top", "1", "--seeds", "1")
     assert confirmed.status == 0, confirmed.text
     # The user types it, and it is started: the listener is asked, once it is typed.
     program.secret = "\0 not looked for"
@@ -309,7 +316,7 @@ def test_a_folder_may_have_any_name_and_what_is_printed_can_be_typed(program: Wa
         held = name
         printed = program.verb("compare", f"./{name}", "--no-report")
         (again,) = re.findall(r"^  python -m sweeper_digits train (from_run=.*|'from_run=.*) seed=1$", printed, re.M)
-        for typed in (f"from_run={name}", shlex.split(again)[0]):
+        for typed in {f"from_run={name}", shlex.split(again)[0]}:
             composed = yaml.safe_load(program.train(typed, "--cfg", "job"))
             assert composed["model"]["filters"] == 4
     assert "images" in program.verb("predict", held)

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from sweeper_digits.results.confirm import plan_points
-from sweeper_digits.results.repetitions import group_repetitions, judge_difference
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.judge import group_repetitions, judge_difference
 from sweeper_digits.runs.record import Record, find_runs, read_run
 
 Tool = Callable[..., str]

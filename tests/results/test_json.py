@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from sweeper_digits import __main__
-from sweeper_digits.results.repetitions import group_repetitions, judge_difference
 from sweeper_digits.runs import process
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.judge import group_repetitions, judge_difference
 from sweeper_digits.runs.record import best_first, find_runs
 from sweeper_digits.text import as_json
 
@@ -143,8 +143,11 @@ def test_doctor_gives_states_findings_and_repairs(tool: Tool) -> None:
     assert first["study"] == "first" and first["trials"] == {"complete": 4, "running": 1} and first["bytes"] > 1000
     assert first["folder"] == SWEEP and any(line.startswith("#4: running in the study") for line in first["findings"])
     assert stray["study"] is None and stray["findings"][0].startswith("multirun/stray: the database has no study")
-    (repair,) = said["repairs"]
-    assert repair == {"repair": "set #4 to failed and queue its point again", "done": False, "reason": None}
+    assert said["repairs"] == []
+    left = Path(SWEEP, "2", f".metrics-{process.machine()}-999999.json")
+    left.write_text("{")
+    (repair,) = document(tool, "doctor")["repairs"]
+    assert repair == {"repair": f"delete {left}", "done": False, "reason": None}
     assert document(tool, "doctor", "first", "--fix")["repairs"][0]["done"] is True
     assert document(tool, "doctor", "first")["repairs"] == []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from sweeper_digits.results.repetitions import describe_mixture
+from sweeper_digits.results.table import describe_mixture
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record
 

@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from sweeper_digits.results import plots
 from sweeper_digits.results.importance import importances
 from sweeper_digits.results.plots import draw_plots
-from sweeper_digits.results.repetitions import group_repetitions, judge_winner
 from sweeper_digits.results.report import write_report
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.judge import group_repetitions, judge_winner
 from sweeper_digits.runs.predictions import Predictions
 from sweeper_digits.runs.record import Record
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper_digits.results.repetitions import group_repetitions, judge_winner
 from sweeper_digits.results.report import write_report
 from sweeper_digits.results.watch import files_below
 from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.judge import group_repetitions, judge_winner
 from sweeper_digits.runs.record import Record
 
 RUNS = 2000

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper_digits.results.repetitions import Configuration, Difference, Winner, judge_winner
 from sweeper_digits.results.steps import next_steps
+from sweeper_digits.runs.judge import Configuration, Difference, Winner, judge_winner
 from sweeper_digits.runs.record import find_runs
 from tests.conftest import ROOT
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.results.repetitions import (
+from sweeper_digits.runs.folder import RunFolder
+from sweeper_digits.runs.judge import (
     Configuration,
     describe_mean,
     describe_order,
     group_repetitions,
     judge_difference,
+    matched_means,
 )
-from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, find_runs
 
 Tool = Callable[..., str]
@@ -153,7 +154,7 @@ def test_what_does_not_differ_is_told_apart_in_one_of_twenty(folds: int, seeds: 
 
 
 def test_what_one_seed_on_five_folds_cannot_show() -> None:
-    # As the docstring of judge_difference and docs/results.md say; no test of one seed can do better.
+    # As docs/results.md says; no test of one seed can do better.
     assert share_told_apart(5, 1, 0.5, ONE_SEED) == pytest.approx(0.25, abs=0.04)
 
 
@@ -241,3 +242,21 @@ def test_an_interval_says_what_it_covers() -> None:
     uneven = drawn(rng, 5, 3)
     uneven.samples = {(seed, fold): value for (seed, fold), value in uneven.samples.items() if seed in (0, fold)}
     assert uneven.by_seed == {} and uneven.covers.startswith("over 5 folds; ")
+
+
+def test_the_levels_of_folds_are_those_of_least_squares() -> None:
+    """Against means by turns, of groups without their folds and of folds without their groups, until they stay."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        table = rng.normal(0, 1, (5, 1)) + rng.normal(0, 3, 4) + rng.normal(0, 0.5, (5, 4))
+        table[rng.random((5, 4)) < 0.4] = np.nan
+        table[:, 0] = rng.normal(0, 1, 5)  # each group has a fold
+        added = np.zeros(4)
+        for _ in range(2000):
+            means = np.nanmean(table - added, axis=1)
+            added = np.nan_to_num([np.mean(one[~np.isnan(one)]) for one in (table - means[:, np.newaxis]).T])
+        groups = [
+            Configuration(on_folds(number, *values), {(0, f): v for f, v in enumerate(values) if not np.isnan(v)})
+            for number, values in enumerate(table.tolist())
+        ]
+        assert matched_means(groups) == pytest.approx(means.tolist(), abs=1e-9)

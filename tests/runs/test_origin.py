@@ -12,14 +12,19 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from sweeper_digits import command_line
 from sweeper_digits.runs import recipe
+from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep import frozen
 from tests.conftest import ROOT
+from tests.runs.composing import everything, job
+from tests.tables import unlike
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Tool = Callable[..., str]
+Train = Callable[..., RunFolder]
 
 OWN = {
     "my/model/wide.yaml": "defaults: [small]\nfilters: 5\ndense_units: 16\n",
@@ -56,14 +61,6 @@ def here(own: Path, tool: Tool, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(*arguments: str) -> dict[str, Any]:
-    """The config that a command line composes, in the current folder."""
-    command = [sys.executable, str(ROOT / "train.py"), *arguments, "--cfg", "job"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    return dict(yaml.safe_load(done.stdout))
-
-
 def saved(run: str) -> dict[str, Any]:
     config = yaml.safe_load(Path(run, ".hydra", "config.yaml").read_text())
     return {key: config[key] for key in ("model", "optimizer", "data", "epochs", "batch_size")}
@@ -80,13 +77,15 @@ def test_a_sweep_freezes_the_folders_and_its_trials_compose_from_the_copies(here
     assert command and shlex.split(command[1])[:5] == [FLAGS[2], FLAGS[3], FLAGS[0], FLAGS[1], FLAGS[4]]
 
 
-def test_a_sweep_goes_on_with_its_copy_and_says_what_changed(here: Path, command: Command) -> None:
+def test_a_sweep_goes_on_with_its_copy_and_says_what_changed(
+    here: Path, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("my/model/wide.yaml").write_text(OWN["my/model/wide.yaml"].replace("5", "6"))
-    done = command(*SWEEP)
-    assert "warning: model/wide.yaml changed since the sweep began" in done.stdout
+    train(*SWEEP, defaults=[])
+    assert "warning: model/wide.yaml changed since the sweep began" in capsys.readouterr().out
     Path("multirun/own/conf/model/wide.yaml").unlink()
-    done = command(*SWEEP)
-    assert done.stderr.count("\n") == 1 and "(it is gone); copy my/model/wide.yaml there" in done.stderr
+    with pytest.raises(SystemExit, match=r"^error: .*\(it is gone\); copy my/model/wide\.yaml there$"):
+        train(*SWEEP, defaults=[])
 
 
 @pytest.fixture
@@ -113,12 +112,8 @@ def test_a_run_is_repeated_and_the_users_values_win(here: Path, tmp_path: Path) 
     assert composed["model"]["filters"] == 7 and composed["model"]["dense_units"] == 16
     assert composed["optimizer"]["_target_"].endswith(".sgd") and composed["epochs"] == 1
     os.chdir(tmp_path)
-    out = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *FLAGS, "from_run=multirun/own/0", "--cfg", "all"],
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert yaml.safe_load(out)["hydra"]["runtime"]["choices"]["model"] == "wide"  # the user names the folder
+    # The user names the folder.
+    assert everything(*FLAGS, "from_run=multirun/own/0").hydra.runtime.choices.model == "wide"
 
 
 def test_a_run_is_resumed_from_its_saved_config(alone: Path) -> None:
@@ -137,27 +132,26 @@ def test_confirm_predict_and_promote_need_no_folder(alone: Path, tool: Tool, mon
     assert composed.model.filters == 5 and composed.model.dense_units == 16
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config-dir", "gone"], "--config-dir: no folder gone"),
-        (["hydra.searchpath=[file://gone]"], "hydra.searchpath: no folder gone"),
-        (["--config-name", "confg"], "--config-name: no config confg (did you mean 'config'?); it can be config"),
-        (["-m", "--config-dir=gone", "seed=1,2"], "--config-dir: no folder gone"),
-    ],
-)
-def test_what_is_not_there_is_one_line(command: Command, arguments: list[str], message: str) -> None:
-    done = command(*arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
+def test_what_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cases = [
+        (["--config-dir", "gone"], "^--config-dir: no folder gone$"),
+        (["hydra.searchpath=[file://gone]"], r"^hydra\.searchpath: no folder gone$"),
+        (["--config-name", "confg"], r"^--config-name: no config confg \(did you mean 'config'\?\); it can be config"),
+        (["-m", "--config-dir=gone", "seed=1,2"], "^--config-dir: no folder gone$"),
+    ]
+    assert unlike(cases, command_line.as_hydra_takes) == []
 
 
 def test_what_a_run_folder_names_is_not_composed_from(here: Path, command: Command) -> None:
     for name in ("my/mine.yaml", "other/optimizer/fast.yaml"):
         Path(name).write_text("hydra: {run: {dir: /etc/run}, callbacks: {evil: {_target_: os.system}}}\nepochs: 99\n")
     for argument in ("from_run=multirun/own/0", "resume=multirun/own/0"):
-        done = command(argument, "--cfg", "all")
-        assert done.returncode == 0 and "evil" not in done.stdout and "/etc" not in done.stdout, done.stderr
-        assert yaml.safe_load(done.stdout)["epochs"] == 1
+        composed = everything(argument)
+        assert composed.epochs == 1 and not re.search("evil|/etc/", OmegaConf.to_yaml(composed))
+    done = command("from_run=multirun/own/0", "--cfg", "all")
+    assert done.returncode == 0 and not re.search("evil|/etc/", done.stdout), done.stderr
+    assert yaml.safe_load(done.stdout)["epochs"] == 1
 
 
 def test_of_the_current_folder_only_configs_are_copied(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import read_run
 from tests.conftest import ROOT
+from tests.runs.composing import job
 
 Tool = Callable[..., str]
 
@@ -28,13 +27,12 @@ def rows(tool: Tool, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(tool("compare", *arguments, "--json"))
 
 
-def test_the_printed_command_repeats_the_best_exactly(tool: Tool) -> None:
+def test_the_printed_command_repeats_the_best_exactly(tool: Tool, train: Callable[..., RunFolder]) -> None:
     out = tool("compare", "multirun/first", "--no-report")
     command, again = re.findall(r"^  (python -m sweeper_digits train .*)$", out, re.MULTILINE)
     best = rows(tool, "multirun/first")[0]
-    arguments = [*command.split()[1:], "hydra.run.dir=again"]
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-    assert RunFolder("again").read_metrics()["val_loss"] == best["val_loss"]
+    again_run = train(*shlex.split(command)[4:], folder="again", defaults=[])
+    assert again_run.read_metrics()["val_loss"] == best["val_loss"]
     assert f"from_run={best['folder']} seed=1" in again
 
 
@@ -48,14 +46,13 @@ def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train:
         train("from_run=nothing", folder="other", defaults=[])
 
 
-@pytest.mark.parametrize(
-    "value", ["~/digits.zip", "Jos\u00e9's \\\\ files\\\\", "a,b", "null", "", "[x", "1e-3", None, True, 0.1, ["a b"]]
-)
-def test_recipes_survive_hydras_command_line(value: object) -> None:
-    (parsed,) = OverridesParser.create().parse_overrides([f"key={override_text(value)}"])
-    found = parsed.value()
-    found = [str(item) for item in found] if isinstance(found, list) else found
-    assert (found.text if hasattr(found, "text") else found) == value
+def test_recipes_survive_hydras_command_line() -> None:
+    texts = ["~/digits.zip", "Jos\u00e9's \\\\ files\\\\", "a,b", "null", "", "[x", "1e-3"]
+    for value in (*texts, None, True, 0.1, ["a b"]):
+        (parsed,) = OverridesParser.create().parse_overrides([f"key={override_text(value)}"])
+        found = parsed.value()
+        found = [str(item) for item in found] if isinstance(found, list) else found
+        assert (found.text if hasattr(found, "text") else found) == value
 
 
 def test_promote_writes_an_experiment_that_composes_the_same(
@@ -84,12 +81,7 @@ def test_a_run_below_a_path_of_signs_is_repeated_by_its_printed_command(tool: To
     for path in (odd, odd.resolve()):
         out = tool("compare", str(path), "--no-report")
         (again,) = re.findall(r"^  python -m sweeper_digits train (.*from_run=.*) seed=1$", out, re.MULTILINE)
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), "--cfg", "job", *shlex.split(again)],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0 and yaml.safe_load(done.stdout)["model"]["filters"] == 4
+        assert job(*shlex.split(again))["model"]["filters"] == 4
 
 
 def test_an_option_that_left_conf_is_named_by_another_of_its_function(tool: Tool) -> None:

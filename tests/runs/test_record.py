@@ -5,19 +5,17 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sweeper_digits.data import contents
-from sweeper_digits.errors import UserError
 from sweeper_digits.results.table import build_table
 from sweeper_digits.runs import folder
-
-pass
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.record import Record, best_first, read_run
+from tests.tables import unlike
 
 Tool = Callable[..., str]
 
@@ -30,9 +28,8 @@ def run(swept: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "0")
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
+def test_a_damaged_file_makes_a_run_unreadable(run: RunFolder) -> None:
+    damages: list[tuple[str, Callable[[bytes], bytes]]] = [
         ("metrics.json", lambda whole: b"[]"),
         ("metrics.json", lambda whole: whole[:20]),
         ("metrics.json", lambda whole: b'{"state": 3}'),
@@ -45,33 +42,34 @@ def run(swept: Path, tmp_path: Path) -> RunFolder:
         (".hydra/hydra.yaml", lambda whole: b"hydra: none"),
         (".hydra/overrides.yaml", lambda whole: b"1"),
         (".hydra/config.yaml", lambda whole: b"a: [1"),
-    ],
-)
-def test_a_damaged_file_makes_a_run_unreadable(run: RunFolder, name: str, damage: Callable[[bytes], bytes]) -> None:
-    file = run.folder / name
-    file.write_bytes(damage(file.read_bytes() if file.exists() else b""))
-    record = read_run(run.folder)
-    assert record.state == "unreadable" and record.note and "\n" not in record.note
-    assert list(build_table([record])["note"]) == [record.note]
+    ]
+    records = []
+    for name, damage in damages:
+        file = run.folder / name
+        whole = file.read_bytes() if file.exists() else None
+        file.write_bytes(damage(whole or b""))
+        records.append(read_run(run.folder))
+        file.unlink() if whole is None else file.write_bytes(whole)
+    notes = [record.note for record in records]
+    read = [damages[place][0] for place, record in enumerate(records) if record.state != "unreadable"]
+    assert read == [] and all(note and "\n" not in note for note in notes)
+    assert list(build_table(records)["note"]) == notes and read_run(run.folder).state == "finished"
 
 
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [(folder, "/config.yaml: more than 100 bytes"), (contents, "/validation.npz: .*when unpacked")],
-)
-def test_a_giant_file_makes_a_run_unreadable(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, module: ModuleType, message: str
-) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
-    record = read_run(run.folder)
-    assert record.state == "unreadable" and re.search(message, record.note)
+def test_a_giant_file_makes_a_run_unreadable(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = ((folder, "/config.yaml: more than 100 bytes"), (contents, "/validation.npz: .*when unpacked"))
+    for module, message in limits:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "MOST_BYTES", 100)
+            record = read_run(run.folder)
+        assert record.state == "unreadable" and re.search(message, record.note)
 
 
-@pytest.mark.parametrize("rest", [b"3,0.25", b"\0" * 100])  # of a kill, of a power cut
-def test_a_row_that_was_cut_short_is_left_out(run: RunFolder, rest: bytes) -> None:
-    rows = run.read_history()
-    run.history.write_bytes(run.history.read_bytes() + rest)
-    assert read_run(run.folder).history == rows and run.epochs() == len(rows)
+def test_a_row_that_was_cut_short_is_left_out(run: RunFolder) -> None:
+    rows, whole = run.read_history(), run.history.read_bytes()
+    for rest in (b"3,0.25", b"\0" * 100):  # of a kill, of a power cut
+        run.history.write_bytes(whole + rest)
+        assert read_run(run.folder).history == rows and run.epochs() == len(rows)
 
 
 def test_only_numbered_folders_are_folds(run: RunFolder) -> None:
@@ -86,24 +84,25 @@ def test_a_damaged_history_has_no_epochs(run: RunFolder) -> None:
     assert run.epochs() == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
+def test_damaged_validation_predictions_are_refused(run: RunFolder) -> None:
+    damages: list[tuple[str, Any, str]] = [
         ("labels", np.full(36, 10), "a label that is not from 0 to 9"),
         ("log_probabilities", np.zeros((36, 9)), "a label that is not from 0 to 8"),
         ("log_probabilities", np.full((36, 10), np.nan), "a probability that is not a number"),
         ("worst", np.array([36]), "a mistake that is not one of the images"),
         ("more", np.zeros(3), "arrays of shapes .*'more'.*; expected"),
-    ],
-)
-def test_damaged_validation_predictions_are_refused(run: RunFolder, name: str, value: np.ndarray, message: str) -> None:
+    ]
     with np.load(run.validation) as archive:
         arrays = dict(archive)
     assert len(arrays["labels"]) == 36
-    changed = arrays | {name: value} | ({"pictures": arrays["pictures"][:1]} if name == "worst" else {})
-    np.savez(run.validation, **changed)
-    with pytest.raises(UserError, match=f"no readable validation predictions .*{message}"):
+
+    def read(change: dict[str, Any]) -> None:
+        changed = arrays | change | ({"pictures": arrays["pictures"][:1]} if "worst" in change else {})
+        np.savez(run.validation, **changed)
         run.read_validation()
+
+    cases = [({name: value}, f"no readable validation predictions .*{message}") for name, value, message in damages]
+    assert unlike(cases, read) == []
 
 
 def test_values_that_are_not_finite_are_not_ranked() -> None:

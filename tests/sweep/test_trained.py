@@ -122,7 +122,7 @@ def test_folds_are_pruned_too(trained: Callable[..., Sweeps], pruner: str, start
 @pytest.mark.slow
 def test_a_killed_workers_training_continues_from_its_weights(training_sweeps: Sweeps) -> None:
     sweeps = training_sweeps
-    arguments = (*STEADY, LEARNING_RATE, "epochs=20", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    arguments = (*STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     with sweeps.start(*arguments) as process:
         wait_for(lambda: len(sweeps.checkpoints()) == 2)
         os.kill(workers_of(process, 2)[0].pid, signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_a_killed_workers_training_continues_from_its_weights(training_sweeps: S
     assert retried.system_attrs["retry_history"] == [dead.number] and retried.params == dead.params
     before, after = sweeps.trial_folder(dead.number), sweeps.trial_folder(retried.number)
     assert f"resumed    {before.folder}" in (after.folder / "train.log").read_text()
-    assert epochs_of(after) == list(range(1, 21))
+    assert epochs_of(after) == list(range(1, 41))
     done = int(before.read_checkpoint()["progress"][0])
     first, rest = after.read_history()[:done], after.read_history()[done:]
     assert first == before.read_history()[:done]

@@ -1,10 +1,13 @@
-"""Where the tests of trackers run."""
+"""Where the tests of trackers run, and runs that several tests of a module read."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from sweeper_digits.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -16,3 +19,24 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if wandb := sys.modules.get("wandb"):
         wandb.teardown()
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Callable[..., RunFolder]:
+    """Do what `train` does, in a folder of the module: its runs are not to be changed."""
+    place = tmp_path_factory.mktemp("once")
+
+    def call(*overrides: str, folder: str = "run", defaults: list[str] = tiny) -> RunFolder:
+        from sweeper_digits import command_line
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("HYDRA_FULL_ERROR", "0")
+            patched.chdir(place)
+            patched.setattr(sys, "argv", ["train.py", f"hydra.run.dir={folder}", *defaults, *overrides])
+            try:
+                command_line.main()
+            finally:
+                GlobalHydra.instance().clear()
+        return RunFolder(place / folder)
+
+    return call

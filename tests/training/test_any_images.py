@@ -18,6 +18,7 @@ from sweeper_digits.data.checks import as_labels, as_pixels
 from sweeper_digits.data.dataset import FASHION, Dataset, as_dataset
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
+from tests.tables import unlike
 
 Train = Callable[..., RunFolder]
 TINY = [
@@ -34,13 +35,12 @@ def imitated(names: list[str], shape: tuple[int, ...], of_each: int = 20) -> tup
     return images.astype(np.uint8), np.repeat(names, of_each)
 
 
+SMALL = load_digits()
 SETS = {
-    "8x8 digits": lambda: (load_digits().images[:400].astype(np.uint8) * 15, load_digits().target[:400]),
+    "8x8, two classes": lambda: (SMALL.images[SMALL.target < 2].astype(np.uint8) * 15, SMALL.target[SMALL.target < 2]),
     "32x32 colour": lambda: imitated(["cat", "dog", "frog"], (32, 32, 3)),
-    "letters": lambda: imitated(list(string.ascii_uppercase), (28, 28), of_each=12),
     "a number is skipped": lambda: imitated(["1", "2", "4", "10"], (28, 20)),
-    "Fashion-MNIST's names": lambda: imitated(list(FASHION), (28, 28), of_each=15),
-    "two classes": lambda: imitated(["no", "yes"], (16, 16)),
+    "letters and names": lambda: imitated([*string.ascii_uppercase, *FASHION], (28, 28), of_each=9),
 }
 
 
@@ -50,16 +50,21 @@ def test_any_set_is_trained_and_predicted(
 ) -> None:
     images, labels = SETS[name]()
     np.savez(tmp_path / "set.npz", images=images, labels=labels)
-    more = ["figures=true", "export=[saved_model]"] if name == "32x32 colour" else [f"figures={name == 'letters'}"]
+    more = (
+        ["figures=true", "export=[saved_model]"]
+        if name == "32x32 colour"
+        else [f"figures={name == 'letters and names'}"]
+    )
     run = train("data=npz", f"data.path={tmp_path}/set.npz", "augmentation=elastic", *more, defaults=TINY)
     metrics = run.read_metrics()
     assert metrics is not None
-    classes = sorted(set(labels.tolist()), key=lambda label: (not str(label).isdecimal(), str(label).zfill(3)))
+    numbers = str(labels[0]).isdecimal()
+    classes = sorted(set(labels.tolist()), key=int if numbers else str)
     assert metrics["classes"] == [str(label) for label in classes]
     assert metrics["image_shape"] == list(images.shape[1:] if images.ndim == 4 else (*images.shape[1:], 1))
     assert set(metrics["class_accuracy"]) == set(metrics["classes"])
     assert keras.saving.load_model(run.model).output_shape == (None, len(classes))
-    if name in ("32x32 colour", "letters"):
+    if name in ("32x32 colour", "letters and names"):
         assert {path.stem for path in run.figures.iterdir()} >= {"confusion_matrix", "mistakes", "augmentation"}
 
     def tool(*arguments: str) -> str:
@@ -98,20 +103,15 @@ def test_names_of_fashion_mnist_are_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert load_keras("fashion_mnist").classes == FASHION
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["model.stages=4"], "model.stages=4: each stage halves the image; 8x8 pixels allow 3"),
-        (["model.first_kernel_size=9"], "model.first_kernel_size=9: larger than the image; 8x8 pixels allow 8"),
-    ],
-)
-def test_a_model_too_large_for_the_image_is_refused(
-    train: Train, tmp_path: Path, overrides: list[str], message: str
-) -> None:
-    images, labels = SETS["8x8 digits"]()
+def test_a_model_too_large_for_the_image_is_refused(train: Train, tmp_path: Path) -> None:
+    images, labels = SETS["8x8, two classes"]()
     np.savez(tmp_path / "set.npz", images=images, labels=labels)
-    with pytest.raises(SystemExit, match=message):
-        train("data=npz", f"data.path={tmp_path}/set.npz", "figures=false", *overrides, defaults=TINY)
+    cases = [
+        ("model.stages=4", "model.stages=4: each stage halves the image; 8x8 pixels allow 3"),
+        ("model.first_kernel_size=9", "model.first_kernel_size=9: larger than the image; 8x8 pixels allow 8"),
+    ]
+    path = f"data.path={tmp_path}/set.npz"
+    assert unlike(cases, lambda override: train("data=npz", path, "figures=false", override, defaults=TINY)) == []
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,15 @@ def test_forms_of_labels(labels: np.ndarray, classes: tuple[str, ...], places: l
     assert names == classes and found.tolist() == places and found.dtype == np.int32
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
+def test_bad_labels_are_refused() -> None:
+    cases = [
         (np.array([1, 2]), "3 images but labels of shape"),
         (np.array([1.0, 2.5, 3.0]), "label 2.5 at image 1; whole numbers or names"),
         (np.array([1.0, np.nan, 3.0]), "label nan at image 1"),
         (np.array(["a", "", "b"]), "label '' at image 1"),
         (np.array(["a", "\x1b[2J", "b"]), r"label '\\x1b\[2J' at image 1"),
-    ],
-)
-def test_bad_labels_are_refused(labels: np.ndarray, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        as_labels(labels, 3, "x")
+    ]
+    assert unlike(cases, lambda labels: as_labels(labels, 3, "x")) == []
 
 
 def test_labels_of_a_file_follow_the_models_classes() -> None:

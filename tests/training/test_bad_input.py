@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,100 +9,122 @@ from pathlib import Path
 
 import pytest
 
+from sweeper_digits import compose
+from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.folder import RunFolder
 from tests.conftest import ROOT
+from tests.tables import unlike
 
 Train = Callable[..., RunFolder]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            ["optimizer=adamm"],
-            r"optimizer=adamm: no such option \(did you mean 'adam' or 'nadam'\?\); choose from",
-        ),
-        (["epochs=0"], r"epochs=0: must be in \[1, 1000000000\]"),
-        (["data=kaggle", "data.path=???"], r"data\.path: a value is needed"),
-        (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
-        (
-            ["data=mnist_5k", "data.path=foo"],
-            r"data\.path: mnist_5k, the chosen data, .* choose data=file\|kaggle\|idx\|npz",
-        ),
-        (["optimizer=adamw", "optimizer.rho=1"], r"optimizer\.rho: adamw, .* choose optimizer=rmsprop$"),
-        (["optimizer=sgd", "optimizer.beta_1=0.5"], r"optimizer\.beta_1: sgd, .* choose optimizer=adam\|adamw\|nadam$"),
-        (["data=npz", "data.path=ü.npz"], r"not in Hydra's grammar; .*: 'data\.path=\"ü\.npz\"'"),
-        (["patience=choice(null,3)"], r"list the values instead, for example patience=null,3"),
-        (["study=käse"], r"study=käse: not in Hydra's grammar"),
-        (["model.dropuot=1"], r"dropuot: cnn, .* no such key \(did you mean 'dropout'"),
-        (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
-        (["optimizer._target_=os.system"], r"os\.system"),
-        (["data._target_=os.system"], r"os\.system"),
-        (["objective=null"], r"objective=None: no such objective; choose from val_loss"),
-        (["objective=3"], r"objective=3: no such objective; choose from val_loss"),
-        (["objective=[]"], r"objective=\[\]: name one objective, or a list"),
-        (["~seed"], r"seed: a value is needed; add seed=VALUE"),
-        (["seed=4294967296"], r"seed=4294967296: must be in \[0, 4294967295\]"),
-        (["epochs=9999999999999999999999"], r"epochs=9999999999999999999999: must be in \[1, 1000000000\]"),
-        (["seed=${nope}"], r"'nope' not found"),
-        (["hydra.run.dir=${nope}"], r"'nope' not found"),
-        (["foo"], r"foo: an override has the form KEY=VALUE"),
-        (["augmentation=null"], r"augmentation=null: no such option; choose from .*none"),
-        (["hydra/sweeper/pruner=null"], r"pruner=null: no such option; choose from .*none"),
-        (["model=1"], r"model=1: no such option; choose from .*small"),
-        (["data=npz", "data.path=pipe"], r"data\.path=pipe: not a file or folder"),
-        (["data=kaggle", "data.path=/dev/zero"], r"data\.path=/dev/zero: not a file or folder"),
-        (["--config-dir=own", "model=own"], r"while parsing a flow sequence; in .*own/model/own\.yaml"),
-        (["hydra.run.dir=loop"], r"loop: "),
-        (["hydra.run.dir=logged"], r"logged/train\.log: Is a directory"),
-        (["hydra.run.dir=file"], r"file: a file is where a folder is needed"),
-    ],
-)
-def test_bad_input_is_one_line(
-    train: Train,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    recwarn: pytest.WarningsRecorder,
-    overrides: list[str],
-    message: str,
-) -> None:
+# Each is refused when a config is composed or parsed.
+REFUSED = [
+    (["optimizer=adamm"], r"optimizer=adamm: no such option \(did you mean 'adam' or 'nadam'\?\); choose from"),
+    (["epochs=0"], r"epochs=0: must be in \[1, 1000000000\]"),
+    (["data=kaggle", "data.path=???"], r"data\.path: a value is needed"),
+    (
+        ["data=mnist_5k", "data.path=foo"],
+        r"data\.path: mnist_5k, the chosen data, .* choose data=file\|kaggle\|idx\|npz",
+    ),
+    (["optimizer=adamw", "optimizer.rho=1"], r"optimizer\.rho: adamw, .* choose optimizer=rmsprop$"),
+    (["optimizer=sgd", "optimizer.beta_1=0.5"], r"optimizer\.beta_1: sgd, .* choose optimizer=adam\|adamw\|nadam$"),
+    (["data=npz", "data.path=ü.npz"], r"not in Hydra's grammar; .*: 'data\.path=\"ü\.npz\"'"),
+    (["patience=choice(null,3)"], r"list the values instead, for example patience=null,3"),
+    (["study=käse"], r"study=käse: not in Hydra's grammar"),
+    (["model.dropuot=1"], r"dropuot: cnn, .* no such key \(did you mean 'dropout'"),
+    (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
+    (["objective=null"], r"objective=None: no such objective; choose from val_loss"),
+    (["objective=3"], r"objective=3: no such objective; choose from val_loss"),
+    (["objective=[]"], r"objective=\[\]: name one objective, or a list"),
+    (["~seed"], r"seed: a value is needed; add seed=VALUE"),
+    (["seed=4294967296"], r"seed=4294967296: must be in \[0, 4294967295\]"),
+    (["epochs=9999999999999999999999"], r"epochs=9999999999999999999999: must be in \[1, 1000000000\]"),
+    (["seed=${nope}"], r"'nope' not found"),
+    (["foo"], r"foo: an override has the form KEY=VALUE"),
+    (["augmentation=null"], r"augmentation=null: no such option; choose from .*none"),
+    (["hydra/sweeper/pruner=null"], r"pruner=null: no such option; choose from .*none"),
+    (["model=1"], r"model=1: no such option; choose from .*small"),
+    (["--config-dir=own", "model=own"], r"while parsing a flow sequence; in .*own/model/own\.yaml"),
+]
+# One for each place from which a run can end: Hydra, the config, the data, the folder of the run.
+ENDS = [
+    (["foo"], r"foo: an override has the form KEY=VALUE"),
+    (["optimizer=adamm"], r"optimizer=adamm: no such option"),
+    (["optimizer=sgd", "optimizer.beta_1=0.5"], r"optimizer\.beta_1: sgd, "),
+    (["epochs=0"], r"epochs=0: must be in"),
+    (["hydra.run.dir=${nope}"], r"'nope' not found"),
+    (["--config-dir=own", "model=own"], r"while parsing a flow sequence; in .*own/model/own\.yaml"),
+    (["data=kaggle", "data.path=nowhere"], r"data\.path=nowhere: no such file or folder"),
+    (["data=npz", "data.path=pipe"], r"data\.path=pipe: not a file or folder"),
+    (["data=kaggle", "data.path=/dev/zero"], r"data\.path=/dev/zero: not a file or folder"),
+    (["optimizer._target_=os.system"], r"os\.system"),
+    (["data._target_=os.system"], r"os\.system"),
+    (["hydra.run.dir=loop"], r"loop: "),
+    (["hydra.run.dir=logged"], r"logged/train\.log: Is a directory"),
+    (["hydra.run.dir=file"], r"file: a file is where a folder is needed"),
+    (["hydra.run.dir=file/run"], r"file"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in a folder of things that are not what a run expects."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "own.yaml").write_text("filters: [1")
     (tmp_path / "logged" / "train.log").mkdir(parents=True)
-    with pytest.raises(SystemExit) as caught:
-        train(*overrides)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_bad_input_is_one_line(here: None) -> None:
+    assert unlike(REFUSED, compose) == []
+
+
+def test_each_place_ends_a_run_with_one_line_and_leaves_nothing_of_it(
+    here: None,
+    train: Train,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    ends = [(overrides, f"^error: .*{message}") for overrides, message in ENDS]
+    assert unlike(ends, lambda overrides: train(*overrides)) == []
     # Hydra has lines of its own for some errors, and warns of those of a callback.
     assert capfd.readouterr().err == "" and not [one for one in recwarn if "Callback" in str(one.message)]
-    text = str(caught.value)
-    assert re.search(message, text) and "\n" not in text and text.startswith("error: ")
+    written = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"own.yaml", "file"}
+    assert written <= {"train.log", "begun.json", "config.yaml", "hydra.yaml", "overrides.yaml"}, written
 
 
 def test_bad_input_as_a_user_sees_it(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = command("data=kaggle", "data.path=nowhere.zip")
+    done = command("epochs=0")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: data.path=nowhere.zip: no such file or folder\n"
-    backend = command(KERAS_BACKEND="theano")
-    assert (backend.returncode, backend.stdout) == (1, "")
-    assert backend.stderr == "error: KERAS_BACKEND=theano: no such backend; choose from tensorflow, jax, torch\n"
-    full = command("data=kaggle", "data.path=nowhere.zip", HYDRA_FULL_ERROR="1")
+    assert done.stderr == "error: epochs=0: must be in [1, 1000000000]\n"
+    full = command("epochs=0", HYDRA_FULL_ERROR="1")
     assert full.returncode == 1 and "Traceback" in full.stderr and "UserError" in full.stderr
+
+
+def test_a_backend_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+
+    def load(backend: str) -> None:
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        with quiet_import():
+            pass
+
+    cases = [
+        ("theano", "^KERAS_BACKEND=theano: no such backend; choose from tensorflow, jax, torch$"),
+        ("torch", r"^KERAS_BACKEND=torch: the package torch is not installed; pip install 'sweeper_digits\[torch\]'$"),
+    ]
+    assert unlike(cases, load) == []
 
 
 def test_all_is_refused_where_an_objective_is_needed(train: Train) -> None:
     with pytest.raises(SystemExit, match="split=all: a sweep needs a validation part"):
         train("split=all", "hydra/sweeper=basic", "hydra.mode=MULTIRUN", "hydra.sweep.dir=sweep", "seed=1,2")
-
-
-def test_unwritable_folder_is_one_line(
-    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    done = command("hydra.run.dir=file/run")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.count("\n") == 1 and "file" in done.stderr
 
 
 def test_full_disk_is_one_line(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,13 +170,3 @@ def test_a_reader_that_is_gone_ends_a_run_in_silence(tmp_path: Path, tiny: list[
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(writing)
     assert done.stderr == ""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
-def test_a_backend_that_is_not_installed_is_one_line(
-    command: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = command(KERAS_BACKEND="torch")
-    assert (done.returncode, done.stdout) == (1, "")
-    wanted = "pip install 'sweeper_digits[torch]'"
-    assert done.stderr == f"error: KERAS_BACKEND=torch: the package torch is not installed; {wanted}\n"

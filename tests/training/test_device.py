@@ -31,61 +31,48 @@ def python(code: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_looking_for_a_gpu_does_not_start_tensorflows_devices() -> None:
-    """Once they are started, the memory of a GPU cannot be told to grow any more."""
-    python("""
-from tensorflow.python.eager import context
-from sweeper_digits.training import device
-device.choose_device("auto")
-assert not context.context()._initialized
-""")
-
-
-def test_tensorflow_takes_the_memory_of_each_gpu_as_it_needs_it() -> None:
-    """Training on the CPU too: TensorFlow starts all GPUs, and would take their whole memory."""
+def test_tensorflow_takes_the_memory_of_a_gpu_as_it_needs_it_unless_it_is_in_use() -> None:
+    """GPUs are pretended. Looking for one starts nothing: its memory could not be told to grow any more."""
     python("""
 import tensorflow as tf
 from tensorflow.python.eager import context
 from sweeper_digits.training import device
+
+def pretend(number):
+    return context.PhysicalDevice(f"/physical_device:GPU:{number}", "GPU")
+
+device.choose_device("auto")
+ours = context.context()
+assert not ours._initialized
+# Training on the CPU too: TensorFlow starts all GPUs, and would take their whole memory.
 tf.config.list_physical_devices()
-gpus = [context.PhysicalDevice(f"/physical_device:GPU:{number}", "GPU") for number in range(2)]
-context.context()._physical_devices += gpus  # as if they were there
+gpus = [pretend(number) for number in range(2)]
+ours._physical_devices += gpus
 for asked, chosen in [("cpu", "cpu:0"), ("auto", "gpu:0"), ("gpu", "gpu:0")]:
-    context.context()._memory_growth_map |= dict.fromkeys(gpus)
+    ours._memory_growth_map |= dict.fromkeys(gpus)
     for _ in range(2):  # a process trains often
         assert device.choose_device(asked) == chosen
     assert [tf.config.experimental.get_memory_growth(gpu) for gpu in gpus] == [True, True], asked
-""")
-
-
-def test_a_gpu_that_was_in_use_before_keeps_its_memory() -> None:
-    """In a notebook, TensorFlow may have started: then it refuses to change anything."""
-    python("""
-import tensorflow as tf
-from tensorflow.python.eager import context
-from sweeper_digits.training import device
-tf.constant(1)
-gpu = context.PhysicalDevice("/physical_device:GPU:0", "GPU")
-context.context()._physical_devices.append(gpu)
-context.context()._memory_growth_map[gpu] = None
-assert device.choose_device("auto") == "gpu:0"
-""")
-
-
-def test_a_gpu_whose_memory_was_limited_before_keeps_its_limit() -> None:
-    """In a notebook: TensorFlow refuses to let the memory of such a GPU grow."""
-    python("""
-import tensorflow as tf
-from tensorflow.python.eager import context
-from sweeper_digits.training import device
-tf.config.list_physical_devices()
-gpu = context.PhysicalDevice("/physical_device:GPU:0", "GPU")
-context.context()._physical_devices.append(gpu)
-context.context()._memory_growth_map[gpu] = None
+for gpu in gpus:
+    ours._physical_devices.remove(gpu)
+    del ours._memory_growth_map[gpu]
+# In a notebook: TensorFlow refuses to let the memory of a GPU grow that was limited.
+gpu = pretend(0)
+ours._physical_devices.append(gpu)
+ours._memory_growth_map[gpu] = None
 limit = tf.config.LogicalDeviceConfiguration(memory_limit=100)
 tf.config.set_logical_device_configuration(gpu, [limit])
 assert device.choose_device("auto") == "gpu:0"
 assert tf.config.get_logical_device_configuration(gpu) == [limit]
+ours._physical_devices.remove(gpu)
+del ours._memory_growth_map[gpu], ours._virtual_device_map[gpu]
+# In a notebook, TensorFlow may have started: then it refuses to change anything.
+tf.constant(1)
+assert ours._initialized
+gpu = pretend(0)
+ours._physical_devices.append(gpu)
+ours._memory_growth_map[gpu] = None
+assert device.choose_device("auto") == "gpu:0"
 """)
 
 
@@ -116,18 +103,13 @@ assert preallocates() is False
     )
 
 
-@pytest.mark.parametrize(
-    ("maker", "flags", "precision"),
-    [
+def test_auto_is_bfloat16_only_where_the_cpu_gains_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for maker, flags, precision in (
         ("AuthenticAMD", "fma avx512_bf16", "bfloat16"),
         ("GenuineIntel", "avx512_bf16 amx_bf16", "bfloat16"),
         ("GenuineIntel", "fma avx512_bf16", "float32"),  # it multiplies it, at half the speed of float32
         ("AuthenticAMD", "fma avx512f", "float32"),
-    ],
-)
-def test_auto_is_bfloat16_only_where_the_cpu_gains_by_it(
-    monkeypatch: pytest.MonkeyPatch, maker: str, flags: str, precision: str
-) -> None:
-    monkeypatch.setattr(device, "_cpu_info", {"vendor_id": maker, "flags": flags}.get)
-    assert device.choose_precision("auto", "cpu:0") == precision
-    assert device.choose_precision("float16", "cpu:0") == "float16"
+    ):
+        monkeypatch.setattr(device, "_cpu_info", {"vendor_id": maker, "flags": flags}.get)
+        assert device.choose_precision("auto", "cpu:0") == precision, (maker, flags)
+        assert device.choose_precision("float16", "cpu:0") == "float16"

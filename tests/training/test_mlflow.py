@@ -148,6 +148,7 @@ callback.on_train_begin()
 """
 
 
+@pytest.mark.slow
 def test_mlflow_gets_one_parent_from_workers_that_begin_in_the_same_moment(tmp_path: Path) -> None:
     backend = os.environ | {"KERAS_BACKEND": "numpy"}  # imported in half the time; nothing is trained
     workers = [subprocess.Popen([sys.executable, "-c", BEGIN, str(number)], env=backend) for number in range(2)]
@@ -185,15 +186,14 @@ def test_mlflow_keeps_the_oldest_of_parents_that_machines_made_in_the_same_momen
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize(
-    ("state", "status"), [("diverged", "FAILED"), ("failed", "FAILED"), ("stopped", "KILLED"), ("pruned", "KILLED")]
-)
-def test_mlflow_says_how_a_run_ended(state: str, status: str) -> None:
-    run = context()
-    RunFolder(run.folder).append_history({"epoch": 1, "loss": float("nan")})  # of the epoch that ended the run
-    registered.mlflow(run).on_run_end(state)
-    (child,) = children()
-    assert child.info.status == status and np.isnan(child.data.metrics["loss"])
+def test_mlflow_says_how_a_run_ended() -> None:
+    states = {"diverged": "FAILED", "failed": "FAILED", "stopped": "KILLED", "pruned": "KILLED"}
+    for trial, state in enumerate(states):
+        run = context(f"multirun/quick/{trial}", trial=trial)
+        RunFolder(run.folder).append_history({"epoch": 1, "loss": float("nan")})  # of the epoch that ended the run
+        registered.mlflow(run).on_run_end(state)
+    assert [child.info.status for child in children()] == [*states.values()]
+    assert all(np.isnan(child.data.metrics["loss"]) for child in children())
 
 
 @pytest.mark.usefixtures("tables")

@@ -138,6 +138,7 @@ def test_what_leaves_a_gpu_is_seen(images: str, places: str, cause: str) -> None
     assert re.search(cause, left), left
 
 
+@pytest.mark.slow
 def test_jax_lowers_a_whole_training_step_for_a_gpu() -> None:
     """The data set stays where it is: an input that the step gives back, and no constant of it."""
     pytest.importorskip("jax", reason="jax is not installed")

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.runs.folder import RunFolder
-from sweeper_digits.runs.noise import describe_noise, gap_between, paired_gap, standard_error
+from sweeper_digits.runs.judge import describe_noise, gap_between, paired_gap, standard_error
 from sweeper_digits.runs.predictions import LEAST, Predictions, error_of_mean
 from sweeper_digits.runs.record import Record
 
