@@ -1,14 +1,14 @@
 """The program as a user starts it: these tests know commands and files, and no module of the package."""
 
 import contextlib
-import functools
 import io
 import json
 import os
 import runpy
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from tests.conftest import ROOT
-from tests.guards import forks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # which a search handles
-
-
-@functools.cache
-def python() -> forks.Python:
-    """What starts processes, once one is wanted."""
-    return forks.Python()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def end_of_python() -> Iterator[None]:
-    """End it after the last test."""
-    yield
-    if python.cache_info().currsize:
-        python().end()
 
 
 @dataclass
@@ -74,17 +59,25 @@ class Program:
 
     def apart(self, *arguments: str, **environment: str) -> Done:
         """Run Python with these arguments in a process of its own: sweeps, plug-ins, another environment."""
-        known = os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"}
-        printed, status = python().run([*arguments], self.folder, known | environment)
-        return Done(printed.decode(errors="surrogateescape"), status)
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
+        return Done(done.stdout.decode(errors="surrogateescape"), done.returncode)
 
     def sweep(self, *arguments: str, **environment: str) -> str:
         """Run `python train.py -m`, which must succeed; return what it printed."""
         return self._ok(self.tries_to_sweep(*arguments, **environment))
 
     def tries_to_sweep(self, *arguments: str, **environment: str) -> Done:
-        """Run `python train.py -m`."""
-        return self.apart(str(ROOT / "train.py"), "-m", *arguments, **environment)
+        """Run `python train.py -m`: in this process, unless it has an environment of its own."""
+        if environment:
+            return self.apart(str(ROOT / "train.py"), "-m", *arguments, **environment)
+        return self.tries_to_train("-m", "hydra/launcher=basic", *arguments)
 
     def metrics(self, run: str) -> dict[str, Any]:
         """What metrics.json of a run says."""
@@ -95,6 +88,7 @@ class Program:
     def _here(self, arguments: tuple[str, ...], call: Callable[[], object]) -> Done:
         text, status, argv = io.StringIO(), 0, sys.argv
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        storage = os.environ.pop("OPTUNA_STORAGE", None)
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             sys.argv = ["program", *arguments]
             try:
@@ -107,6 +101,9 @@ class Program:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
                 GlobalHydra.instance().clear()
+                os.environ.pop("OPTUNA_STORAGE", None)
+                if storage is not None:
+                    os.environ["OPTUNA_STORAGE"] = storage
         return Done(text.getvalue(), status)
 
     @staticmethod
