@@ -76,6 +76,7 @@ def forget_components(known: set[int]) -> None:
             del components._registered[part.kind][part.name]
             if part.make.__module__ != "__main__":
                 sys.modules.pop(part.make.__module__, None)
+                components._loaded.discard(part.make.__module__)
 
 
 @pytest.fixture

@@ -43,7 +43,6 @@ def _is_list_of(kind: type, value: Any) -> bool:
 
 
 TEXT = (lambda value: isinstance(value, str), "a text")
-MAPPING = (lambda value: isinstance(value, dict), "a mapping")
 # Other values of metrics.json that are compared: whether one may be such a value, and a word for it.
 EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
@@ -56,7 +55,7 @@ EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_shape": (lambda value: _is_list_of(int, value) and len(value) == 3, "height, width and channels"),
     "folds": (lambda value: _is_list_of(dict, value), "a list of mappings"),
     **dict.fromkeys(("fingerprint", "validation_fingerprint", "precision", "code"), TEXT),
-    **dict.fromkeys(("versions", "pixels"), MAPPING),
+    "pixels": (lambda value: isinstance(value, dict), "a mapping"),
 }
 
 

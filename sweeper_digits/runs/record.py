@@ -108,7 +108,8 @@ class Record:
         Where it is not known what `auto` came to, as of an unfinished run, it is left out.
         """
         known = {name: value for name, value in self.settings.items() if (name, value) != ("precision", "auto")}
-        versions = self.metrics.get("versions") or {}
+        versions = self.metrics.get("versions")
+        versions = versions if isinstance(versions, dict) else {}
         found = {"precision": self.metrics.get("precision"), "code": self.metrics.get("code")}
         found["backend"] = next((name for name in BACKENDS if name in versions), None)
         return known | {name: value for name, value in found.items() if value is not None}
