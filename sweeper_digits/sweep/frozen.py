@@ -14,11 +14,13 @@ import optuna
 import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import components
+from sweeper_digits.bad_input import one_line
 from sweeper_digits.config import INCIDENTAL
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
@@ -63,10 +65,11 @@ def check_same(study: optuna.Study, sweep: Sweep) -> bool:
             )
         return False
     ours, theirs = _comparable(_settings(sweep)), _comparable(recorded)
-    # The keys that both have: another version of the program has others.
     own, begun_with = ours.pop("conf/"), theirs.pop("conf/", {})
-    ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
-    theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
+    if ours["fixed overrides"] == theirs.get("fixed overrides"):  # or these say it
+        # The keys that both have: another version of the program has others.
+        ours["conf/"] = {key: value for key, value in own.items() if key in begun_with}
+        theirs["conf/"] = {key: value for key, value in begun_with.items() if key in own}
     differences = [
         f"{part}: was {_short(theirs.get(part), ours[part])}, is {_short(ours[part], theirs.get(part))}"
         for part in ours
@@ -157,7 +160,13 @@ class Copy:
         loader = self._loader()
         assert isinstance(typed, list)  # noqa: S101 - it is one
         overrides = [*given, *decided, *map(str, typed)]
-        config = loader.load_configuration(hydra.job.config_name, overrides, RunMode.MULTIRUN)
+        try:
+            config = loader.load_configuration(hydra.job.config_name, overrides, RunMode.MULTIRUN)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(
+                f"{relative(self.folder)}: trials compose from this copy of conf/, and something is missing in it "
+                f"({one_line(error)}); copy it from conf/ to there"
+            ) from error
         HydraConfig.instance().set_config(config)
         os.environ["OPTUNA_STORAGE"] = self.sweep.options.storage
         return Sweep.of(self.sweep.options, config, self.sweep.given, loader)

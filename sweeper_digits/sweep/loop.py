@@ -90,12 +90,13 @@ def search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFu
         has_told = functools.partial(tell_from_folder, queue, sweep)
         if orphans := queue.reap(max_retries=None, has_told=has_told):
             log.info("queued again: %s of processes that are gone", text.counted(len(orphans), "trial"))
+        best = BestModels(queue, sweep)
         if not queue.is_finished(sweep):
             with _shown(queue, progress):
-                Loop(sweep, queue, slots, progress).run()
+                Loop(sweep, queue, slots, progress, best).run()
     finally:
         slots.kill()
-    BestModels(queue, sweep).tidy()
+    best.tidy()
     progress.end()
     _raise_without_result(queue, progress)
 
@@ -108,12 +109,13 @@ class Loop:
         queue: The queue of its study.
         slots: Where its jobs run.
         progress: The screen.
+        best: Keeps the best weights.
     """
 
-    def __init__(self, sweep: Sweep, queue: Queue, slots: Slots, progress: Progress) -> None:
+    def __init__(self, sweep: Sweep, queue: Queue, slots: Slots, progress: Progress, best: "BestModels") -> None:
         self.sweep, self.queue, self.slots, self.progress = sweep, queue, slots, progress
         self.trials: dict[int, optuna.Trial] = {}  # by slot
-        self.best, self.limits = BestModels(queue, sweep), Limits(queue, sweep)
+        self.best, self.limits = best, Limits(queue, sweep)
         self.has_told = functools.partial(tell_from_folder, queue, sweep)
         steering = queue.shared.steering()
         self.stops, self.changes = steering.stops, steering.changes

@@ -1,13 +1,11 @@
 """The Hydra plugin: what `hydra/sweeper=study` is. Loaded at every start, so nothing heavy here."""
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -62,14 +60,6 @@ class LocalLauncher(BasicLauncher):
     """
 
 
-@dataclass
-class LocalLauncherConf:
-    """The keys of `hydra/launcher=local`."""
-
-    _target_: str = f"{LocalLauncher.__module__}.{LocalLauncher.__name__}"
-
-
 # Hydra finds them so in a checkout that is not installed too.
 Plugins.instance().register(StudySweeper)
 Plugins.instance().register(LocalLauncher)
-ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="sweeper_digits")

@@ -116,7 +116,7 @@ def test_the_end_of_a_worker_is_described(status: int, says: str) -> None:
 def test_a_killed_worker_is_named_by_its_signal(sweeps: Sweeps) -> None:
     sweeps.trials_last(20)
     with sweeps.start(*STEADY, LEARNING_RATE, "hydra.sweeper.n_trials=1", "epochs=20") as supervisor:
-        wait_for(lambda: workers_of(supervisor) and any("worker" in trial.user_attrs for trial in sweeps.trials()))
+        wait_for(lambda: sweeps.trial_folder(0).folder.exists())
         workers_of(supervisor)[0].kill()
         wait_for(lambda: any(trial.state == FAIL for trial in sweeps.trials()))
         supervisor.terminate()

@@ -144,7 +144,6 @@ def test_a_damaged_copy_of_conf_is_one_line(in_process: Callable[..., Sweeps], m
     command = (*TWO_SEEDS, "model=small")
     sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
     copy = sweeps.folder / "multirun/sweep/conf"
-    shutil.copytree(ROOT / "conf", copy)
     for damaged, cause in {
         b"filters: [1": "while parsing a flow sequence",
         bytes(50): "unacceptable character",
@@ -155,7 +154,8 @@ def test_a_damaged_copy_of_conf_is_one_line(in_process: Callable[..., Sweeps], m
         line = refused(in_process, *command)
         assert line.startswith("error: multirun/sweep/conf/model/small.yaml: trials compose from") and cause in line
     (copy / "model/small.yaml").unlink()
-    assert "conf/model/small.yaml: trials" in (line := refused(in_process, *command)) and "it is gone" in line
+    line = refused(in_process, *command)
+    assert line.startswith("error: multirun/sweep/conf: trials compose from") and "model=small: no such option" in line
 
 
 @pytest.mark.slow

@@ -174,7 +174,7 @@ def test_status_watches_until_the_sweep_ends(sweeps: Sweeps, capsys: pytest.Capt
 def test_where_each_point_is_tried_once_none_is_enqueued_and_no_number_of_trials_is_set(
     in_process: Callable[..., Sweeps], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweeps = in_process("optimizer=adamw,sgd", "epochs=1", worker=True)
+    sweeps = in_process("optimizer=adamw,sgd", "epochs=1")
     with pytest.raises(UserError, match="this sweep tries each point of its space once, without being told"):
         call(sweeps, "enqueue", point=["optimizer=sgd"])
     with pytest.raises(UserError, match="n_trials: this sweep tries each point of its space once"):

@@ -125,7 +125,7 @@ def test_the_summary_says_what_is_left_and_the_best_with_its_error() -> None:
 
 def test_a_sweep_on_a_terminal_shows_rows_above_its_table(tmp_path: Path) -> None:
     command = [str(SLEEPER), "-m", LEARNING_RATE, "model.dropout=interval(0,0.5)", "hydra.sweeper.n_trials=3"]
-    written = on_a_terminal([*command, "epochs=4", *STEADY], folder=tmp_path, SLEEPER_SECONDS="1", COLUMNS="102")
+    written = on_a_terminal([*command, "epochs=4", *STEADY], folder=tmp_path, SLEEPER_SECONDS="3", COLUMNS="102")
     lines = [line for line in re.split(r"[\r\n]+", ESCAPE.sub("", written)) if line]
     assert [line[:2] for line in lines if re.match(r"#\d +val_loss", line)] == ["#0", "#1", "#2"]
     assert any(re.match(r"#0 +0 +[━─]{10} [1-4]/4 +[\d.]+ +[\d.]+ +1/1 ", line) for line in lines)
