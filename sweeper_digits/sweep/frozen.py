@@ -26,7 +26,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.quiet import chosen_backend
 from sweeper_digits.runs.folder import check_file
-from sweeper_digits.runs.origin import SEARCH_PATH, origin_in
+from sweeper_digits.runs.origin import SEARCH_PATH
 from sweeper_digits.runs.process import machine
 from sweeper_digits.runs.record import flatten
 from sweeper_digits.sweep.record import StudyRecord, trials_of
@@ -92,10 +92,9 @@ class Copy:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.folder = sweep, sweep.folder / "conf"
-        origin = origin_in(sweep.config.hydra)
         main = next(one["path"] for one in sweep.config.hydra.runtime.config_sources if one["provider"] == "main")
         self.files: dict[str, Path] = {}  # by name in the copy: the one that Hydra finds first
-        for folder in (Path(main), *origin.paths):
+        for folder in (Path(main), *sweep.origin.paths):
             for file in _yaml_files(folder, sweep.folder):
                 self.files.setdefault(str(file.relative_to(folder)), file)
 
@@ -163,23 +162,29 @@ class Copy:
         try:
             config = loader.load_configuration(hydra.job.config_name, overrides, RunMode.MULTIRUN)
         except (HydraException, OmegaConfBaseException) as error:
+            gone = [str(relative(file)) for name, file in self.files.items() if not (self.folder / name).exists()]
             raise UserError(
                 f"{relative(self.folder)}: trials compose from this copy of conf/, and something is missing in it "
-                f"({one_line(error)}); copy it from conf/ to there"
+                f"({one_line(error)}); copy {' or '.join(gone[:3]) or 'it'} there"
             ) from error
         HydraConfig.instance().set_config(config)
         os.environ["OPTUNA_STORAGE"] = self.sweep.options.storage
-        return Sweep.of(self.sweep.options, config, self.sweep.given, loader)
+        composed = Sweep.of(self.sweep.options, config, self.sweep.given, loader)
+        composed.origin = self.sweep.origin  # a command for a person names the user's own folders
+        return composed
 
     def _loader(self) -> ConfigLoader:
         path = deepcopy(self.sweep.loader.get_search_path())
-        for place in list(path.get_path()):
-            if place.provider == "main":
-                place.path = f"file://{self.folder}"
-            elif place.path.startswith("file://") and (
-                place.provider == "command-line" or place.provider.startswith(SEARCH_PATH)
-            ):
-                path.get_path().remove(place)
+        of_the_user = [
+            place
+            for place in path.get_path()
+            if place.path.startswith("file://") and place.provider.startswith(("command-line", SEARCH_PATH))
+        ]
+        for place in of_the_user[1:]:
+            path.get_path().remove(place)
+        # A run's folder says that there were folders beside conf/, and where their files are now.
+        for place in [*of_the_user[:1], *(one for one in path.get_path() if one.provider == "main")]:
+            place.path = f"file://{self.folder}"
         return type(self.sweep.loader)(path)  # type: ignore[call-arg]
 
 

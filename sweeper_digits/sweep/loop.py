@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,9 @@ def search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFu
     _interrupt_between_steps()
     copy = Copy(sweep)
     sweep = copy.composed() if copy.exists else sweep
-    slots = Slots(sweep, launcher)  # they import Keras while the study is set up
+    queue = set_up(sweep)
+    slots = Slots(sweep, launcher)  # their processes import Keras meanwhile
     try:
-        queue = set_up(sweep)
         # Not the URL, which may hold a password in whatever form.
         words = [word for word in typed_words(sweep.options.storage) if not word.startswith(STORAGE)]
         StudyRecord(queue.study).write(command={"words": words, "folder": str(Path.cwd())})
@@ -159,7 +160,8 @@ class Loop:
             except StorageError:
                 raise
             except Exception as error:  # by the sampler, or while composing
-                log.exception("trial %d", trial.number)
+                with (self.sweep.folder / f"worker-{slot}.log").open("a", errors="replace") as log_file:
+                    traceback.print_exc(file=log_file)
                 self._tell(slot, TrialState.FAIL, error=_described(error))
                 continue
             extra = [] if "figures" in map(override_key, overrides) else ["figures=false"]

@@ -23,7 +23,7 @@ from sweeper_digits.config import KNOWN_AT_THE_END, check_study, checked_objecti
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import recipe
-from sweeper_digits.runs.origin import origin_in
+from sweeper_digits.runs.origin import Origin, origin_in
 from sweeper_digits.sweep.budget import Budget
 from sweeper_digits.sweep.comparable import (
     Images,
@@ -68,6 +68,7 @@ class Sweep:
         directions: `minimize` or `maximize`, for each objective.
         folder: The folder of the trials' folders.
         loader: Composes the config of a trial.
+        origin: The folders beside conf/ that the user named.
         given: The arguments as they were typed.
         owners: By parameter that only some options have: their config group, and these options.
     """
@@ -79,7 +80,8 @@ class Sweep:
     directions: list[str]
     folder: Path
     loader: ConfigLoader
-    given: list[str] = field(default_factory=list)
+    origin: Origin
+    given: list[str]
     owners: Owners = field(default_factory=dict)
     _composed: dict[str, DictConfig] = field(default_factory=dict)
 
@@ -109,6 +111,7 @@ class Sweep:
             directions=_directions(options.direction, names),
             folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
             loader=loader,
+            origin=origin_in(config.hydra),
             given=arguments,
         )
         sweep.owners = owners_of(sweep)
@@ -289,7 +292,7 @@ class Sweep:
             names = self.groups + [name for name in self.distributions if name not in self.groups]
             point = {name: trial.params[name] for name in names if name in trial.params}
         kept = [text for text in self.typed(point) if override_key(text) not in ("study", "search.points")]
-        return program.command("train", *origin_in(self.config.hydra).flags(), *kept)
+        return program.command("train", *self.origin.flags(), *kept)
 
     def runs_listed(self) -> list[Point]:
         """Return the runs of search.points where there is no search space: they are made, and nothing is drawn.

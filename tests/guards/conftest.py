@@ -74,10 +74,11 @@ class Program:
         return self._ok(self.tries_to_sweep(*arguments, **environment))
 
     def tries_to_sweep(self, *arguments: str, **environment: str) -> Done:
-        """Run `python train.py -m`: in this process, unless it has an environment of its own."""
+        """Run `python train.py -m`, its trials in this process too unless the launcher or an environment is named."""
         if environment:
             return self.apart(str(ROOT / "train.py"), "-m", *arguments, **environment)
-        return self.tries_to_train("-m", "hydra/launcher=basic", *arguments)
+        here = [] if any(one.startswith("hydra/launcher=") for one in arguments) else ["hydra/launcher=basic"]
+        return self.tries_to_train("-m", *here, *arguments)
 
     def metrics(self, run: str) -> dict[str, Any]:
         """What metrics.json of a run says."""

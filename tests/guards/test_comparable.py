@@ -132,7 +132,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, digits: Any) -> tuple[Progra
         write_npz(program.folder / f"{name}.npz", images, digits.labels[::3])
     space = ["data.path=a.npz,b.npz", "optimizer.learning_rate=tag(log,interval(1e-4,1e-1))"]
     few = ["hydra.sweeper.n_trials=3", "hydra.sweeper.keep_models=1"]
-    return program, program.sweep("data=npz", *TINY, "study=mixed", *space, *few)
+    return program, program.sweep("hydra/launcher=local", "data=npz", *TINY, "study=mixed", *space, *few)
 
 
 def test_a_sweep_over_data_names_no_best(mixed: tuple[Program, str]) -> None:
@@ -152,7 +152,9 @@ def test_options_whose_split_differs_name_no_best(program: Program, small: list[
     write_option(program, "experiment/one", "split: {validation_size: 0.2}")
     write_option(program, "experiment/two", "split: {validation_size: 0.4}")
     objectives = "objective=[val_loss,val_accuracy]"  # nor a front
-    text = program.sweep("--config-dir", "my", *small, "study=options", "experiment=one,two", objectives)
+    text = program.sweep(
+        "--config-dir", "my", "hydra/launcher=local", *small, "study=options", "experiment=one,two", objectives
+    )
     check_no_best(program, "options", text, "split.validation_size")
     assert "Pareto" not in text
 
@@ -170,7 +172,7 @@ def test_options_whose_split_differs_name_no_best(program: Program, small: list[
 def test_whatever_changes_the_validation_images_is_found(
     program: Program, small: list[str], space: list[str], keys: str
 ) -> None:
-    text = program.sweep(*small, "study=found", *space)
+    text = program.sweep("hydra/launcher=local", *small, "study=found", *space)
     check_no_best(program, "found", text, keys)
 
 
