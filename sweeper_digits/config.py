@@ -254,6 +254,7 @@ class StudySweeperConf:
 _store = ConfigStore.instance()
 _store.store(group="schema", name="config", node=Config)
 _store.store(group="schema/sweeper", name="study", node=StudySweeperConf)
+_store.store(group="hydra/launcher", name="local", node={"_target_": "sweeper_digits.sweep.plugin.LocalLauncher"})
 for _name, _class in SPLITS.items():
     _store.store(group="schema/split", name=_name, node=_class)
 

@@ -168,7 +168,6 @@ class Copy:
                 f"({one_line(error)}); copy {' or '.join(gone[:3]) or 'it'} there"
             ) from error
         HydraConfig.instance().set_config(config)
-        os.environ["OPTUNA_STORAGE"] = self.sweep.options.storage
         composed = Sweep.of(self.sweep.options, config, self.sweep.given, loader)
         composed.origin = self.sweep.origin  # a command for a person names the user's own folders
         return composed

@@ -70,6 +70,7 @@ def search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFu
     """
     _check_options(sweep)
     _interrupt_between_steps()
+    os.environ["OPTUNA_STORAGE"] = sweep.options.storage  # jobs find the study by it, and no file has its password
     copy = Copy(sweep)
     sweep = copy.composed() if copy.exists else sweep
     queue = set_up(sweep)

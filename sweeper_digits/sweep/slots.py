@@ -1,6 +1,8 @@
 """The slots of a sweep: where its jobs run. A warm process for each on this machine, a launcher elsewhere, or here."""
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,8 +65,10 @@ class Slots:
 
     def __init__(self, sweep: Sweep, launcher: Any) -> None:
         self.sweep, self.launcher = sweep, launcher
+        self.stderr: int | None = None  # a copy of the file descriptor, while fd 2 is the log's
         self.is_local, self.is_here = (type(launcher).__name__ == name for name in ("LocalLauncher", "BasicLauncher"))
         if not self.is_local and not self.is_here:
+            self._log_what_launchers_print()
             if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
                 start_ray(launcher.ray_cfg.init)
             share_folder_of_jobs(launcher)
@@ -72,6 +76,15 @@ class Slots:
         self.slots: dict[int, Slot] = {}
         self.busy: set[int] = set()
         self.resize(sweep.options.n_jobs)
+
+    def _log_what_launchers_print(self) -> None:
+        """Send the lines of launchers and schedulers to a log, until `kill`: each job would have some on the screen."""
+        logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
+        self.sweep.folder.mkdir(parents=True, exist_ok=True)
+        sys.stderr.flush()
+        self.stderr = os.dup(2)
+        with (self.sweep.folder / "worker-0.log").open("ab") as log_file:
+            os.dup2(log_file.fileno(), 2)
 
     def resize(self, n_jobs: int) -> list[int]:
         """Have so many slots from now on; return those that are gone, whose jobs were ended."""
@@ -129,6 +142,11 @@ class Slots:
         for slot in self.slots.values():
             slot.kill()
         self.busy.clear()
+        if self.stderr is not None:
+            sys.stderr.flush()
+            os.dup2(self.stderr, 2)
+            os.close(self.stderr)
+            self.stderr = None
 
     def _slot(self, number: int, gpus: list[str]) -> Slot:
         if self.is_local:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 BENCHMARKS = ROOT / "benchmarks"
 # Parts of others; landscape.py, started by itself, takes minutes.
-PARTS = {"__init__", "compare", "fused_step", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies"}
+PARTS = {"__init__", "compare", "kt", "landscape", "methods", "notebook", "ours", "sleeper", "studies"}
 PARTS |= {"syne", "tasks"}
 # For each script its arguments, and what it must print. DATA stands for 300 digits as Kaggle's folder, NPZ for a file,
 # SWEEP for the folder of a sweep.
@@ -26,11 +26,6 @@ SMALLEST = {
     "full": (
         "--seeds 0 --folder full epochs=1 data=npz data.path=NPZ hydra.sweeper.timeout=null hydra.sweeper.n_trials=1",
         "locked loss     earlier default",
-    ),
-    "fused": (
-        "--precision float32 --convolution patches --images 64 --k 2 --repeats 1 "
-        "batch_size=16 model=small model.filters=2 model.stages=1 model.dense_units=8",
-        "jax, 2 fused, patches",
     ),
     "growth": ("--trials 3", "3 trials complete, one worker"),
     "load": ("--workers 2 --trials 4 --epochs 2 --mean 0.1 --sizes 10", "complete ones that miss an epoch: 0"),
@@ -70,7 +65,7 @@ def test_a_benchmark_runs(name: str, kaggle: Path, npz: Path, swept: Path, tmp_p
     command = arguments.replace("DATA", str(kaggle)).replace("NPZ", str(npz)).replace("SWEEP", str(swept)).split()
     # Without the first, load.py asks for it; the others keep to SQLite in folders of their own. This process has the
     # second for TensorFlow.
-    needed = {"load": {"OPTUNA_STORAGE": f"sqlite:///{tmp_path}/load.db"}, "fused": {"KERAS_BACKEND": "jax"}}
+    needed = {"load": {"OPTUNA_STORAGE": f"sqlite:///{tmp_path}/load.db"}}
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), *command],
         cwd=tmp_path,

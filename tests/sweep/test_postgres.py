@@ -184,8 +184,6 @@ def test_a_frozen_worker_comes_too_late(shared: Sweeps, request: pytest.FixtureR
         frozen = workers_of(process, 2)[0]
         frozen.send_signal(signal.SIGSTOP)
         wait_for(lambda: shared.states(name).get(FAIL) == 1, 60, seen=lambda: shared.states(name))
-        (late,) = [trial for trial in shared.trials(name) if trial.state == FAIL]
-        assert late.user_attrs["worker"].split(":")[1] == str(frozen.pid)
         frozen.send_signal(signal.SIGCONT)
         printed = process.communicate(timeout=200)
     assert process.returncode == 0, printed
