@@ -94,7 +94,8 @@ def start(task: TaskFunction) -> None:
     Args:
         task: Takes the composed config of a job; a function of a module, which jobs elsewhere can import.
     """
-    bad_input.exit_in_one_line(lambda: launch(task, as_hydra_takes(sys.argv[1:])))
+    if not program.is_run_again:
+        bad_input.exit_in_one_line(lambda: launch(task, as_hydra_takes(sys.argv[1:])))
 
 
 def launch(task: TaskFunction, arguments: list[str]) -> None:

@@ -376,6 +376,8 @@ def register(
         raise UserError(f'{place}: @register needs a kind; write for example @register("model")')
 
     def add(made: Made) -> Made:
+        if made.__module__ == "__mp_main__":  # a script again, in a process of its own: its configs say __main__
+            made.__module__ = "__main__"
         component = describe(kind, name or made.__name__, made, direction, watches)
         known = _registered.setdefault(kind, {})
         other = known.get(component.name)

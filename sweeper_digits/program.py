@@ -8,6 +8,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 SCRIPT = "sweeper-digits"  # of an installed package
 
+# Whether this process runs a script again for what it defines, and is not to do what the script is for.
+is_run_again = False
+
 
 def command(verb: str, *arguments: str) -> str:
     """Return a command of this program as this user would type it.

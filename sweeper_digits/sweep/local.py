@@ -4,13 +4,13 @@ import contextlib
 import importlib
 import os
 import pickle
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +21,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from sweeper_digits import components, text
+from sweeper_digits import components, program, text
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.sweep.ending import described_end
 from sweeper_digits.sweep.job import SLOT
@@ -32,7 +32,9 @@ MAX_DEAD_STARTS = 3
 READY = "ready"
 # What such a process is told by its environment, beside its number: its connection's file descriptor, and its parent.
 CONNECTION, PARENT = "SWEEPER_DIGITS_CONNECTION", "SWEEPER_DIGITS_PARENT"
-SERVE = "import sys; sys.path[:] = {path!r}; from sweeper_digits.sweep.local import serve; serve({preload!r})"
+SERVE = (
+    "import sys; sys.path[:] = {path!r}; from sweeper_digits.sweep.local import serve; serve({script!r}, {preload!r})"
+)
 # The function that trains, and the module that it loads when it is called: loaded while the study is set up.
 TRAIN, TRAINS_BY = ("sweeper_digits.command_line", "train"), "sweeper_digits.training.run"
 
@@ -43,7 +45,7 @@ class Job:
 
     Attributes:
         config: Its composed config.
-        task: The function that it calls: module, or path of the script, and name.
+        task: The function that it calls: module and name.
         callbacks: Hydra's.
         whitelist: What Hydra may call for a config.
     """
@@ -70,7 +72,7 @@ class Job:
         try:
             done = run_job(
                 hydra_context=HydraContext(None, self.callbacks, self.whitelist),  # type: ignore[arg-type]
-                task_function=found(*self.task),
+                task_function=getattr(importlib.import_module(self.task[0]), self.task[1]),
                 config=self.config,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
@@ -89,25 +91,25 @@ def failed(error: BaseException) -> JobReturn:
 
 
 def task_of(function: Any) -> tuple[str, str]:
-    """Return where a process of its own finds a function: module, or path of a script, and name."""
-    module = sys.modules[function.__module__]
-    where = function.__module__
-    if where == "__main__":
-        spec = getattr(module, "__spec__", None)
-        where = spec.name if spec else str(Path(str(module.__file__)).resolve())
-    return where, function.__name__
+    """Return where a process of its own finds a function: module and name."""
+    return function.__module__, function.__name__
 
 
-def found(where: str, name: str) -> Any:
-    """Return the function that `task_of` describes."""
-    if os.sep not in where:
-        return getattr(importlib.import_module(where), name)
-    if where not in _scripts:
-        _scripts[where] = runpy.run_path(where, run_name="__mp_main__")
-    return _scripts[where][name]
+def script_of(task: Any) -> str | None:
+    """Return the script that this process runs, if it has the function of the jobs or components; None otherwise."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    made = {task.__module__, *(component.make.__module__ for component in components.registered())}
+    return str(Path(file).resolve()) if "__main__" in made and file else None
 
 
-_scripts: dict[str, dict[str, Any]] = {}
+def run_script(path: str) -> None:
+    """Run the script of the parent as `__main__`, without the block that its name guards, as `multiprocessing` does."""
+    main = types.ModuleType("__mp_main__")
+    main.__file__ = path
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    program.is_run_again = True  # for a script without such a block
+    exec(compile(Path(path).read_text(encoding="utf-8"), path, "exec"), main.__dict__)
+    program.is_run_again = False
 
 
 def sendable(done: JobReturn) -> JobReturn:
@@ -142,7 +144,8 @@ class LocalProcess:
         # The URL may hold a password, which the list of processes would show.
         told["OPTUNA_STORAGE"] = sweep.options.storage
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        code = SERVE.format(path=sys.path, preload=TRAINS_BY if task_of(task) == TRAIN else None)
+        preload = TRAINS_BY if task_of(task) == TRAIN else None
+        code = SERVE.format(sys.path, script_of(task), preload)
         with self.log.open("ab") as output, theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
@@ -201,16 +204,19 @@ class LocalProcess:
         self.connection.close()
 
 
-def serve(preload: str | None) -> None:
+def serve(script: str | None, preload: str | None) -> None:
     """Be such a process: take jobs and send results, until the parent is gone.
 
     Args:
+        script: The script of the parent, if the jobs need it.
         preload: A module that the jobs will need.
     """
     parent = int(os.environ.pop(PARENT))
     connection = Connection(int(os.environ.pop(CONNECTION)))
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if script:
+        run_script(script)
     components.load()
     if preload:
         with quiet_import(keep_optional_imports=components.has_users()):
