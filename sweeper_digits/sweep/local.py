@@ -32,9 +32,7 @@ MAX_DEAD_STARTS = 3
 READY = "ready"
 # What such a process is told by its environment, beside its number: its connection's file descriptor, and its parent.
 CONNECTION, PARENT = "SWEEPER_DIGITS_CONNECTION", "SWEEPER_DIGITS_PARENT"
-SERVE = (
-    "import sys; sys.path[:] = {path!r}; from sweeper_digits.sweep.local import serve; serve({script!r}, {preload!r})"
-)
+SERVE = "import sys; sys.path[:] = {!r}; from sweeper_digits.sweep.local import serve; serve({!r}, {!r})"
 # The function that trains, and the module that it loads when it is called: loaded while the study is set up.
 TRAIN, TRAINS_BY = ("sweeper_digits.command_line", "train"), "sweeper_digits.training.run"
 
