@@ -105,8 +105,7 @@ def main(cfg: DictConfig) -> object:
         hydra_config = HydraConfig.get()
         number = hydra_config.job.num if hydra_config.mode == RunMode.MULTIRUN else 0
         in_sweep = hydra_config.mode == RunMode.MULTIRUN and is_study_sweeper(hydra_config.sweeper)
-        runs_elsewhere = in_sweep and reporting.current_trial() is None  # else its worker is this process, as in train
-        with job.attached() if runs_elsewhere else contextlib.nullcontext():
+        with job.attached() if in_sweep else contextlib.nullcontext():
             values = sleep_through(config, RunFolder(hydra_config.runtime.output_dir), number)
     return values[0] if values and len(values) == 1 else values
 

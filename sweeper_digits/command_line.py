@@ -65,7 +65,6 @@ def train(cfg: DictConfig) -> object:
     with bad_input.job_errors():
         config = parse(cfg)
         with quiet_import(keep_optional_imports=components.has_users()):
-            from sweeper_digits.training import reporting
             from sweeper_digits.training.run import run  # imports Keras: only now, so that --help is instant
         job_config = HydraConfig.get()
         in_sweep = job_config.mode == RunMode.MULTIRUN
@@ -75,8 +74,8 @@ def train(cfg: DictConfig) -> object:
                 raise UserError(f"{key}={getattr(config, key)}: a file sets it; take it out of there, and type it")
         if (searched := job_config.runtime.choices.get("search")) and not in_sweep:
             log.info("search     %s: one run with its values, nothing is drawn; -m searches", searched)
-        is_worker = not in_sweep or reporting.current_trial() is not None or not is_study_sweeper(job_config.sweeper)
-        with contextlib.nullcontext() if is_worker else _attached():
+        is_trial = in_sweep and is_study_sweeper(job_config.sweeper)
+        with _attached() if is_trial else contextlib.nullcontext():
             return run(config, job_config.runtime.output_dir, in_sweep=in_sweep)
 
 

@@ -122,7 +122,7 @@ class Loop:
         steering = queue.shared.steering()
         self.stops, self.changes = steering.stops, steering.changes
         self.slots.resize(steering.n_jobs or sweep.options.n_jobs)
-        self.reaped, self.awake = 0.0, time.time()
+        self.reaped, self.beat, self.awake = 0.0, 0.0, time.time()
 
     def run(self) -> None:
         """Go on until nothing is left to run."""
@@ -253,8 +253,10 @@ class Loop:
             if frozen.state.is_finished():  # its heartbeats have stopped: another has it
                 del self.trials[slot]
                 self.slots.free(slot)
-            elif not TrialRecord(frozen).attached:
+            elif not TrialRecord(frozen).attached and time.monotonic() > self.beat:
                 self.queue.heartbeat(trial.number)
+        if time.monotonic() > self.beat:
+            self.beat = time.monotonic() + self.sweep.options.heartbeat_seconds / 2
         if time.time() - self.awake > 3 * self.sweep.options.heartbeat_seconds:
             # This machine slept: first let its jobs speak.
             self.reaped = time.monotonic() + 2 * self.sweep.options.heartbeat_seconds

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -132,17 +132,10 @@ class Queue:
         TrialRecord.write(trial, queued_with=point, point_from=origin)
         return self.attach(trial.number)
 
-    def record_worker(self, trial: optuna.Trial, runs_here: bool = True) -> None:
-        """Write down which process answers for the trial and, if it runs here too, its first heartbeat.
-
-        A job that waits in a scheduler's queue must not count as dead: its own process sends the first.
-        """
-        if runs_here:
-            self.heartbeat(trial.number)
+    def record_worker(self, trial: optuna.Trial) -> None:
+        """Write down that this process answers for the trial, and its first heartbeat."""
+        self.heartbeat(trial.number)
         TrialRecord.write(trial, worker=process.identity())
-
-    def has_answered(self, signature: str) -> bool:
-        return any(TrialRecord(trial).worker == signature for trial in trials_of(self.study))
 
     def write(self, number: int, **values: Any) -> None:
         """Write attributes of a trial, by their names in `TrialRecord`."""
@@ -162,7 +155,6 @@ class Queue:
         reason: str = "its worker died",
         unsigned_seconds: float = UNSIGNED_SECONDS,
         has_told: Callable[[int], bool] = lambda number: False,
-        reasons: Mapping[str, str] | None = None,
     ) -> list[FrozenTrial]:
         """Fail the running trials whose process is gone, and queue again all that are to be tried again.
 
@@ -174,18 +166,13 @@ class Queue:
             reason: For the trial's `error`.
             unsigned_seconds: How long a trial may run without the signature of a worker.
             has_told: Tells the study of a trial, by its number, whose run had ended; returns whether it had.
-            reasons: By signature of a worker, why it is gone, if that is known.
 
         Returns:
             The trials that were failed, without those whose heartbeats have stopped.
         """
         dead = [trial for trial in trials_of(self.study) if self.is_dead(trial, unsigned_seconds)]
         lost = [trial for trial in dead if not has_told(trial.number)]
-        failed = [
-            trial
-            for trial in lost
-            if self._fail(trial, (reasons or {}).get(str(TrialRecord(trial).worker), reason), max_retries is None)
-        ]
+        failed = [trial for trial in lost if self._fail(trial, reason, stopped=max_retries is None)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)

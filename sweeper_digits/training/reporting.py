@@ -1,7 +1,7 @@
 """The trial that this process trains: training reports to it, and asks it whether to stop.
 
-A trial runs inside the worker process that asked for it. The worker sets the trial here and training finds it; a run
-outside a sweep finds None. No optuna and no keras here.
+A job of a sweep attaches to its trial (`sweep.job`) and sets it here, where the training finds it; a run outside of a
+sweep finds None. No optuna and no keras here.
 """
 
 import logging
