@@ -156,7 +156,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 def _doctor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("study", nargs="?", metavar="STUDY", help="the study's name; default: all")
-    add("--fix", action="store_true", help="repair")
+    add("--fix", action="store_true", help="delete temporary files")
     _add_storage(parser)
     _add_path(parser, "--multirun", default=Path("multirun"), help="folder of the studies (default: %(default)s)")
     _add_json(parser)

@@ -292,6 +292,8 @@ def typed(group: str, values: Any) -> Any:
         UserError: No registered component, a key that it has not, or a value of another type or out of its range.
     """
     if dataclasses.is_dataclass(values):
+        if group != "split":
+            components.find(group, vars(values))  # raises
         return values
     if not isinstance(values, dict):
         raise UserError(f"{group}={values}: an option is needed")
