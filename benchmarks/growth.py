@@ -23,33 +23,32 @@ import optuna
 import psutil
 from optuna.trial import TrialState
 
+from sweeper_digits import command_line
+from sweeper_digits.components import register
+from sweeper_digits.data.dataset import load_mnist_5k
+from sweeper_digits.training.context import RunContext
+
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = 20  # trials on each side
 WARM_UP = 10  # trials
-# Names the file for the times of `fit`: the sweep and its worker are this program too, with a clock around `fit`.
+# Names the file for the times of `fit`.
 CLOCK = "GROWTH_CLOCK"
 
 
-def train_by_the_clock(seconds: Path) -> None:
-    """Be `python train.py`, and write down how long each `fit` took."""
-    sys.path.insert(0, str(ROOT))
-    from sweeper_digits import command_line
-    from sweeper_digits.quiet import quiet_import
+@register("callback", watches=True)
+def clock(run: RunContext) -> Any:
+    """Write down how long each `fit` took, in seconds."""
+    import keras
 
-    with quiet_import():
-        import keras
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.started = time.perf_counter()
 
-    fit = keras.Model.fit
+        def on_train_end(self, logs: Any = None) -> None:
+            with Path(os.environ[CLOCK]).open("a") as stream:
+                print(time.perf_counter() - self.started, file=stream)
 
-    def timed(*args: Any, **options: Any) -> Any:
-        started = time.perf_counter()
-        history = fit(*args, **options)
-        with seconds.open("a") as stream:
-            print(time.perf_counter() - started, file=stream)
-        return history
-
-    keras.Model.fit = timed
-    command_line.main()
+    return Clock()
 
 
 def worker_memory(supervisor: psutil.Process) -> float:
@@ -62,23 +61,22 @@ def worker_memory(supervisor: psutil.Process) -> float:
 
 def main() -> None:
     """Measure and print."""
-    if CLOCK in os.environ:
-        train_by_the_clock(Path(os.environ[CLOCK]))
+    if CLOCK in os.environ:  # the sweep is this program too
+        command_line.main()
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=300)
     trials = parser.parse_args().trials
-    from sweeper_digits.data.dataset import load_mnist_5k
 
     with tempfile.TemporaryDirectory() as folder:
         digits = load_mnist_5k()
         np.savez(Path(folder) / "digits.npz", images=digits.images[::5], labels=digits.labels[::5])
         command = [sys.executable, str(Path(__file__).resolve()), "-m", "data=npz", f"data.path={folder}/digits.npz"]
         command += ["model=small", "epochs=2", f"hydra.sweeper.n_trials={trials}", "hydra/sweeper/sampler=random"]
-        command += ["hydra/sweeper/pruner=none", "model.dropout=interval(0,0.5)"]
+        command += ["hydra/sweeper/pruner=none", "model.dropout=interval(0,0.5)", "callbacks=[clock]"]
         memory: dict[int, float] = {}
-        clock = Path(folder) / "fit.txt"
-        environment = os.environ | {CLOCK: str(clock), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        times = Path(folder) / "fit.txt"
+        environment = os.environ | {CLOCK: str(times), "TF_CPP_MIN_LOG_LEVEL": "3"}
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
         supervisor = psutil.Process(process.pid)
         runs = Path(folder) / "multirun" / "sweep"
@@ -92,7 +90,7 @@ def main() -> None:
         finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         seconds = [trial.duration.total_seconds() for trial in finished if trial.duration]
         begun = [trial.datetime_start.timestamp() for trial in finished if trial.datetime_start]
-        fits = [float(line) for line in clock.read_text().splitlines()]
+        fits = [float(line) for line in times.read_text().splitlines()]
     outside = [after - before - fit for before, after, fit in zip(begun, begun[1:], fits, strict=False)]
     held = [memory[number] for number in sorted(memory) if memory[number]]
     print(f"{len(finished)} trials complete, one worker")

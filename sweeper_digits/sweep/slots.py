@@ -87,7 +87,10 @@ class Slots:
             os.dup2(log_file.fileno(), 2)
 
     def resize(self, n_jobs: int) -> list[int]:
-        """Have so many slots from now on; return those that are gone, whose jobs were ended."""
+        """Have so many slots from now on; return those that are gone, whose jobs were ended.
+
+        A job elsewhere ends as it would have, since it may have waited for hours; its slot takes no other one.
+        """
         before, self.sweep.options.n_jobs = self.sweep.options.n_jobs, n_jobs
         try:
             gpus = deal(self.visible, self.sweep.options)
@@ -99,7 +102,7 @@ class Slots:
             return []
         if self.slots and n_jobs != before:
             log.info("workers    %d from now on", n_jobs)
-        surplus = [number for number in self.slots if number >= n_jobs]
+        surplus = [number for number in self.slots if number >= n_jobs] if self.is_local else []
         for number in surplus:
             self.slots.pop(number).kill()
             self.busy.discard(number)
@@ -110,7 +113,8 @@ class Slots:
 
     def idle(self) -> list[int]:
         """Return the slots that can take a job now."""
-        return [number for number, slot in self.slots.items() if number not in self.busy and slot.is_ready]
+        wanted = {number: slot for number, slot in self.slots.items() if number < self.sweep.options.n_jobs}
+        return [number for number, slot in wanted.items() if number not in self.busy and slot.is_ready]
 
     def launch(self, slot: int, overrides: list[str], number: int) -> None:
         """Start the job of a trial in an idle slot."""
