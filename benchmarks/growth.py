@@ -40,7 +40,7 @@ def clock(run: RunContext) -> Any:
     """Write down how long each `fit` took, in seconds."""
     import keras
 
-    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+    class Clock(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
             self.started = time.perf_counter()
 

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import verbs
+from sweeper_digits.sweep.budget import watched_seconds
 from sweeper_digits.sweep.points import in_space
 from sweeper_digits.sweep.record import TrialRecord
 from sweeper_digits.sweep.steering import Space
@@ -118,6 +119,7 @@ def test_a_budget_and_a_number_of_workers_that_are_raised_take_effect(
         ):
             call(sweeps, "change", values=["n_trials=null", "timeout=null"])
         capsys.readouterr()
+        wait_for(lambda: watched_seconds(sweeps.study()) > 0.1)  # written every five seconds
         call(sweeps, "change", values=["timeout=0.1"])
         assert "hydra.sweeper.timeout is used up: the sweep ends" in capsys.readouterr().out
         call(sweeps, "change", values=["timeout=null"])
