@@ -17,7 +17,7 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from sweeper_digits import bad_input, components, help_text, program
-from sweeper_digits.config import Config, is_study_sweeper, parse, refuse_resume
+from sweeper_digits.config import STORAGE_KEY, Config, is_study_sweeper, parse, refuse_resume
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import as_typed, check_no_reference, override_key, typed_value
 from sweeper_digits.quiet import quiet_import
@@ -259,9 +259,6 @@ def _check_options(arguments: list[str], given: Given) -> None:
                 raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
 
 
-STORAGE = "hydra.sweeper.storage"
-
-
 def check_text(arguments: list[str], conf: Path) -> None:
     """Refuse what is no text here: Hydra writes the arguments, the present folder and ours into files, as UTF-8."""
     for text in (*arguments, str(Path.cwd()), str(conf)):
@@ -274,8 +271,8 @@ def check_text(arguments: list[str], conf: Path) -> None:
     for text in arguments:
         key, _, value = text.partition("=")
         # A sweep never saves the password of its own database.
-        if has_password(value) and not (key == STORAGE and begins_sweep(arguments)):
-            hint = "put the URL into OPTUNA_STORAGE" if key == STORAGE else "see docs/own.md"
+        if has_password(value) and not (key == STORAGE_KEY and begins_sweep(arguments)):
+            hint = "put the URL into OPTUNA_STORAGE" if key == STORAGE_KEY else "see docs/own.md"
             raise UserError(f"{key}: its URL holds a password, which would be saved with the run; {hint}")
 
 

@@ -102,6 +102,8 @@ INCIDENTAL = {"study", "search", "objective", "figures", "device", "resume", "fr
 # The steps of so many epochs can still be counted in 64 bits.
 MOST_EPOCHS = 10**9
 
+# The key of the database, in which studies are kept.
+STORAGE_KEY = "hydra.sweeper.storage"
 # Where studies are kept, unless OPTUNA_STORAGE names a database; conf/hydra/sweeper/study.yaml says the same.
 DEFAULT_STORAGE = "sqlite:///multirun/optuna.db"
 

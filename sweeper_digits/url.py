@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from sweeper_digits.config import DEFAULT_STORAGE
+from sweeper_digits.config import DEFAULT_STORAGE, STORAGE_KEY
 from sweeper_digits.errors import UserError
 
 # A user's password reaches up to the last @: people forget to write /, @ and : as %2F, %40 and %3A.
@@ -39,7 +39,7 @@ def without_passwords(text: str) -> str:
 DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
-def check_url(url: Any, key: str = "hydra.sweeper.storage") -> None:
+def check_url(url: Any, key: str = STORAGE_KEY) -> None:
     """Raise a UserError unless a database of this URL can be shared by processes.
 
     Args:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -139,9 +138,3 @@ class Limits:
             self.queue.write(trial.number, error=error)
             return self.queue.set_state(trial.number, TrialState.FAIL)
         return False
-
-
-def kill(pid: int) -> None:
-    """Kill a process, if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

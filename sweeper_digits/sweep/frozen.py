@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import components
 from sweeper_digits.bad_input import one_line
-from sweeper_digits.config import INCIDENTAL
+from sweeper_digits.config import INCIDENTAL, STORAGE_KEY
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.quiet import chosen_backend
@@ -35,7 +35,6 @@ from sweeper_digits.text import relative
 
 log = logging.getLogger(__name__)
 
-STORAGE = "hydra.sweeper.storage"
 # Files that only the folder of a run, of an environment or of a sweep has.
 MARKERS_OF_OTHER_FOLDERS = (".hydra", "pyvenv.cfg", "optimization_results.yaml")
 
@@ -150,11 +149,11 @@ class Copy:
         """
         self.check()
         hydra, typed = self.sweep.config.hydra, OmegaConf.to_container(self.sweep.config.hydra.overrides.task)
-        given = [one for one in hydra.overrides.hydra if override_key(one) not in (STORAGE, SEARCH_PATH)]
+        given = [one for one in hydra.overrides.hydra if override_key(one) not in (STORAGE_KEY, SEARCH_PATH)]
         decided = [
             f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",  # it may have the time in it
             "hydra.job.chdir=false",  # relative paths count from where the user stands
-            STORAGE + "=${oc.env:OPTUNA_STORAGE}",  # the URL may hold a password, which a run's folder would show
+            STORAGE_KEY + "=${oc.env:OPTUNA_STORAGE}",  # the URL may hold a password, which a run's folder would show
         ]
         loader = self._loader()
         assert isinstance(typed, list)  # noqa: S101 - it is one

@@ -42,8 +42,7 @@ def attached() -> Iterator[None]:
     TrialRecord.write(trial, attached=True)
     slot = os.environ.get(SLOT)
     running = running_trial(queue, trial, socket.gethostname() + (f"/{slot}" if slot else ""))
-    heartbeats = Heartbeats(queue, hydra.sweeper.heartbeat_seconds, os.getppid(), is_job=is_alone)
-    heartbeats.number = trial.number
+    heartbeats = Heartbeats(queue, trial.number, hydra.sweeper.heartbeat_seconds, os.getppid(), is_job=is_alone)
     reporting.set_current_trial(running)
     try:
         yield
@@ -79,20 +78,16 @@ class Heartbeats(threading.Thread):
 
     Args:
         queue: The queue of the trial.
+        number: The number of the trial.
         interval: Seconds between heartbeats.
         parent: The process that started this one.
         is_job: Whether this process has the trial alone, and ends once the study says that the trial has ended: a
             person stopped it, or its time is over.
-
-    Attributes:
-        number: The number of the trial that runs now, or None.
     """
 
-    def __init__(self, queue: Queue, interval: float, parent: int, is_job: bool = False) -> None:
+    def __init__(self, queue: Queue, number: int, interval: float, parent: int, is_job: bool) -> None:
         super().__init__(daemon=True)
-        self.queue, self.interval, self.is_job = queue, interval, is_job
-        self.number: int | None = None
-        self.parent = parent
+        self.queue, self.number, self.interval, self.parent, self.is_job = queue, number, interval, parent, is_job
         self.stopped = threading.Event()
         self.start()
 
@@ -102,16 +97,15 @@ class Heartbeats(threading.Thread):
         while not self.stopped.wait(0.5):
             if os.getppid() != self.parent:
                 os._exit(1)  # the trial is failed and queued again by the next supervisor of the sweep
-            number = self.number
-            if self.is_job and number is not None and time.monotonic() - looked > LOOK_SECONDS:
+            if self.is_job and time.monotonic() - looked > LOOK_SECONDS:
                 looked = time.monotonic()
                 with contextlib.suppress(Exception):
-                    if self.queue.read(number).state.is_finished() and not self.stopped.is_set():
+                    if self.queue.read(self.number).state.is_finished() and not self.stopped.is_set():
                         os._exit(1)
-            if number is not None and time.monotonic() - last > self.interval:
+            if time.monotonic() - last > self.interval:
                 last = time.monotonic()
                 with contextlib.suppress(Exception):  # a database that is away must not end a training
-                    self.queue.heartbeat(number)
+                    self.queue.heartbeat(self.number)
 
     def stop(self) -> None:
         self.stopped.set()

@@ -25,6 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import live, text
+from sweeper_digits.config import STORAGE_KEY
 from sweeper_digits.errors import INFINITY, OtherData, UserError, check_range
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
@@ -42,7 +43,6 @@ from sweeper_digits.sweep.study import check_claim, set_up
 
 log = logging.getLogger(__name__)
 
-STORAGE = "hydra.sweeper.storage="
 # Seconds between two looks at the study. A look takes a while where the study is long, and the trials need the cores:
 # the pause is so many times as long that looking takes 2 % of a core.
 LEAST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -51,6 +51,8 @@ PAUSE_FOR_A_LOOK = 50.0
 REAP_SECONDS = 2.0
 # How long another process may take to sign its trial when this sweep ends.
 SIGNING_SECONDS = 3.0
+# The error of a trial that ran when its sweep was stopped.
+STOPPED = "stopped with the sweep; queued again"
 # Errors of a disk that a person must mend.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -77,7 +79,7 @@ def search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFu
     slots = Slots(sweep, launcher)  # their processes import Keras meanwhile
     try:
         # Not the URL, which may hold a password in whatever form.
-        words = [word for word in typed_words(sweep.options.storage) if not word.startswith(STORAGE)]
+        words = [word for word in typed_words(sweep.options.storage) if not word.startswith(f"{STORAGE_KEY}=")]
         StudyRecord(queue.study).write(command={"words": words, "folder": str(Path.cwd())})
         warn_of_changed_code(queue.study)
         if copy.exists:
@@ -192,9 +194,7 @@ class Loop:
                 del self.trials[slot]
             elif isinstance(ended, Lost):
                 del self.trials[slot]
-                if not self.has_told(trial.number):
-                    lost = self.queue.read(trial.number)
-                    self.queue.fail_and_requeue(lost, ended.reason, self.sweep.options.max_retries)
+                self._give_up(trial, ended.reason, self.sweep.options.max_retries)
             else:
                 self._end_if_none_can_run(slot, trial, ended._return_value)
                 self._tell(slot, *outcome(ended, len(self.sweep.objectives)))
@@ -268,17 +268,16 @@ class Loop:
     def _queue_again(self) -> None:
         """Queue the trials that ran in this process's slots again."""
         for trial in self.trials.values():
-            self._give_up(trial, "stopped with the sweep; queued again")
+            self._give_up(trial, STOPPED)
         self.trials.clear()
         end = time.monotonic() + SIGNING_SECONDS
         while self.queue.has_unsigned() and time.monotonic() < end:  # another process is about to sign it
             time.sleep(0.1)
-        reason = "stopped with the sweep; queued again"
-        self.queue.reap(None, reason, unsigned_seconds=SIGNING_SECONDS, has_told=self.has_told)
+        self.queue.reap(None, STOPPED, unsigned_seconds=SIGNING_SECONDS, has_told=self.has_told)
 
-    def _give_up(self, trial: optuna.Trial, reason: str) -> None:
+    def _give_up(self, trial: optuna.Trial, reason: str, max_retries: int | None = None) -> None:
         if not self.has_told(trial.number):
-            self.queue.fail_and_requeue(self.queue.read(trial.number), reason, max_retries=None)
+            self.queue.fail_and_requeue(self.queue.read(trial.number), reason, max_retries)
 
 
 def pause_after(look: float) -> float:

@@ -210,8 +210,8 @@ class Queue:
             max_retries: How often a worker of its point may die; None: it was stopped, which does not count.
         """
         failed = self._fail(trial, reason, stopped=max_retries is None)
-        if failed and owed([self.read(trial.number)], max_retries):
-            self._queue_again(self.read(trial.number))
+        if failed and owed([now := self.read(trial.number)], max_retries):
+            self._queue_again(now)
         return failed
 
     def _fail(self, trial: FrozenTrial, reason: str, stopped: bool) -> bool:

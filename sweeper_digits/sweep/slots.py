@@ -113,8 +113,9 @@ class Slots:
 
     def idle(self) -> list[int]:
         """Return the slots that can take a job now."""
-        wanted = {number: slot for number, slot in self.slots.items() if number < self.sweep.options.n_jobs}
-        return [number for number, slot in wanted.items() if number not in self.busy and slot.is_ready]
+        n_jobs = self.sweep.options.n_jobs
+        free = ((number, slot) for number, slot in self.slots.items() if number < n_jobs and number not in self.busy)
+        return [number for number, slot in free if slot.is_ready]
 
     def launch(self, slot: int, overrides: list[str], number: int) -> None:
         """Start the job of a trial in an idle slot."""
@@ -196,20 +197,17 @@ class LocalSlot:
         Raises:
             UserError: The process died several times before it could take a job.
         """
-        found = self.process.receive()
-        if found is None and self.process.is_alive:
-            return None
-        if isinstance(found, JobReturn):
+        if (found := self.process.receive()) is not None:
             self.has_job = False
             return found
-        if not self.process.is_alive:
-            reason, had_job = self.process.described_end(), self.has_job
-            self.dead_starts = 0 if self.process.is_ready else self.dead_starts + 1
-            if self.dead_starts >= MAX_DEAD_STARTS:
-                raise UserError(self.process.last_words())
-            self.has_job, self.process = False, self._start()
-            return Lost(reason) if had_job else None
-        return None
+        if self.process.is_alive:
+            return None
+        reason, had_job = self.process.described_end(), self.has_job
+        self.dead_starts = 0 if self.process.is_ready else self.dead_starts + 1
+        if self.dead_starts >= MAX_DEAD_STARTS:
+            raise UserError(self.process.last_words())
+        self.has_job, self.process = False, self._start()
+        return Lost(reason) if had_job else None
 
     def kill(self) -> None:
         """End the process; `poll` starts another."""
