@@ -130,8 +130,8 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
 @pytest.mark.slow
 def test_jobs_elsewhere_are_steered_through_the_study(sweeps: Sweeps) -> None:
     needs_launcher("submitit", "slurm")
-    sweeps.trials_last(30)
-    arguments = (*STEADY, LEARNING_RATE, "epochs=30", "hydra.sweeper.n_trials=9", "hydra/launcher=submitit_local")
+    sweeps.trials_last(300)  # no trial ends by itself, however long the next one takes to start
+    arguments = (*STEADY, LEARNING_RATE, "epochs=300", "hydra.sweeper.n_trials=9", "hydra/launcher=submitit_local")
 
     def running() -> list[int]:
         return [trial.number for trial in sweeps.trials() if trial.state == RUNNING and trial.intermediate_values]
