@@ -10,7 +10,6 @@ KerasTuner's Hyperband decides itself how many trials its brackets have.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import subprocess
@@ -33,6 +32,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     import keras_tuner
 
     from sweeper_digits import command_line
+    from sweeper_digits.components import Option
     from sweeper_digits.config import parse
     from sweeper_digits.data.dataset import load_mnist_5k
     from sweeper_digits.data.split import splits
@@ -48,7 +48,7 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
 
     def build(hp: Any) -> keras.Model:
-        option = dataclasses.replace(config.model, dropout=hp.Float("dropout", 0.0, 0.4))
+        option = Option(**vars(config.model) | {"dropout": hp.Float("dropout", 0.0, 0.4)})
         model = build_network(option, (28, 28, 1), 10).model
         choices = {"adamw": keras.optimizers.AdamW, "rmsprop": keras.optimizers.RMSprop}
         optimizer = choices[hp.Choice("optimizer", list(choices))]

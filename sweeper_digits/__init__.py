@@ -2,7 +2,8 @@
 
 Reading order, each line after what it imports:
     errors, text, quiet, program, imports  what all others need
-    overrides, components, config, url     what a user can say
+    overrides, schema, components          what a user can say, and what can be registered
+    config, url                            the whole config
     screen, bad_input, live                what a user sees
     data                                   from a file to arrays
     runs                                   what a run leaves in its folder
@@ -18,12 +19,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from sweeper_digits.components import register
-from sweeper_digits.errors import Range
 
 if TYPE_CHECKING:
     from sweeper_digits.notebook import Run, compare, compose, search, train
 
-__all__ = ["Range", "Run", "compare", "compose", "register", "search", "train"]
+__all__ = ["Run", "compare", "compose", "register", "search", "train"]
 __version__ = "0.1.0"
 
 

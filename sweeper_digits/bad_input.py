@@ -6,15 +6,16 @@ import gc
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sweeper_digits.components import KINDS, options_of, unset_hint
 from sweeper_digits.errors import UserError, closest
@@ -49,9 +50,9 @@ def exit_in_one_line(do: Callable[[], object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
         sys.exit(1)
     except Exception as error:
-        if (line := bad_input(error)) is None:
+        if bad_input(error) is None:
             raise
-        sys.exit(f"error: {line}")
+        sys.exit(_printed(error))
 
 
 def bad_input(error: Exception) -> str | None:
@@ -78,7 +79,14 @@ def job_errors() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or SHOW_TRACEBACK:
             raise
-        sys.exit(f"error: {one_line(error)}")
+        sys.exit(_printed(error))
+
+
+def _printed(error: Exception) -> str:
+    """Write an error as a command ends with it: of a config, a line for each fault."""
+    if isinstance(error, UserError):
+        return "\n".join(f"error: {printable(line)}" for line in error.lines)
+    return f"error: {bad_input(error) or one_line(error)}"
 
 
 def one_line(error: Exception) -> str:
@@ -99,16 +107,32 @@ def _said(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return _unparsed(str(error.override))
     lines = [str(error)] + ([str(error.__cause__)] if error.__cause__ and not isinstance(error, UserError) else [])
-    if found := re.search(r"'(\w+)\.(\w+)'.*Key '\2' (?:is )?not in '(\w+)'", " ".join(lines), re.DOTALL):
-        group, key, kind = found.groups()
-        if near := closest(key, options_of(group)[kind].keys) if kind in options_of(group) else "":
-            return f"{group}.{key}: {kind}, the chosen {group}, has no such key{near}"
-        if having := [name for name, part in options_of(group).items() if key in part.keys]:
-            return f"{group}.{key}: {kind}, the chosen {group}, has no such key; choose {group}={'|'.join(having)}"
-    if found := re.search(r"'callbacks\.(\w+)\..*Key '\1' is not in struct", " ".join(lines), re.DOTALL):
-        return f"callbacks.{found[1]}: not chosen; add callbacks=[{found[1]}]"
+    for one in (error, error.__cause__):
+        if isinstance(one, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(one.parent_node):
+            return _unknown(str(one.full_key), str(one.key), one.parent_node)
     parts = [part.strip().rstrip(".") for line in lines for part in line.splitlines() if part.strip()]
     return "; ".join(dict.fromkeys(part for part in parts if not part.startswith(HYDRA_NOISE)))
+
+
+def _unknown(name: str, key: str, node: Any) -> str:
+    """Write that a config has no such key, and what to type instead.
+
+    Args:
+        name: The key as it was typed.
+        key: Its last part, or the first one that is not there.
+        node: The part of the config that lacks it.
+    """
+    group, _, option = name.rpartition(".")
+    beside: Any = OmegaConf.to_container(node, resolve=False)
+    if group == "callbacks":
+        return f"{name}: not chosen; add callbacks=[{option}]"
+    for component in options_of(group).values():
+        if component.target == beside.get("_target_"):
+            having = [other.name for other in options_of(group).values() if key in other.keys]
+            near = closest(key, component.keys) or (f"; choose {group}={'|'.join(having)}" if having else "")
+            return f"{name}: {component.name}, the chosen {group}, has no such key{near}"
+    near = closest(key, map(str, beside))
+    return f"{name}: no such key{near}" + (f"; to add it, type +{name}=..." if group and not near else "")
 
 
 def _unparsed(override: str) -> str:

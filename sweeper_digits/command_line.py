@@ -23,6 +23,7 @@ from sweeper_digits.overrides import as_typed, check_no_reference, override_key,
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.runs.origin import SEARCH_PATH, Origin
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
+from sweeper_digits.text import relative
 from sweeper_digits.url import has_password
 
 log = logging.getLogger(__name__)
@@ -130,11 +131,11 @@ def as_hydra_takes(arguments: list[str]) -> list[str]:
         UserError: Bad input that Hydra would not see, or not tell in one line.
     """
     components.load()
-    _check_names()
     help_text.install()
     check_text(arguments, CONF)
     arguments = [as_typed(argument) for argument in arguments]
     given = what_to_compose_from(arguments)
+    _check_names([CONF, *given.origin.paths])
     _check_options(arguments, given)
     whole = _with_past_run(arguments, given)
     # Hydra would look for a relative path beside this module.
@@ -146,14 +147,13 @@ def overrides_in(arguments: list[str]) -> list[str]:
     return list(get_args_parser().parse_intermixed_args(arguments).overrides)
 
 
-def _check_names() -> None:
-    """Refuse a registered name that a file in conf/ has: Hydra would take the file."""
+def _check_names(folders: list[Path]) -> None:
+    """Refuse a registered name that a file in a folder has: Hydra would take the file, also where that names itself."""
     for component in components.registered():
-        file = CONF / str(component.group) / f"{component.name}.yaml"
-        if not component.own and file.exists():
-            raise UserError(
-                f"{component.where}: {component.kind} {component.name}: conf/ has an option of this name; rename one"
-            )
+        for folder in folders:
+            if (file := folder / str(component.group) / f"{component.name}.yaml").exists():
+                what = f"{component.kind} {component.name} is registered too, at {component.where}"
+                raise UserError(f"{relative(file)}: {what}; rename one")
 
 
 class Given(NamedTuple):
@@ -252,10 +252,12 @@ def _check_options(arguments: list[str], given: Given) -> None:
     folders = [CONF, *given.origin.paths]
     for argument in arguments:
         key, equals, _ = argument.partition("=")
-        if equals and re.fullmatch(r"\w+(/\w+)*", key) and any((folder / key).is_dir() for folder in folders):
+        known = components.options_of(key)
+        is_group = known or any((folder / key).is_dir() for folder in folders)
+        if equals and re.fullmatch(r"\w+(/\w+)*", key) and is_group:
             chosen = OverridesParser.create().parse_override(argument).value()
             if chosen is None or isinstance(chosen, int | float):
-                options = sorted(file.stem for folder in folders for file in (folder / key).glob("*.yaml"))
+                options = sorted({*known, *(file.stem for folder in folders for file in (folder / key).glob("*.yaml"))})
                 raise UserError(f"{argument}: no such option; choose from {', '.join(options) or 'its keys'}")
 
 

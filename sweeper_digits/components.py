@@ -5,7 +5,6 @@ this option. A config can call registered functions and no others. The program's
 `OWN` names; they register in the same way as anyone's.
 """
 
-import dataclasses
 import functools
 import importlib
 import importlib.metadata
@@ -16,18 +15,37 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from sweeper_digits import imports
-from sweeper_digits.errors import Range, UserError, check_range, check_ranges, closest, place_of
+from sweeper_digits.errors import UserError, closest, place_of
 from sweeper_digits.quiet import quiet_import
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+class Key(NamedTuple):
+    """A parameter that is a key of the config.
+
+    Attributes:
+        hint: Its type; in an `Annotated`, with its limits.
+        default: MISSING where a value must be given.
+    """
+
+    hint: Any
+    default: Any = MISSING
+
+
+# An option of a config group, judged: its values by their keys, and `_target_`.
+Option = types.SimpleNamespace
 
 
 @dataclass
@@ -52,7 +70,7 @@ class Kind:
         needed: Parameters that the framework passes and that a function must have.
         passed: Further parameters that the framework passes where a function has them.
         keys: Keys that a function must have.
-        base: A dataclass with keys that every option of the group has.
+        base: A dataclass with keys that every option of the group has, and that no function takes.
     """
 
     group: str | None
@@ -61,6 +79,11 @@ class Kind:
     keys: tuple[str, ...] = ()
     base: type | None = None
 
+    @property
+    def shared(self) -> dict[str, Key]:
+        """Return the keys that every option of the group has."""
+        return keys_of(self.base) if self.base else {}
+
 
 KINDS = {
     "model": Kind("model", needed=("inputs", "classes")),
@@ -68,6 +91,7 @@ KINDS = {
     "augmentation": Kind("augmentation", passed=("seed",)),
     "optimizer": Kind("optimizer", passed=("output_layer",), keys=("learning_rate",)),
     "schedule": Kind("schedule", needed=("peak",), passed=("steps", "steps_per_epoch")),
+    "split": Kind("split"),
     "callback": Kind("callbacks", passed=("run",)),
     "objective": Kind(None, needed=("probabilities", "labels"), passed=("metrics",)),
 }
@@ -92,7 +116,7 @@ class Component:
         kind: A key of `KINDS`.
         name: The name of the option.
         make: The function.
-        option: A dataclass with the keys of the option, `_target_` with them.
+        keys: The keys of the option, in order.
         passed: Parameters that the framework passes.
         where: File and line of the function.
         summary: The first line of its docstring.
@@ -104,7 +128,7 @@ class Component:
     kind: str
     name: str
     make: Callable[..., Any]
-    option: type
+    keys: dict[str, Key]
     passed: frozenset[str]
     where: str
     summary: str
@@ -119,7 +143,7 @@ class Component:
     @property
     def target(self) -> str:
         """Return the dotted name of the function, which stands in a config as `_target_`."""
-        return _target(self.make)
+        return f"{self.make.__module__}.{self.make.__qualname__}"
 
     @property
     def own(self) -> bool:
@@ -127,63 +151,84 @@ class Component:
         return self.make.__module__.partition(".")[0] == "sweeper_digits"
 
     @property
-    def keys(self) -> list[str]:
-        """Return the keys of the option, in order."""
-        return [one.name for one in dataclasses.fields(self.option) if one.name != "_target_"]
+    def prefix(self) -> str:
+        """Return what stands before a key on the command line."""
+        return f"callbacks.{self.name}." if self.kind == "callback" else f"{self.kind}."
 
     @property
-    def mandatory(self) -> list[str]:
-        """Return the keys that have no default."""
-        return [one.name for one in dataclasses.fields(self.option) if one.default is MISSING]
+    def node(self) -> dict[str, Any]:
+        """Return the option as Hydra composes it: the defaults, and `???` where a value must be given."""
+        defaults = {key: one.default for key, one in self.keys.items()}
+        plain = {key: one.name if isinstance(one, Enum) else one for key, one in defaults.items()}
+        return {"_target_": self.target} | plain
+
+    @functools.cached_property
+    def model(self) -> "type[BaseModel]":
+        """Return what judges the values of an option."""
+        from sweeper_digits import schema  # Pydantic: --help does without
+
+        return schema.model_of(self.name, self.keys, self.meanings)
+
+    def judged(self, values: dict[str, Any]) -> Any:
+        """Return an option with these values, and the defaults of keys that have none.
+
+        Raises:
+            UserError: A line for each key that is unknown, missing, of another type, or out of its range.
+        """
+        from sweeper_digits import schema  # Pydantic: --help does without
+
+        given = {key: value for key, value in values.items() if key != "_target_"}
+        return Option(_target_=self.target, **schema.judged(self.prefix, self.keys, self.model, given))
+
+    def check_defaults(self) -> None:
+        """Raise a UserError for a default that no option could have."""
+        from sweeper_digits import schema  # Pydantic: --help does without
+
+        keys = {key: one for key, one in self.keys.items() if one.default is not MISSING}
+        model, defaults = schema.model_of(self.name, keys), {key: one.default for key, one in keys.items()}
+        schema.judged("the default ", keys, model, defaults)
 
     def build(self, option: Any, **context: Any) -> Any:
         """Call the function with the values of an option, and with what it wants of the context."""
-        base = {one.name for one in dataclasses.fields(KINDS[self.kind].base or _Nothing)}
-        values = {name: getattr(option, name) for name in self.keys if name not in base} if option is not None else {}
+        values = {} if option is None else {key: getattr(option, key) for key in self.keys}
+        for key in KINDS[self.kind].shared:
+            values.pop(key, None)
         return self.make(**{name: value for name, value in context.items() if name in self.passed}, **values)
-
-
-@dataclass
-class _Nothing:
-    """No keys."""
 
 
 def describe(kind: str, name: str, make: Callable[..., Any], direction: str | None, watches: bool) -> Component:
     """Return the component that a function is; see `register`."""
     where = place_of(*source_of(make))
-    problem = functools.partial(_problem, where, f"{kind} {name}")
+    try:
+        _check_kind(kind, name, direction)
+        given, parameters = KINDS[kind], inspect.signature(make).parameters
+        if lacking := [key for key in (*given.needed, *given.keys) if key not in parameters]:
+            raise UserError(f"it needs the parameter {lacking[0]}")
+        passed = frozenset({*given.needed, *given.passed} & set(parameters))
+        keys = keys_of(make, passed)
+        if keys and given.group is None:
+            raise UserError(f"an {kind} has no keys; leave {next(iter(keys))} out")
+        if taken := sorted(given.shared.keys() & keys.keys()):
+            raise UserError(f"every option of {given.group} has a key {taken[0]} already; rename the parameter")
+        summary, meanings = docstring(make)
+        meanings |= docstring(given.base)[1] if given.base else {}
+        found = Component(kind, name, make, given.shared | keys, passed, where, summary, meanings, direction, watches)
+        if not found.own:  # of ours, a test does: Pydantic takes time
+            found.check_defaults()
+    except UserError as error:
+        raise UserError(f"{where}: {kind} {name}: {error}") from error
+    return found
+
+
+def _check_kind(kind: str, name: str, direction: str | None) -> None:
     if kind not in KINDS:
-        raise problem(f"no such kind{closest(kind, KINDS)}; choose from {', '.join(KINDS)}")
+        raise UserError(f"no such kind{closest(kind, KINDS)}; choose from {', '.join(KINDS)}")
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise problem("a name has letters, digits and '_', and begins with a letter; give another by name=...")
+        raise UserError("a name has letters, digits and '_', and begins with a letter; give another by name=...")
     if (kind == "objective") != (direction is not None) or direction not in (None, *DIRECTIONS):
-        raise problem('an objective, and nothing else, needs direction="minimize" or direction="maximize"')
+        raise UserError('an objective, and nothing else, needs direction="minimize" or direction="maximize"')
     if kind == "objective" and (name in TAKEN or name.endswith(DERIVED)):
-        raise problem("every run has a value of this name; give another by name=...")
-    given = KINDS[kind]
-    parameters = _parameters(make, problem)
-    passed = {*given.needed, *given.passed} & set(parameters)
-    if lacking := [key for key in (*given.needed, *given.keys) if key not in parameters]:
-        raise problem(f"it needs the parameter {lacking[0]}")
-    hints = {
-        key: hint if hint is None else _evaluated(make, key, hint, problem)
-        for key, (_, hint) in parameters.items()
-        if key not in passed
-    }
-    keys = [_key(parameters[key][0], hint, problem) for key, hint in hints.items()]
-    if keys and given.group is None:
-        raise problem(f"an {kind} has no keys; leave {keys[0][0]} out")
-    shared = {one.name for one in dataclasses.fields(given.base or _Nothing)}
-    if taken := sorted(shared.intersection(key for key, _, _ in keys)):
-        raise problem(f"every option of {given.group} has a key {taken[0]} already; rename the parameter")
-    summary, meanings = docstring(make)
-    option = _option(kind, name, make, keys)
-    meanings |= docstring(given.base)[1] if given.base else {}
-    return Component(kind, name, make, option, frozenset(passed), where, summary, meanings, direction, watches)
-
-
-def _problem(where: str, what: str, text: str) -> UserError:
-    return UserError(f"{where}: {what}: {text}")
+        raise UserError("every run has a value of this name; give another by name=...")
 
 
 def source_of(make: Callable[..., Any]) -> tuple[str, int]:
@@ -196,112 +241,52 @@ def source_of(make: Callable[..., Any]) -> tuple[str, int]:
         return make.__module__, 0
 
 
-def _target(make: Callable[..., Any]) -> str:
-    return f"{make.__module__}.{make.__qualname__}"
+def keys_of(make: Callable[..., Any], left_out: Collection[str] = ()) -> dict[str, Key]:
+    """Return the parameters of a function or a class as keys.
 
+    Args:
+        make: The function, or the class.
+        left_out: Parameters that are no keys.
 
-def _parameters(make: Callable[..., Any], problem: Any) -> dict[str, tuple[inspect.Parameter, Any]]:
-    """Return the parameters of a function or of a class, each with its type hint."""
-    found = inspect.signature(make).parameters
-    for one in found.values():
+    Raises:
+        UserError: A parameter that cannot be a key.
+    """
+    found = {}
+    for name, one in inspect.signature(make).parameters.items():
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD, one.POSITIONAL_ONLY):
-            raise problem(f"the parameter {one} has no name of its own; write each parameter out")
-    return {key: (one, None if one.annotation is one.empty else one.annotation) for key, one in found.items()}
+            raise UserError(f"the parameter {one} has no name of its own; write each parameter out")
+        if name not in left_out:
+            found[name] = Key(_hint(make, one), MISSING if one.default is one.empty else one.default)
+    return found
 
 
-def _evaluated(make: Callable[..., Any], name: str, hint: Any, problem: Any) -> Any:
-    """Return a type hint that may be written as text."""
-    stub = types.SimpleNamespace(__annotations__={name: hint})
+def _hint(make: Callable[..., Any], one: inspect.Parameter) -> Any:
+    """Return the type of a parameter, which may be written as text."""
+    if one.annotation is one.empty:
+        raise UserError(f"the parameter {one.name} has no type hint; write for example {one.name}: int = 1")
+    stub = types.SimpleNamespace(__annotations__={one.name: one.annotation})
     function = make.__init__ if inspect.isclass(make) else make
     try:
-        return typing.get_type_hints(stub, getattr(function, "__globals__", {}), include_extras=True)[name]
+        hints = typing.get_type_hints(stub, getattr(function, "__globals__", {}), include_extras=True)
     except (NameError, SyntaxError, TypeError) as error:
-        raise problem(f"the type hint of {name} cannot be read ({error})") from error
-
-
-def _key(one: inspect.Parameter, hint: Any, problem: Any) -> tuple[str, Any, Any]:
-    """Return name, type and default of a key as `make_dataclass` takes them."""
-    if hint is None:
-        raise problem(f"the parameter {one.name} has no type hint; write for example {one.name}: int = 1")
-    kind = _bare(hint)
-    if not _is_known(kind):
-        shown = getattr(kind, "__name__", kind)
-        raise problem(
-            f"the parameter {one.name} is of type {shown}; a config has bool, int, float, str, Literal, "
-            "Enum, lists of them, and None"
+        raise UserError(f"the type hint of {one.name} cannot be read ({error})") from error
+    if not _is_known(hint := hints[one.name]):
+        raise UserError(
+            f"the parameter {one.name} is of type {getattr(hint, '__name__', hint)}; a config has bool, int, float, "
+            "str, Literal, Enum, lists of them, and None"
         )
-    about = {"range": _range(hint)}
-    if one.default is one.empty:
-        return one.name, kind, field(default=MISSING, metadata=about)
-    if not _fits(one.default, kind):
-        raise problem(
-            f"the default of {one.name}, {one.default!r}, is not of its type, {getattr(kind, '__name__', kind)}"
-        )
-    if (allowed := about["range"]) and one.default is not None:
-        try:
-            check_range(one.name, one.default, **dataclasses.asdict(allowed))
-        except UserError as error:
-            raise problem(f"the default {error}") from error
-    if isinstance(one.default, list):
-        return one.name, kind, field(default_factory=lambda: list(one.default), metadata=about)
-    return one.name, kind, field(default=one.default, metadata=about)
+    return hint
 
 
-def _bare(hint: Any) -> Any:
-    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-
-
-def _range(hint: Any) -> Range | None:
-    found = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Range)]
-    return found[0] if found else None
-
-
-def _is_known(kind: Any) -> bool:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+def _is_known(hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _is_known(inner[0])
     if origin is Literal:
         return all(isinstance(one, str | int | bool) for one in inner)
     if origin in (types.UnionType, typing.Union, list):
         return all(_is_known(one) for one in inner)
-    return kind in (*SCALARS, Any, type(None)) or (isinstance(kind, type) and issubclass(kind, Enum))
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return True
-    if origin is Literal:
-        return value in inner
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, one) for one in inner)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _option(kind: str, name: str, make: Callable[..., Any], keys: list[Any]) -> type:
-    """Return a dataclass of the keys; its instances have been checked."""
-    prefix = f"callbacks.{name}" if kind == "callback" else kind
-    base = KINDS[kind].base
-
-    def check(self: Any) -> None:
-        check_ranges(f"{prefix}.", self)
-
-    option = dataclasses.make_dataclass(
-        name,
-        [("_target_", str, field(default=_target(make))), *keys],
-        bases=(base,) if base else (),
-        namespace={"__post_init__": check, "__doc__": inspect.getdoc(make) or ""},
-    )
-    # So a pickled config finds it: `__getattr__` below.
-    option.__module__, option.__qualname__ = "sweeper_digits.components", f"{kind}__{name}"
-    return option
-
-
-def default_of(key: dataclasses.Field[Any]) -> Any:
-    """Return the default of a key of an option; MISSING where a value must be given."""
-    return key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
+    return hint in (*SCALARS, Any, type(None)) or (isinstance(hint, type) and issubclass(hint, Enum))
 
 
 def docstring(documented: Any) -> tuple[str, dict[str, str]]:
@@ -348,8 +333,9 @@ def register(
     """Return a decorator that makes a function, or a class, an option of a config group.
 
     The parameters of the function are the keys of the option: each needs a type hint, its default is the default of the
-    key, and a parameter without default must be given. `Annotated[float, Range(0, 1)]` sets a range. The docstring, in
-    Google's style, says what the keys mean. What the framework passes, by the name of the parameter, is no key:
+    key, and a parameter without default must be given. `Annotated[float, Interval(ge=0, lt=1)]`, of
+    annotated_types, or Pydantic's `Field(ge=0, lt=1)`, sets a range. The docstring, in Google's style, says what the
+    keys mean. What the framework passes, by the name of the parameter, is no key:
 
     | kind | returns | the framework passes |
     | --- | --- | --- |
@@ -414,14 +400,11 @@ def _import_of(component: Component) -> Any:
 
 
 def _store(component: Component) -> None:
-    """Hand the option to Hydra: as a schema for YAML files, and as an option where no YAML file has to give values."""
-    if component.group is None:
-        return
-    package = f"{component.group}.{component.name}" if component.kind == "callback" else None
-    store = ConfigStore.instance()
-    store.store(group=f"schema/{component.group}", name=component.name, node=component.option, replace=True)
-    if has_values(component):
-        store.store(group=component.group, name=component.name, node=component.option, package=package, replace=True)
+    """Hand the option to Hydra."""
+    if component.group is not None:
+        package = component.prefix[:-1] if component.kind == "callback" else None
+        store = ConfigStore.instance()
+        store.store(group=component.group, name=component.name, node=component.node, package=package, replace=True)
 
 
 def load() -> None:
@@ -515,19 +498,14 @@ def find(group: str, saved: dict[str, Any]) -> Component:
             return component
     if target is None:
         raise UserError(
-            f"{group}._target_ is missing; a YAML file of conf/{group}/ begins with `defaults: "
-            f"[/schema/{group}/NAME@_here_]`, NAME one of {', '.join(options)}"
+            f"{group}._target_ is missing; a YAML file of conf/{group}/ begins with `defaults: [NAME]`, NAME one of "
+            f"{', '.join(options)}"
         )
     module = str(target).rpartition(".")[0]
     raise UserError(
         f"{group}._target_={target}: not registered{closest(str(target), [one.target for one in options.values()])}; "
         f"set {PLUGINS}={module or 'MODULE'} if that module is yours"
     )
-
-
-def has_values(component: Component) -> bool:
-    """Return whether a component can be chosen as it is; our own with mandatory keys have YAML files in conf/."""
-    return not (component.own and component.mandatory)
 
 
 def unset_hint() -> str:
@@ -557,13 +535,3 @@ def blame(error: BaseException) -> str | None:
         if frame.filename in files:
             return place_of(frame.filename, frame.lineno or 0)
     return None
-
-
-def __getattr__(name: str) -> Any:
-    """Return the dataclass of an option: so a pickled config finds it in another process."""
-    kind, _, component = name.partition("__")
-    if kind in KINDS and component:
-        load()
-        if component in _registered.get(kind, {}):
-            return _registered[kind][component].option
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

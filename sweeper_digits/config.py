@@ -1,16 +1,17 @@
-"""The whole config: the run-wide keys, the sweeper's keys, and what can be optimized.
+"""The whole config: the run-wide keys, the sweeper's keys, the splits, and what can be optimized.
 
-The values are in conf/, the options of the groups in `options`. `parse` turns a composed config
-into dataclasses; nothing after it sees a DictConfig.
+The values are in conf/config.yaml and conf/hydra/sweeper/study.yaml, those of the options in the signatures of the
+registered functions. Hydra composes plain values; `parse` judges them once, and nothing after it sees a DictConfig.
 """
 
-import dataclasses
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
+from annotated_types import Ge, Gt, Interval
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -18,8 +19,11 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sweeper_digits import components
-from sweeper_digits.errors import INFINITY, Range, UserError, check_range, check_ranges, closest, ranged
-from sweeper_digits.overrides import escaped
+from sweeper_digits.components import keys_of, register
+from sweeper_digits.errors import UserError, closest
+from sweeper_digits.overrides import override_text
+
+Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]
 
 
 @dataclass
@@ -34,47 +38,44 @@ class Split:
         seed: The seed of the split alone: equal seeds give equal parts.
     """
 
-    test_size: float = ranged(0, 1, open_high=True)
-    seed: int = ranged(0, 2**32 - 1)
-
-    def __post_init__(self) -> None:
-        check_ranges("split.", self)
+    test_size: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    seed: Seed = 0
 
 
+@register("split", name="holdout")
 @dataclass
 class Holdout(Split):
-    """One validation part.
+    """One stratified validation part.
 
     Attributes:
         validation_size: Share of the images that validates.
     """
 
-    validation_size: float = ranged(0, 1, open_low=True, open_high=True)
+    validation_size: Annotated[float, Interval(gt=0, lt=1)] = 0.15
 
 
+@register("split", name="kfold")
 @dataclass
 class KFold(Split):
-    """Folds.
+    """Stratified folds: one that `fold` names, or all of them, with mean and standard deviation.
 
     Attributes:
         folds: How many there are.
         fold: The one that validates, counted from 0; null: each in turn.
     """
 
-    folds: int = ranged(2, 100)
-    fold: int | None = MISSING
+    folds: Annotated[int, Interval(ge=2, le=100)] = 5
+    fold: Annotated[int | None, Ge(0)] = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("split.fold", self.fold, 0, self.folds - 1)
+        if self.fold is not None and self.fold >= self.folds:
+            raise UserError(f"split.fold={self.fold}: must be in [0, {self.folds - 1}]")
 
 
+@register("split", name="all")
 @dataclass
 class All(Split):
-    """No validation part."""
-
-
-SPLITS: dict[str, type] = {"holdout": Holdout, "kfold": KFold, "all": All}
+    """All images train and none validates, for a final model."""
 
 
 # The config groups that make a run.
@@ -128,50 +129,80 @@ class Search:
         prior: Share of the draws that lie near the best point so far, which is the recipe at first.
     """
 
-    points: Any = MISSING
+    points: Any
     # With defaults: a sweep that was begun earlier has a copy of conf/ without them.
     from_sweep: str | None = None
-    prior: float = field(default=0.0, metadata={"range": Range(0, 1)})
+    prior: Annotated[float, Interval(ge=0, le=1)] = 0.0
 
-    def __post_init__(self) -> None:
-        check_ranges("search.", self)
+
+def checked_objectives(given: Any) -> list[str]:
+    """Return the names that `objective` gives, one or a list.
+
+    Raises:
+        UserError: They cannot be optimized together.
+    """
+    names = list(given) if OmegaConf.is_list(given) or isinstance(given, list | tuple) else [given]
+    known = objectives()
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"objective={override_text(name)}: no such objective{closest(str(name), known)}; choose from "
+                f"{', '.join(known)}{components.unset_hint()}"
+            )
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"objective={override_text(names)}: name one objective, or a list of several, each once")
+    return names
+
+
+def check_study(name: str) -> str:
+    """Return a study's name; raise a UserError unless a folder beside the database of the studies can have it."""
+    if not re.fullmatch(r"[\w.-]+", name) or not name.strip("."):
+        raise UserError(f"study={name}: it names a folder; use letters, digits, '_', '-' and '.'")
+    if (length := len(name.encode())) > LONGEST_STUDY:
+        raise UserError(f"study={name[:20]}...: a name of {length} bytes; use {LONGEST_STUDY} at most")
+    if name.startswith(Path(DEFAULT_STORAGE).name):
+        raise UserError(f"study={name}: the database of the studies has this name; choose another")
+    return name
+
+
+def _checked_exports(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in EXPORTS:
+            raise UserError(f"export={name}: no such format{closest(name, EXPORTS)}; choose from {', '.join(EXPORTS)}")
+    return names
 
 
 @dataclass
 class Config:
     """One run."""
 
-    data: Any = MISSING
-    model: Any = MISSING
-    optimizer: Any = MISSING
-    schedule: Any = MISSING
-    augmentation: Any = MISSING
-    split: Any = MISSING
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    seed: int = ranged(0, 2**32 - 1)
-    epochs: int = ranged(1, MOST_EPOCHS)
-    clean_fraction: float = ranged(0, 1)
-    batch_size: int = ranged(1, INFINITY, open_high=True)
-    patience: int | None = ranged(1, INFINITY)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = MISSING
-    device: Literal["auto", "cpu", "gpu"] = MISSING
-    objective: Any = MISSING
-    study: str = MISSING
-    search: Search = MISSING
-    resume: str | None = MISSING
-    from_run: str | None = MISSING
-    export: list[str] = MISSING
-    figures: bool = MISSING
+    data: Any
+    model: Any
+    optimizer: Any
+    schedule: Any
+    augmentation: Any
+    split: Any
+    callbacks: dict[str, Any]
+    search: Search
+    seed: Seed
+    epochs: Annotated[int, Interval(ge=1, le=MOST_EPOCHS)]
+    clean_fraction: Annotated[float, Interval(ge=0, le=1)]
+    batch_size: Annotated[int, Ge(1)]
+    patience: Annotated[int | None, Ge(1)]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    device: Literal["auto", "cpu", "gpu"]
+    objective: Annotated[Any, checked_objectives]
+    study: Annotated[str, check_study]
+    resume: str | None
+    from_run: str | None
+    export: Annotated[list[str], _checked_exports]
+    figures: bool
 
-    def __post_init__(self) -> None:
-        check_ranges("", self)
-        self.objective = checked_objectives(self.objective)
-        check_study(self.study)
-        for name in self.export:
-            if name not in EXPORTS:
-                raise UserError(
-                    f"export={name}: no such format{closest(name, EXPORTS)}; choose from {', '.join(EXPORTS)}"
-                )
+    def plain(self) -> dict[str, Any]:
+        """Return the values, nested as in the composed config."""
+        found = dict(vars(self))
+        found |= {group: dict(vars(found[group])) for group in (*GROUPS, "search") if group != "callbacks"}
+        return found | {"callbacks": {name: dict(vars(one)) for name, one in self.callbacks.items()}}
 
 
 def refuse_resume(folder: str) -> NoReturn:
@@ -200,65 +231,32 @@ def check_plugins(hydra: DictConfig) -> None:
             )
 
 
-def checked_objectives(given: Any) -> list[str]:
-    """Return the names that `objective` gives, one or a list.
-
-    Raises:
-        UserError: They cannot be optimized together.
-    """
-    names = list(given) if OmegaConf.is_list(given) or isinstance(given, list | tuple) else [given]
-    known = objectives()
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"objective={name}: no such objective{closest(str(name), known)}; choose from {', '.join(known)}"
-                + components.unset_hint()
-            )
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"objective={names}: name one objective, or a list of several, each once")
-    return names
-
-
-def check_study(name: str) -> None:
-    """Raise a UserError unless the name can be the name of a folder beside the database of the studies."""
-    if not re.fullmatch(r"[\w.-]+", name) or not name.strip("."):
-        raise UserError(f"study={name}: it names a folder; use letters, digits, '_', '-' and '.'")
-    if (length := len(name.encode())) > LONGEST_STUDY:
-        raise UserError(f"study={name[:20]}...: a name of {length} bytes; use {LONGEST_STUDY} at most")
-    if name.startswith(Path(DEFAULT_STORAGE).name):
-        raise UserError(f"study={name}: the database of the studies has this name; choose another")
-
-
 @dataclass
 class StudySweeperConf:
     """The keys of hydra.sweeper; conf/hydra/sweeper/study.yaml says what each means."""
 
-    _target_: str = "sweeper_digits.sweep.plugin.StudySweeper"
-    sampler: Any = MISSING
-    pruner: Any = MISSING
-    study_name: str = MISSING
-    storage: str = MISSING
-    direction: Any = MISSING
-    n_trials: int | None = MISSING
-    timeout: float | None = MISSING
-    n_epochs: int | None = MISSING
-    trial_timeout: float | None = None
-    n_jobs: int = MISSING
-    workers_per_gpu: int | None = MISSING
-    params: dict[str, Any] | None = MISSING
-    max_failures: int = MISSING
-    max_retries: int = MISSING
-    retry_failed: bool = MISSING
-    keep_models: int = MISSING
-    heartbeat_seconds: int = MISSING
+    sampler: Any
+    pruner: Any
+    study_name: str
+    storage: str
+    direction: Any
+    n_trials: int | None
+    timeout: float | None
+    n_epochs: int | None
+    n_jobs: Annotated[int, Ge(1)]
+    workers_per_gpu: Annotated[int | None, Ge(1)]
+    params: Any
+    max_failures: Annotated[int, Ge(1)]
+    max_retries: Annotated[int, Ge(0)]
+    retry_failed: bool
+    keep_models: Annotated[int, Ge(1)]
+    heartbeat_seconds: Annotated[int, Ge(1)]
+    trial_timeout: Annotated[float | None, Gt(0)] = None
 
 
-_store = ConfigStore.instance()
-_store.store(group="schema", name="config", node=Config)
-_store.store(group="schema/sweeper", name="study", node=StudySweeperConf)
-_store.store(group="hydra/launcher", name="local", node={"_target_": "sweeper_digits.sweep.plugin.LocalLauncher"})
-for _name, _class in SPLITS.items():
-    _store.store(group="schema/split", name=_name, node=_class)
+ConfigStore.instance().store(
+    group="hydra/launcher", name="local", node={"_target_": "sweeper_digits.sweep.plugin.LocalLauncher"}
+)
 
 
 def objectives() -> dict[str, str]:
@@ -283,66 +281,78 @@ def epoch_metric(names: Sequence[str]) -> str:
     return next((name for name in names if name not in KNOWN_AT_THE_END), "val_loss")
 
 
-def typed(group: str, values: Any) -> Any:
-    """Return an option of a config group as the dataclass of its component, checked.
+# The keys of the config that are mappings with keys of their own.
+NESTED = (*GROUPS, "search")
+
+
+def judged(prefix: str, kind: type, values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return plain values as the types of the fields of a dataclass, without those that are mappings of their own.
 
     Args:
-        group: A config group.
-        values: Its keys and plain values; already the dataclass where the YAML file named its schema.
+        prefix: What stands before a key on the command line, for example `search.`.
+        kind: The dataclass.
+        values: By key.
 
     Raises:
-        UserError: No registered component, a key that it has not, or a value of another type or out of its range.
+        UserError: A line for each key that is unknown, missing, of another type or out of its range.
     """
-    if dataclasses.is_dataclass(values):
-        if group != "split":
-            components.find(group, vars(values))  # raises
-        return values
+    from sweeper_digits import schema  # Pydantic: --help does without
+
+    keys = keys_of(kind, NESTED)
+    return schema.judged(prefix, keys, schema.model_of(kind.__name__, keys), values)
+
+
+def typed(group: str, values: Any) -> Any:
+    """Return an option of a config group, or the values of `search`, judged; of a split, the split.
+
+    Args:
+        group: A config group, or `search`.
+        values: Its keys and plain values.
+
+    Raises:
+        UserError: No registered component, or a line for each key that is unknown, missing, of another type or out of
+            its range.
+    """
+    if values == MISSING:
+        raise UserError(f"{group}: a value is needed; add {group}=VALUE")
     if not isinstance(values, dict):
-        raise UserError(f"{group}={values}: an option is needed")
-    if group == "split":
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(_split_of(values)), escaped(values)))
+        raise UserError(f"{group}={override_text(values)}: an option is needed")
+    if group == "search":
+        return Search(**judged("search.", Search, values))
     component = components.find(group, values)
-    if unknown := sorted(set(values) - {*component.keys, "_target_"}):
-        raise UserError(f"{group}.{unknown[0]}: no such key{closest(unknown[0], component.keys)}")
-    typed_values = OmegaConf.merge(
-        OmegaConf.structured(component.option), escaped(values) | {"_target_": component.target}
-    )
-    if missing := sorted(OmegaConf.missing_keys(typed_values)):
-        raise UserError(f"{group}.{missing[0]}: a value is needed; add {group}.{missing[0]}=VALUE")
-    return OmegaConf.to_object(typed_values)
-
-
-def _split_of(values: dict[str, Any]) -> type:
-    """Return the kind of split that has these keys, and no others."""
-    for kind in SPLITS.values():
-        if {one.name for one in dataclasses.fields(kind)} == set(values):
-            return kind
-    raise UserError(f"split: no kind of split has the keys {', '.join(map(str, values))}")
+    option = component.judged(values)
+    return component.build(option) if group == "split" else option
 
 
 def parse(cfg: DictConfig) -> Config:
-    """Check a composed config and turn it into dataclasses.
+    """Judge a composed config, and return it with its values as their types.
 
     Raises:
-        UserError: A value out of its range, a missing value, or a key that nothing reads.
+        UserError: A line for each key that is unknown, missing, of another type or out of its range.
     """
-    deleted = {field.name for field in dataclasses.fields(Config)}.difference(map(str, cfg.keys()))
-    missing = sorted({*OmegaConf.missing_keys(cfg), *deleted})
-    if missing:
-        raise UserError(f"{missing[0]}: a value is needed; add {missing[0]}=VALUE")
     components.load()
-    config = OmegaConf.to_object(cfg)
-    if not isinstance(config, Config):
-        raise UserError("the config does not start from schema/config; see conf/config.yaml")
-    for group in ("data", "model", "optimizer", "schedule", "augmentation", "split"):
-        setattr(config, group, typed(group, getattr(config, group)))
-    config.callbacks = {name: typed("callbacks", value) for name, value in config.callbacks.items()}
-    options = [(f"{f.name}.", getattr(config, f.name)) for f in dataclasses.fields(config)]
-    callbacks = [(f"callbacks.{name}.", value) for name, value in config.callbacks.items()]
-    for prefix, part in [("", config), *options, *callbacks]:
-        if dataclasses.is_dataclass(part):
-            known = {f.name for f in dataclasses.fields(part)}
-            for key in vars(part):
-                if key not in known:  # `+key=value` gets past Hydra's own check
-                    raise UserError(f"{prefix}{key}: no such key{closest(key, known)}")
-    return config
+    given: Any = OmegaConf.to_container(cfg, resolve=True)
+    runwide = {key: one for key, one in given.items() if key not in NESTED}
+    values: dict[str, Any] = {"callbacks": {}}
+    lines: list[str] = []
+    with _caught(lines):
+        values |= judged("", Config, runwide)
+    for group in NESTED:
+        if group != "callbacks":
+            with _caught(lines):
+                values[group] = typed(group, given.get(group, MISSING))
+    callbacks = given.get("callbacks") or {}
+    for name, one in callbacks.items() if isinstance(callbacks, dict) else [("callbacks", callbacks)]:
+        with _caught(lines):
+            values["callbacks"][name] = typed("callbacks", one)
+    if lines:
+        raise UserError(*lines)
+    return Config(**values)
+
+
+@contextlib.contextmanager
+def _caught(lines: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        lines.extend(error.lines)

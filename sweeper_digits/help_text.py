@@ -1,23 +1,21 @@
 """What `python train.py --help` takes from conf/ and from what is registered."""
 
-import dataclasses
 import shlex
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sweeper_digits import components, config, program
-from sweeper_digits.components import Component, default_of
-from sweeper_digits.config import SPLITS
+from sweeper_digits.components import Component, keys_of
+from sweeper_digits.text import interval_text
 
 WIDTH = 80
 GROUPS = (*config.GROUPS, "search", "experiment")
 # Options that are most used, first.
 FIRST = ("mnist_5k", "file", "kaggle")
-# Keys of options that are no registered components.
-OTHER_KEYS = {"split": tuple(SPLITS.values()), "search": (config.Search,)}
 INDENT = " " * 6
 
 
@@ -50,8 +48,8 @@ def keys() -> str:
     """Return a line for each config group, with the keys that its options have."""
     lines = []
     for group in GROUPS:
-        kinds = [component.option for component in components.options_of(group).values()] or OTHER_KEYS.get(group, ())
-        found = [one.name for kind in kinds for one in dataclasses.fields(kind) if one.name != "_target_"]
+        found = [key for component in components.options_of(group).values() for key in component.keys]
+        found += keys_of(config.Search) if group == "search" else ()
         if found and group != "callbacks":
             lines.append(_line(group, " ".join(dict.fromkeys(found))))
     return "\n".join(lines)
@@ -80,26 +78,23 @@ def chosen(*, _root_: DictConfig) -> str:
 
 
 def _described(component: Component) -> str:
-    prefix = f"callbacks.{component.name}" if component.kind == "callback" else str(component.group)
     where = "" if component.own else f", {component.where}"
     lines = [
         f"{component.kind} {component.name}{where}:",
         *textwrap.wrap(component.summary, WIDTH, initial_indent="  ", subsequent_indent="  "),
     ]
-    for one in dataclasses.fields(component.option):
-        if one.name in component.keys:
-            kind = one.type.__name__ if isinstance(one.type, type) else str(one.type).replace("typing.", "")
-            default = "" if one.name in component.mandatory else f" = {default_of(one)}"
-            allowed = f" in {one.metadata['range']}" if one.metadata.get("range") else ""
-            lines += textwrap.wrap(f"{prefix}.{one.name}: {kind}{allowed}{default}", WIDTH, initial_indent="  ")
-            lines += textwrap.wrap(
-                component.meanings.get(one.name, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT
-            )
+    for key, (hint, default) in component.keys.items():
+        bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        kind = bare.__name__ if isinstance(bare, type) else str(bare).replace("typing.", "")
+        limits = f" in {found}" if (found := interval_text(hint)) else ""
+        given = "" if default is MISSING else f" = {default}"
+        lines += textwrap.wrap(f"{component.prefix}{key}: {kind}{limits}{given}", WIDTH, initial_indent="  ")
+        lines += textwrap.wrap(component.meanings.get(key, ""), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
     return "\n".join(lines)
 
 
 def _options(group: str, root: DictConfig) -> list[str]:
-    found = {component.name for component in components.options_of(group).values() if components.has_values(component)}
+    found = set(components.options_of(group))
     for source in root.hydra.runtime.config_sources:
         if source.schema == "file":
             found |= {file.stem for file in (Path(source.path) / group).glob("*.yaml")}

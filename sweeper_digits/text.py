@@ -1,5 +1,6 @@
 """How times, numbers and names are written for people."""
 
+import itertools
 import json
 import math
 import re
@@ -24,6 +25,26 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def brief(value: Any) -> str:
     """Write a setting in four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def interval_text(hint: Any) -> str:
+    """Write the limits in an `Annotated` type, `[0, 1)`; empty if there are none."""
+    nested = [getattr(one, "metadata", [one]) for one in getattr(hint, "__metadata__", ())]  # of Pydantic's Field
+    found = {
+        name: limit
+        for one in itertools.chain(*nested)
+        for name in ("gt", "ge", "lt", "le")
+        if (limit := getattr(one, name, None)) is not None
+    }
+    if not found:
+        return ""
+    low, high = found.get("gt", found.get("ge", -math.inf)), found.get("lt", found.get("le", math.inf))
+    return f"{'[' if 'ge' in found else '('}{_bound(low)}, {_bound(high)}{']' if 'le' in found else ')'}"
+
+
+def _bound(value: float) -> str:
+    """Write an integer with all its digits."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def printable(text: str, kept: str = "") -> str:

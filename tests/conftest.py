@@ -51,7 +51,7 @@ gc.set_threshold(bad_input.OBJECTS_BETWEEN_COLLECTIONS)  # as the programs that 
 
 def option(group: str, name: str, **values: object) -> Any:
     """Return an option of a config group as a parsed config has it."""
-    return components.options_of(group)[name].option(**values)
+    return components.options_of(group)[name].judged(values)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -71,8 +71,8 @@ def forget_components(known: set[int]) -> None:
     repo = ConfigStore.instance().repo
     for part in components.registered():
         if id(part) not in known:
-            for group in (repo[part.group], repo["schema"][part.group]) if part.group else ():
-                group.pop(f"{part.name}.yaml", None)
+            if part.group:
+                repo[part.group].pop(f"{part.name}.yaml", None)
             del components._registered[part.kind][part.name]
             if part.make.__module__ != "__main__":
                 sys.modules.pop(part.make.__module__, None)

@@ -22,13 +22,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeper_digits import __main__, bad_input, components
-from sweeper_digits.config import SPLITS, Config, Search, StudySweeperConf, parse
+from sweeper_digits.config import Config, Search, StudySweeperConf, parse
 from tests.conftest import ROOT, forget_components
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 TEXT = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
-REGISTERED = ("data", "model", "optimizer", "schedule", "augmentation")
+REGISTERED = ("data", "model", "optimizer", "schedule", "augmentation", "split")
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LAYOUTS = re.compile(r"^\| .+? \| `(?:data=|python ).+?` \|$", re.MULTILINE)
 INLINE = [
@@ -38,8 +38,8 @@ INLINE = [
 ]
 # `key=value`, also several; a value with `|` lists choices, and one with `<` or `...` is a placeholder.
 OVERRIDES = [text for text in INLINE if re.fullmatch(r"(?:\+?[a-z][\w./]*=[^\s<]+ ?)+", text) and "..." not in text]
-GROUPS = {group: [part.option for part in components.options_of(group).values()] for group in REGISTERED}
-GROUPS |= {"split": list(SPLITS.values()), "search": [Search]}
+KEYS = {group: {key for one in components.options_of(group).values() for key in one.keys} for group in REGISTERED}
+KEYS |= {"search": set(components.keys_of(Search))}
 VERBS = tuple(verb[0] for verb in __main__.VERBS)
 
 
@@ -50,12 +50,6 @@ def commands(program: str) -> list[str]:
     lines = [line for line in lines if not line.startswith('eval "$(')]  # tests/test_completion.py has these
     ran = [re.search(rf"\b{program} *([^>]*)", line) for line in lines]
     return list(dict.fromkeys(found[1].strip() for found in ran if found))
-
-
-def keys_of(group: str) -> set[str]:
-    """Return the keys that a user can set in a group, over all of its options."""
-    fields = {field.name for option in GROUPS[group] for field in dataclasses.fields(option)}
-    return fields - {"_target_", "name"}  # the option itself decides these
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -203,8 +197,8 @@ def test_keys_exist(conf: Path) -> None:
         configs = [compose("config", [f"hydra/launcher={name}"], return_hydra_config=True) for name in launchers]
     for name in {name for name in INLINE if re.fullmatch(r"\w+(\.\w+)+", name)} - {"model.keras"}:
         first, *middle, last = name.split(".")
-        if first in GROUPS:
-            assert last in keys_of(first), name
+        if first in KEYS:
+            assert last in KEYS[first], name
         elif first == "hydra":
             nodes = [OmegaConf.select(config, ".".join([first, *middle])) for config in configs]
             assert any(node is not None and last in node for node in nodes), name
@@ -214,7 +208,7 @@ def test_help_names_every_runwide_key() -> None:
     texts = yaml.safe_load((ROOT / "conf" / "hydra" / "help" / "digits.yaml").read_text())
     others, sweeps = re.findall(r"^(?:Other values|Sweeps).*:\n((?:  .*\n)+)", texts["template"], re.MULTILINE)
     header = re.findall(r"(\w+)=FOLDER", texts["header"])
-    runwide = {field.name for field in dataclasses.fields(Config)} - {*GROUPS, "callbacks"}
+    runwide = {field.name for field in dataclasses.fields(Config)} - {*KEYS, "callbacks"}
     assert {line.split()[0] for line in others.splitlines()} | set(header) == runwide
     named = re.search(r"hydra\.sweeper\. +((?:.*\n?)+)", re.sub(r"\$\{.*\}", "", sweeps))
     assert named and set(named[1].split()) <= {field.name for field in dataclasses.fields(StudySweeperConf)}

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 
 import pytest
 import yaml
+from annotated_types import Interval
 from jsonschema import Draft7Validator
 from omegaconf import OmegaConf
 
-from sweeper_digits import Range, editors, register
+from sweeper_digits import editors, register
 from sweeper_digits.editors import files_of
 from tests.conftest import ROOT
 
 FILES = sorted(path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml"))
+FILES = [file for file in FILES if not {"help", "hydra_logging", "job_logging"} & {*file.parts}]
 Schemas = dict[str, dict[str, Any]]
 
 
@@ -49,7 +51,7 @@ def test_mistakes_do_not_pass(schemas: Schemas) -> None:
         ("model", "{dropout: 0}", "{dropout: 1}"),
         ("model", "{defaults: [mine, _self_], activation: elu}", "{activation: elo}"),
         ("optimizer", "{defaults: [sgd], momentum: 0.5}", "{defaults: [sgd], rho: 0.5}"),
-        ("optimizer", "{defaults: [/schema/optimizer/sgd@_here_, {/model: small}]}", "{defaults: sgd}"),
+        ("optimizer", "{defaults: [sgd, {/model: small}]}", "{defaults: sgd}"),
         ("optimizer", "{global_clipnorm: null}", "{learning_rate: null}"),
         ("optimizer", "{learning_rate: 1e-3}", "{learning_rate: 0}"),
         ("data", "{path: '???', part: test, invert: true}", "{part: tests}"),
@@ -77,7 +79,7 @@ def test_mistakes_do_not_pass(schemas: Schemas) -> None:
     assert wrong == []
 
 
-def wide(inputs: Any, classes: int, breadth: Annotated[int, Range(1, 9)] = 3) -> None:
+def wide(inputs: Any, classes: int, breadth: Annotated[int, Interval(ge=1, le=9)] = 3) -> None:
     """Wide.
 
     Args:

@@ -20,6 +20,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 ORDER = [
     {"errors", "text", "quiet", "program", "imports"},
     {"overrides"},
+    {"schema"},
     {"components", "__init__"},
     {"config", "url", "screen"},
     {"bad_input", "live"},

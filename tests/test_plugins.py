@@ -185,7 +185,7 @@ def test_a_faulty_part_is_one_line_with_its_place(
         (None, r"SWEEPER_DIGITS_PLUGINS=bad: no module bad; its folder belongs into PYTHONPATH"),
         (
             "from sweeper_digits import register\n@register('model')\ndef small(inputs, classes):\n    return inputs",
-            r"bad\.py:3: model small: conf/ has an option of this name; rename one",
+            r"conf/model/small\.yaml: model small is registered too, at bad\.py:3; rename one",
         ),
     ],
 )

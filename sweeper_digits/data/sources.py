@@ -1,12 +1,16 @@
 """The data sources: where images and labels come from."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Interval
+
 from sweeper_digits.components import register
-from sweeper_digits.errors import INFINITY, Range
 
 if TYPE_CHECKING:
     from sweeper_digits.data.dataset import Dataset  # with NumPy and more: --help does without
+
+Part = Literal["train", "test", "all"]
 
 
 @register("data")
@@ -20,11 +24,11 @@ def mnist_5k() -> "Dataset":
 @register("data")
 def file(
     path: str,
-    part: Literal["train", "test", "all"],
-    size: Annotated[int | None, Range(8, 128)],
-    label: str | None,
-    member: str | None,
-    white: Annotated[float | None, Range(0, INFINITY, open_low=True, open_high=True)] = None,
+    part: Part = "train",
+    size: Annotated[int | None, Interval(ge=8, le=128)] = None,
+    label: str | None = None,
+    member: str | None = None,
+    white: Annotated[float | None, Interval(gt=0, lt=math.inf)] = None,
 ) -> "Dataset":
     """Any file, folder or zip with images; docs/data.md lists the layouts.
 
@@ -42,7 +46,7 @@ def file(
 
 
 @register("data")
-def kaggle(path: str, part: Literal["train", "test"]) -> "Dataset":
+def kaggle(path: str, part: Literal["train", "test"] = "train") -> "Dataset":
     """Kaggle's zip or a folder with its CSV files.
 
     Args:
@@ -55,7 +59,7 @@ def kaggle(path: str, part: Literal["train", "test"]) -> "Dataset":
 
 
 @register("data")
-def idx(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset":
+def idx(path: str, part: Part = "train") -> "Dataset":
     """A folder with MNIST's own files.
 
     Args:
@@ -68,20 +72,31 @@ def idx(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset"
 
 
 @register("data")
-def keras(name: Literal["mnist", "fashion_mnist"], part: Literal["train", "test", "all"] = "train") -> "Dataset":
-    """A data set that Keras downloads.
+def mnist(part: Part = "train") -> "Dataset":
+    """MNIST: 60,000 images for training, 10,000 for testing; Keras downloads them.
 
     Args:
-        name: The name of the data set.
         part: `train`, `test`, or `all` parts.
     """
     from sweeper_digits.data.dataset import load_keras  # with NumPy and more: --help does without
 
-    return load_keras(name, part)
+    return load_keras("mnist", part)
 
 
 @register("data")
-def npz(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset":
+def fashion_mnist(part: Part = "train") -> "Dataset":
+    """Fashion-MNIST: 60,000 images for training, 10,000 for testing; Keras downloads them.
+
+    Args:
+        part: `train`, `test`, or `all` parts.
+    """
+    from sweeper_digits.data.dataset import load_keras  # with NumPy and more: --help does without
+
+    return load_keras("fashion_mnist", part)
+
+
+@register("data")
+def npz(path: str, part: Part = "train") -> "Dataset":
     """A NumPy archive.
 
     Args:

@@ -4,7 +4,6 @@ The saved config alone would not do: it may refer to the environment, and it nam
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import inspect
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper_digits import components
-from sweeper_digits.components import Component, default_of
+from sweeper_digits.components import Component
 from sweeper_digits.config import INCIDENTAL, Config
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key, override_text
@@ -53,7 +52,7 @@ class Begun(NamedTuple):
     @classmethod
     def now(cls, config: Config, precision: str = "", versions: dict[str, str] | None = None) -> "Begun":
         """Return what a run of a config would be begun with in this process, as JSON would give it back."""
-        whole = dataclasses.asdict(config)
+        whole = config.plain()
         changing = {
             name: values
             for name, values in whole.pop("callbacks").items()
@@ -203,8 +202,7 @@ def as_options(callbacks: dict[str, Any]) -> list[str]:
     for name, values in callbacks.items():
         if not isinstance(values, dict):
             continue
-        fields = dataclasses.fields(known[name].option) if name in known else ()
-        defaults = {one.name: default_of(one) for one in fields} | {"_target_": values.get("_target_")}
+        defaults = (known[name].node if name in known else {}) | {"_target_": values.get("_target_")}
         for key, value in values.items():
             if value != defaults.get(key, values):
                 words.append(f"callbacks.{name}.{key}={override_text(value)}")

@@ -123,7 +123,7 @@ class Record:
         apart = {"data", "split", *INCIDENTAL}
         same = {k: v for k, v in self.used.items() if k not in REPEATED and k.split(".")[0] not in apart}
         same |= {"objective": metric} if (metric := epoch_metric(self.objectives)) != DEFAULT_OBJECTIVE else {}
-        same |= self.data
+        same = {k: float(v) if type(v) is int else v for k, v in (same | self.data).items()}  # 0 is typed for 0.0
         return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
     def validated(self) -> dict[Any, str | None]:

@@ -93,6 +93,7 @@ def _shared(config: DictConfig) -> dict[str, Any]:
 def images_of(config: DictConfig) -> Images:
     """Return the settings of the images that validate, without the fold: the folds of one split are repetitions."""
     settings = ((key, value) for key, value in flatten(_values(config)) if key not in REPEATED)
+    settings = ((key, float(value) if type(value) is int else value) for key, value in settings)  # 0 is typed for 0.0
     return {key: hashlib.sha256(repr(value).encode()).hexdigest()[:16] for key, value in settings}
 
 

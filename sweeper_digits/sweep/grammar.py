@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import optuna
 from hydra.core.config_loader import ConfigLoader
@@ -19,8 +19,8 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeper_digits.components import options_of
-from sweeper_digits.config import SPLITS, Config
+from sweeper_digits.components import keys_of, options_of
+from sweeper_digits.config import NESTED, Config
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_keys
 
@@ -213,11 +213,12 @@ def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:
 def _is_integer(name: str, default: bool) -> bool:
     """Return whether the schema types a key as an integer and not as a float; the default if it says neither."""
     group, _, key = name.lstrip("+").rpartition(".")
-    options = [part.option for part in options_of(group).values()]
-    classes = (list(SPLITS.values()) if group == "split" else options) if group else [Config]
+    options = [component.keys for component in options_of(group).values()] if group else [keys_of(Config, NESTED)]
     types: set[Any] = set()
-    for hints in map(get_type_hints, classes):
-        types |= {hints.get(key), *get_args(hints.get(key))}
+    waiting = [keys[key].hint for keys in options if key in keys]
+    for hint in waiting:  # it grows
+        types.add(hint)
+        waiting += get_args(hint)
     return int in types and float not in types if types & {int, float} else default
 
 

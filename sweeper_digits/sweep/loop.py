@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits import live, text
 from sweeper_digits.config import STORAGE_KEY
-from sweeper_digits.errors import INFINITY, OtherData, UserError, check_range
+from sweeper_digits.errors import OtherData, UserError
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.budget import SupervisorHeartbeat
@@ -302,13 +302,6 @@ def _shown(queue: Queue, progress: Progress) -> Iterator[None]:
 
 
 def _check_options(sweep: Sweep) -> None:
-    at_least_one = ("n_jobs", "max_failures", "keep_models", "workers_per_gpu", "heartbeat_seconds")
-    for key in at_least_one:
-        if sweep.options[key] is not None and sweep.options[key] < 1:
-            raise UserError(f"hydra.sweeper.{key}={sweep.options[key]}: must be at least 1")
-    check_range("hydra.sweeper.max_retries", sweep.options.max_retries, 0, INFINITY)
-    if sweep.options.trial_timeout is not None:
-        check_range("hydra.sweeper.trial_timeout", sweep.options.trial_timeout, 0, INFINITY, open_low=True)
     check_values(sweep)
     scouts_of(sweep)  # raises
 

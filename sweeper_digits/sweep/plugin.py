@@ -11,6 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from sweeper_digits import config
 from sweeper_digits.runs.origin import SEARCH_PATH
 
 
@@ -33,7 +34,8 @@ class StudySweeper(Sweeper):
         """Search until the study has its trials."""
         from sweeper_digits.sweep import loop, space  # with Optuna, and --help loads this
 
-        options = OmegaConf.create(self.options, flags={"allow_objects": True})
+        judged = config.judged("hydra.sweeper.", config.StudySweeperConf, self.options)
+        options = OmegaConf.create(judged, flags={"allow_objects": True})
         sweep = space.Sweep.of(options, self.config, arguments, self._loader())
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task_function, config=self.config

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution
 
 from sweeper_digits import program
-from sweeper_digits.config import KNOWN_AT_THE_END, check_study, checked_objectives, objectives, parse
+from sweeper_digits.config import KNOWN_AT_THE_END, check_study, checked_objectives, objectives, parse, typed
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs import recipe
@@ -96,7 +96,7 @@ class Sweep:
         searched = (options.params or {}).items()
         given = [f"{key}={value if isinstance(value, str) else override_text(value)}" for key, value in searched]
         names = checked_objectives(config.objective)
-        check_study(config.study)
+        check_study(str(config.study))
         check_study(options.study_name)
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
@@ -329,7 +329,7 @@ def check_values(sweep: Sweep) -> None:
     A range may depend on other keys of the group, as that of split.fold does on split.folds: a value is refused only
     if none of their values goes with it.
     """
-    OmegaConf.to_object(sweep.config.search)  # raises
+    typed("search", OmegaConf.to_container(sweep.config.search, resolve=True))  # raises
     for number, point in enumerate(sweep.runs_listed()[:MOST_VALUES]):
         try:
             parse(recipe.without_hydra(sweep.composed(point)))
@@ -379,7 +379,7 @@ def _refusal(config: DictConfig, name: str, value: Any, others: Point) -> str | 
             f"{name}={value}: {str(error).splitlines()[0]}" if error.full_key in (name, name.split(".")[-1]) else None
         )
     except UserError as error:
-        return str(error) if str(error).startswith(f"{name}=") else None
+        return next((line for line in error.lines if line.startswith(f"{name}=")), None)
     return None
 
 

@@ -3,16 +3,18 @@
 import math
 from typing import Annotated, Any, Literal
 
+from annotated_types import Interval
+
 from sweeper_digits.components import register
-from sweeper_digits.errors import Range, UserError
+from sweeper_digits.errors import UserError
 
 # Activations that commute with max pooling: a quarter of the values, the same result.
 MONOTONE = ("relu", "leaky_relu", "elu")
 
-Side = Annotated[int, Range(1, 128)]
-Stages = Annotated[int, Range(1, 7)]
-Depth = Annotated[int, Range(1, 16)]
-Share = Annotated[float, Range(0, 1, open_high=True)]
+Side = Annotated[int, Interval(ge=1, le=128)]
+Stages = Annotated[int, Interval(ge=1, le=7)]
+Depth = Annotated[int, Interval(ge=1, le=16)]
+Share = Annotated[float, Interval(ge=0, lt=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
 
 # Pixels a side that a stage without padding must leave for its pooling.
@@ -23,18 +25,18 @@ LEAST_SIDE = 4
 def cnn(
     inputs: Any,
     classes: int,
-    filters: Annotated[int, Range(1, 1024)],
-    first_kernel_size: Side,
-    kernel_size: Side,
-    stages: Stages,
-    depth: Depth,
-    normalization: bool,
-    residual: bool,
-    dense_units: Annotated[int, Range(0, 65536)],
-    dropout: Share,
-    dense_dropout: Share,
-    activation: Activation,
-    padding: Literal["same", "valid"] = "same",
+    filters: Annotated[int, Interval(ge=1, le=1024)] = 32,
+    first_kernel_size: Side = 3,
+    kernel_size: Side = 3,
+    stages: Stages = 3,
+    depth: Depth = 2,
+    normalization: bool = True,
+    residual: bool = False,
+    dense_units: Annotated[int, Interval(ge=0, le=65536)] = 0,
+    dropout: Share = 0.07,
+    dense_dropout: Share = 0.2,
+    activation: Activation = "relu",
+    padding: Literal["same", "valid"] = "valid",
 ) -> Any:
     """A convolutional network of stages, each with twice the filters and half the side of the stage before.
 
@@ -75,7 +77,7 @@ def cnn(
 def resnet(
     inputs: Any,
     classes: int,
-    width: Annotated[int, Range(1, 1024)] = 32,
+    width: Annotated[int, Interval(ge=1, le=1024)] = 32,
     stages: Stages = 3,
     depth: Depth = 1,
     stem_kernel_size: Side = 3,

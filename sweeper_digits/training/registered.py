@@ -1,9 +1,14 @@
-"""The augmentations, optimizers, schedules and objectives that conf/ names."""
+"""The augmentations, optimizers, schedules and objectives that a config can name."""
 
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from annotated_types import Gt, Interval
+
 from sweeper_digits.components import register
-from sweeper_digits.errors import INFINITY, Range
 
 if TYPE_CHECKING:
     import keras
@@ -15,12 +20,12 @@ if TYPE_CHECKING:
 @register("augmentation")
 def warp(
     seed: int,
-    rotation_degrees: Annotated[float, Range(0, 180)],
-    shear_degrees: Annotated[float, Range(0, 60)],
-    zoom_fraction: Annotated[float, Range(0, 0.9)],
-    shift_fraction: Annotated[float, Range(0, 1)],
-    elastic_pixels: Annotated[float, Range(0, 10)],
-    erase_fraction: Annotated[float, Range(0, 0.5)],
+    rotation_degrees: Annotated[float, Interval(ge=0, le=180)] = 10.0,
+    shear_degrees: Annotated[float, Interval(ge=0, le=60)] = 0.0,
+    zoom_fraction: Annotated[float, Interval(ge=0, le=0.9)] = 0.1,
+    shift_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.1,
+    elastic_pixels: Annotated[float, Interval(ge=0, le=10)] = 0.0,
+    erase_fraction: Annotated[float, Interval(ge=0, le=0.5)] = 0.0,
 ) -> "keras.layers.Layer":
     """Rotate, shear, zoom, shift, bend and erase, with one interpolation; `RandomWarp` describes each value.
 
@@ -33,103 +38,99 @@ def warp(
         elastic_pixels: Standard deviation by which points are displaced.
         erase_fraction: Share of the area that is erased in half of the images.
     """
+    values = locals()
     from sweeper_digits.training.augmentation import RandomWarp  # imports Keras
 
-    return RandomWarp(
-        rotation_degrees, shear_degrees, zoom_fraction, shift_fraction, elastic_pixels, erase_fraction, seed
-    )
+    return RandomWarp(**values)
 
 
-Rate = Annotated[float, Range(0, INFINITY, open_low=True, open_high=True)]
-Decay = Annotated[float, Range(0, 1)]
-Norm = Annotated[float | None, Range(0, INFINITY, open_low=True)]
-Share = Annotated[float, Range(0, 1, open_high=True)]
-Small = Annotated[float, Range(0, 1, open_low=True)]
+Rate = Annotated[float, Interval(gt=0, lt=math.inf)]
+Decay = Annotated[float, Interval(ge=0, le=1)]
+Norm = Annotated[float | None, Gt(0)]
+Share = Annotated[float, Interval(ge=0, lt=1)]
+Small = Annotated[float, Interval(gt=0, le=1)]
 
 
-@register("optimizer")
-def rmsprop(
-    learning_rate: Rate,
-    weight_decay: Decay,
-    global_clipnorm: Norm,
-    use_ema: bool,
-    ema_momentum: Share,
-    rho: Share,
-    momentum: Share,
-    epsilon: Small,
-) -> "keras.optimizers.Optimizer":
-    """Keras' RMSprop."""
-    return _keras("RMSprop", locals())
+def of_keras(keys: type) -> "Callable[..., keras.optimizers.Optimizer]":
+    """Register Keras' optimizer of the name of a dataclass, whose fields are the keys and their defaults."""
+
+    def build(**values: Any) -> "keras.optimizers.Optimizer":
+        import keras
+
+        return getattr(keras.optimizers, keys.__name__)(**values)
+
+    build.__name__ = build.__qualname__ = keys.__name__.lower()
+    build.__doc__ = keys.__doc__
+    build.__signature__ = inspect.signature(keys)  # type: ignore[attr-defined]
+    return register("optimizer")(build)
 
 
-@register("optimizer")
-def sgd(
-    learning_rate: Rate,
-    weight_decay: Decay,
-    global_clipnorm: Norm,
-    use_ema: bool,
-    ema_momentum: Share,
-    momentum: Share,
-    nesterov: bool,
-) -> "keras.optimizers.Optimizer":
-    """Keras' SGD."""
-    return _keras("SGD", locals())
+@dataclass
+class Optimizer:
+    learning_rate: Rate = 0.001
+    weight_decay: Decay = 0.0
+    global_clipnorm: Norm = None
+    use_ema: bool = False
+    ema_momentum: Share = 0.99
 
 
-@register("optimizer")
-def adam(
-    learning_rate: Rate,
-    weight_decay: Decay,
-    global_clipnorm: Norm,
-    use_ema: bool,
-    ema_momentum: Share,
-    beta_1: Share,
-    beta_2: Share,
-    epsilon: Small,
-) -> "keras.optimizers.Optimizer":
+@of_keras
+@dataclass
+class RMSprop(Optimizer):
+    """Keras' RMSprop, with the notebook's values."""
+
+    rho: Share = 0.9
+    momentum: Share = 0.0
+    epsilon: Small = 1e-8
+
+
+@of_keras
+@dataclass
+class SGD(Optimizer):
+    """Keras' stochastic gradient descent, with Nesterov momentum."""
+
+    learning_rate: Rate = 0.05
+    momentum: Share = 0.9
+    nesterov: bool = True
+
+
+@dataclass
+class Moments(Optimizer):
+    beta_1: Share = 0.9
+    beta_2: Share = 0.999
+    epsilon: Small = 1e-7
+
+
+@of_keras
+@dataclass
+class Adam(Moments):
     """Keras' Adam."""
-    return _keras("Adam", locals())
 
 
-@register("optimizer")
-def adamw(
-    learning_rate: Rate,
-    weight_decay: Decay,
-    global_clipnorm: Norm,
-    use_ema: bool,
-    ema_momentum: Share,
-    beta_1: Share,
-    beta_2: Share,
-    epsilon: Small,
-) -> "keras.optimizers.Optimizer":
-    """Keras' AdamW."""
-    return _keras("AdamW", locals())
+@of_keras
+@dataclass
+class AdamW(Moments):
+    """Keras' AdamW: Adam with decoupled weight decay."""
+
+    learning_rate: Rate = 0.005
+    weight_decay: Decay = 0.01
 
 
-@register("optimizer")
-def nadam(
-    learning_rate: Rate,
-    weight_decay: Decay,
-    global_clipnorm: Norm,
-    use_ema: bool,
-    ema_momentum: Share,
-    beta_1: Share,
-    beta_2: Share,
-    epsilon: Small,
-) -> "keras.optimizers.Optimizer":
-    """Keras' Nadam."""
-    return _keras("Nadam", locals())
+@of_keras
+@dataclass
+class Nadam(Moments):
+    """Keras' Nadam: Adam with Nesterov momentum."""
 
 
 @register("optimizer")
 def muon(
     output_layer: str,
-    learning_rate: Rate,
-    weight_decay: Decay,
-    global_clipnorm: Norm,
-    use_ema: bool,
-    ema_momentum: Share,
-    momentum: Share,
+    learning_rate: Rate = 0.002,
+    weight_decay: Decay = 0.01,
+    global_clipnorm: Norm = None,
+    use_ema: bool = False,
+    ema_momentum: Share = 0.99,
+    momentum: Share = 0.95,
 ) -> "keras.optimizers.Optimizer":
     """Muon for the hidden dense layers; AdamW, with the same decay, for the output and the rest.
 
@@ -137,20 +138,16 @@ def muon(
     """
     values = locals()
     excluded = [values.pop("output_layer")]
-    return _keras("Muon", values | {"exclude_layers": excluded, "adam_weight_decay": weight_decay})
-
-
-def _keras(name: str, values: dict[str, Any]) -> "keras.optimizers.Optimizer":
     import keras
 
-    return getattr(keras.optimizers, name)(**values)
+    return keras.optimizers.Muon(**values, exclude_layers=excluded, adam_weight_decay=weight_decay)
 
 
-Epochs = Annotated[float, Range(0, INFINITY, open_high=True)]
+Epochs = Annotated[float, Interval(ge=0, lt=math.inf)]
 
 
 @register("schedule")
-def constant(peak: float, steps: int, steps_per_epoch: int, warmup_epochs: Epochs) -> "WarmupDecay":
+def constant(peak: float, steps: int, steps_per_epoch: int, warmup_epochs: Epochs = 0.0) -> "WarmupDecay":
     """No decay.
 
     Args:
@@ -164,7 +161,11 @@ def constant(peak: float, steps: int, steps_per_epoch: int, warmup_epochs: Epoch
 
 @register("schedule")
 def cosine(
-    peak: float, steps: int, steps_per_epoch: int, warmup_epochs: Epochs, final_fraction: Annotated[float, Range(0, 1)]
+    peak: float,
+    steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: Epochs = 1.0,
+    final_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.0,
 ) -> "WarmupDecay":
     """Half a cosine.
 
@@ -183,8 +184,8 @@ def exponential(
     peak: float,
     steps: int,
     steps_per_epoch: int,
-    warmup_epochs: Epochs,
-    final_fraction: Annotated[float, Range(0, 1, open_low=True)],
+    warmup_epochs: Epochs = 0.0,
+    final_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.05,
 ) -> "WarmupDecay":
     """Exponential decay.
 

@@ -1,6 +1,5 @@
 """One run: prepare, fit and keep on each split, then metrics.json and the objective."""
 
-import dataclasses
 import functools
 import importlib.metadata
 import logging
@@ -87,7 +86,7 @@ def run(config: Config, folder: str | Path, in_sweep: bool = False) -> float | l
 def _describe_stop(config: Config, here: RunFolder) -> None:
     """Say what continues a run that a person has stopped."""
     if any(part.checkpoint.exists() or part.metrics.exists() for part in (here, *here.folds())):
-        callbacks = begun.as_options(dataclasses.asdict(config)["callbacks"])
+        callbacks = begun.as_options(config.plain()["callbacks"])
         command = program.command("train", f"resume={relative(here.folder)}", *callbacks)
         log.info("\nstopped; this command continues:\n  %s", printable(command))
     else:

@@ -248,10 +248,8 @@ def read(command: str, folder: Path) -> Dataset:
         keyed = dict(word.removeprefix("data.").split("=", 1) for word in words)
         option = keyed.pop("data")
         keyed["path"] = str(folder / keyed["path"])
-    values = yaml.safe_load((ROOT / "conf" / "data" / f"{option}.yaml").read_text())
-    del values["defaults"]
-    values |= {key: yaml.safe_load(value) for key, value in keyed.items()}
-    return load(components.options_of("data")[option].option(**values))
+    values = {key: yaml.safe_load(value) for key, value in keyed.items()}
+    return load(components.options_of("data")[option].judged(values))
 
 
 def check(case: Layout, command: str, folder: Path) -> None:

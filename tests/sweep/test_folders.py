@@ -167,7 +167,7 @@ def test_another_conf_of_another_machine_is_seen(sweeps: Sweeps) -> None:
     sweeps.ok(*TWO_SEEDS)
     (sweeps.folder / "multirun/sweep").rename(sweeps.folder / "away")  # that machine does not share the folder
     file = checkout / "conf/model/batchnorm.yaml"
-    file.write_text(file.read_text().replace("dropout:", "dropout: 0.123 #", 1))
+    file.write_text(f"{file.read_text()}dropout: 0.123\n")
     sweeps.environment["PYTHONPATH"] = str(checkout)
     done = sweeps.run(*TWO_SEEDS)
     assert done.returncode == 1 and "conf/: was model.dropout=" in done.stderr, done.stdout + done.stderr

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeper_digits.components import options_of
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import points
 from sweeper_digits.sweep.frozen import check_same, record_settings
@@ -14,7 +15,6 @@ from sweeper_digits.sweep.grammar import contains
 from sweeper_digits.sweep.points import values_of
 from sweeper_digits.sweep.record import StudyRecord
 from sweeper_digits.sweep.space import Sweep, check_values
-from tests.conftest import ROOT
 from tests.refusals import not_refused
 from tests.sweep.conftest import MakeSweep
 
@@ -52,8 +52,7 @@ def test_a_sweep_is_a_distribution(make_sweep: MakeSweep) -> None:
 
 
 def test_a_glob_is_all_options_of_a_group(make_sweep: MakeSweep) -> None:
-    options = {file.stem for file in (ROOT / "conf" / "optimizer").glob("*.yaml")}
-    assert set(only(make_sweep("optimizer=glob(*)")).choices) == options
+    assert set(only(make_sweep("optimizer=glob(*)")).choices) == set(options_of("optimizer"))
 
 
 NOT_SEARCHED = [
@@ -158,7 +157,7 @@ IMPOSSIBLE = [
     (["epochs=0,3"], r"epochs=0: must be in \[1, 1000000000\]"),
     (["epochs=range(0,3)"], r"epochs=0: must be in"),
     (["model.dropout=interval(0,1.5)"], r"model\.dropout=1\.5: must be in"),
-    (["precision=float32,float8"], r"precision=float8: Invalid value 'float8'"),
+    (["precision=float32,float8"], r"precision=float8: no such value \(did you mean 'float32' or"),
     (["optimizer=adam,sgd", "optimizer.momentum=0.5,1"], r"optimizer\.momentum=1: must be in"),
     (["split=kfold", "split.folds=3,4", "split.fold=0,4"], r"split\.fold=4: must be in"),
     (["search.points=[{epochs: 0}]"], r"search\.points: run 0 can never work: epochs=0"),

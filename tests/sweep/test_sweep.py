@@ -221,19 +221,19 @@ def test_a_running_sweep_does_not_see_edited_config(sweeps: Sweeps) -> None:
         shutil.copytree(ROOT / name, checkout / name)
     sweeps.environment["PYTHONPATH"] = str(checkout)
     sweeps.trials_last(2)
-    command = ("model.dropout=0.1,0.2", "schedule.warmup_epochs=1", "hydra/sweeper/pruner=none")
+    command = ("model.dropout=0.1,0.2", "augmentation=light", "hydra/sweeper/pruner=none")
     with sweeps.start(*command) as process:
         wait_for(sweeps.checkpoints)
-        edited = checkout / "conf" / "schedule" / "cosine.yaml"
-        edited.write_text(re.sub("final_fraction: .*", "final_fraction: 0.5", edited.read_text()))
+        edited = checkout / "conf" / "augmentation" / "light.yaml"
+        edited.write_text(re.sub("zoom_fraction: .*", "zoom_fraction: 0.5", edited.read_text()))
         out, error = process.communicate(timeout=200)
     assert process.returncode == 0, out + error
     for number in range(2):
         saved = yaml.safe_load((sweeps.trial_folder(number).folder / ".hydra/config.yaml").read_text())
-        assert saved["schedule"]["final_fraction"] != 0.5
+        assert saved["augmentation"]["zoom_fraction"] == 0.05
     (checkout / "sweeper_digits" / "training" / "figures.py").write_text("# other code")
     again = sweeps.ok(*command)
-    assert "warning: schedule/cosine.yaml changed since the sweep began" in again
+    assert "warning: augmentation/light.yaml changed since the sweep began" in again
     assert "warning: the code changed since the sweep began" in again
 
 
@@ -263,9 +263,11 @@ REFUSED = [
     (["search.points=5"], r"search\.points=5: not a list of points; for example \[\{optimizer"),
     (["search.points=[5]"], r"search\.points=\[5\]: not a list of points"),
     (["seed=1,2", "study=.."], r"study=\.\.: it names a folder"),
-    (["seed=1,2", "hydra.sweeper.heartbeat_seconds=0"], "heartbeat_seconds=0: must be at least 1"),
+    (["seed=1,2", "hydra.sweeper.heartbeat_seconds=0"], r"heartbeat_seconds=0: must be in \[1, inf\)"),
     (["split=all", "seed=1,2"], "split=all: a sweep needs a validation part"),
-    (["seed=1,2", "hydra.sweeper.n_jobs=0"], "n_jobs=0: must be at least 1"),
+    (["seed=1,2", "hydra.sweeper.n_jobs=0"], r"n_jobs=0: must be in \[1, inf\)"),
+    (["seed=1,2", "hydra.sweeper.n_trials=many"], "n_trials=many: a whole number or null is expected"),
+    (["seed=1,2", "hydra.sweeper.n_trial=3"], r"n_trial: no such key \(did you mean 'n_trials'"),
     (["seed=1,2", "study=a/b"], "study=a/b: it names a folder"),
     (["seed=1,2", "hydra.sweeper.direction=maximize"], "direction=maximize: val_loss is minimized; remove"),
     (["seed=1,2", "hydra.sweeper.storage=sqlite:////dev/null/x.db"], "/dev/null: a file is where a folder is"),
@@ -277,7 +279,7 @@ REFUSED = [
     (["seed=1,2", "hydra.sweeper=null"], "sweeper=null: a sweep needs a sweeper"),
     (["seed=1,2", "hydra.sweeper._target_=foo.Bar"], r"sweeper\._target_=foo\.Bar: no sweeper that is installed"),
     (["seed=1,2", "hydra.launcher._target_=foo.Bar"], r"launcher\._target_=foo\.Bar: no launcher that is"),
-    (["seed=1,2", "hydra.sweeper.max_retries=-1"], r"max_retries=-1: must be in \[0, inf\]"),
+    (["seed=1,2", "hydra.sweeper.max_retries=-1"], r"max_retries=-1: must be in \[0, inf\)"),
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ REFUSED = [
     (["study=käse"], r"study=käse: not in Hydra's grammar"),
     (["model.dropuot=1"], r"dropuot: cnn, .* no such key \(did you mean 'dropout'"),
     (["split.validation_size=1.5"], r"validation_size=1.5: must be in \(0, 1\)"),
-    (["objective=null"], r"objective=None: no such objective; choose from val_loss"),
+    (["objective=null"], r"objective=null: no such objective; choose from val_loss"),
     (["objective=3"], r"objective=3: no such objective; choose from val_loss"),
     (["objective=[]"], r"objective=\[\]: name one objective, or a list"),
     (["~seed"], r"seed: a value is needed; add seed=VALUE"),
@@ -102,6 +102,8 @@ def test_bad_input_as_a_user_sees_it(command: Callable[..., subprocess.Completed
     done = command("epochs=0")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: epochs=0: must be in [1, 1000000000]\n"
+    done = command("epochs=0", "model.dropout=2", "seed=many")
+    assert done.stderr.count("\n") == 3 and done.stderr.endswith("\nerror: model.dropout=2: must be in [0, 1)\n")
     full = command("epochs=0", HYDRA_FULL_ERROR="1")
     assert full.returncode == 1 and "Traceback" in full.stderr and "UserError" in full.stderr
 
@@ -154,7 +156,8 @@ from sweeper_digits import command_line
 try:
     command_line.main()
 finally:
-    heavy = {{"tensorflow", "keras", "optuna", "numpy", "pandas", "sklearn", "matplotlib"}} & set(sys.modules)
+    heavy = {{"tensorflow", "keras", "optuna", "numpy", "pandas", "pydantic", "sklearn", "matplotlib"}}
+    heavy &= set(sys.modules)
     assert not heavy, heavy
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
