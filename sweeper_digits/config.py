@@ -8,7 +8,6 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from annotated_types import Ge, Gt, Interval
@@ -105,8 +104,10 @@ MOST_EPOCHS = 10**9
 
 # The key of the database, in which studies are kept.
 STORAGE_KEY = "hydra.sweeper.storage"
-# Where studies are kept, unless OPTUNA_STORAGE names a database; conf/hydra/sweeper/study.yaml says the same.
-DEFAULT_STORAGE = "sqlite:///multirun/optuna.db"
+# The database of a study, in its folder, unless OPTUNA_STORAGE names another.
+STUDY_FILE = "study.db"
+# A database for several studies, as an example.
+SHARED_STORAGE = "sqlite:///multirun/all.db"
 
 # Bytes of a study's name: file systems allow 255 for a folder, and files beside it have longer names.
 LONGEST_STUDY = 100
@@ -155,13 +156,11 @@ def checked_objectives(given: Any) -> list[str]:
 
 
 def check_study(name: str) -> str:
-    """Return a study's name; raise a UserError unless a folder beside the database of the studies can have it."""
+    """Return a study's name; raise a UserError unless it can be the name of a folder."""
     if not re.fullmatch(r"[\w.-]+", name) or not name.strip("."):
         raise UserError(f"study={name}: it names a folder; use letters, digits, '_', '-' and '.'")
     if (length := len(name.encode())) > LONGEST_STUDY:
         raise UserError(f"study={name[:20]}...: a name of {length} bytes; use {LONGEST_STUDY} at most")
-    if name.startswith(Path(DEFAULT_STORAGE).name):
-        raise UserError(f"study={name}: the database of the studies has this name; choose another")
     return name
 
 
@@ -238,7 +237,7 @@ class StudySweeperConf:
     sampler: Any
     pruner: Any
     study_name: str
-    storage: str
+    storage: str | None
     direction: Any
     n_trials: int | None
     timeout: float | None
