@@ -68,7 +68,7 @@ def optuna_hyperband(task: Task, generator: np.random.Generator, seed: int, work
 
 def earlier_default(task: Task, generator: np.random.Generator, seed: int, workers: int) -> Search:
     """Return our default before these benchmarks."""
-    # conf/hydra/sweeper/sampler/optuna.yaml and pruner/median.yaml.
+    # conf/hydra/sweeper/sampler/tpe.yaml and pruner/median.yaml.
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     return OptunaSearch(task, generator, optuna.samplers.TPESampler(seed=seed), pruner)
 

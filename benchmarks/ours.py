@@ -9,7 +9,7 @@ from sweeper_digits.sweep.pruning import PeerPruner, first_judged, number_of_sco
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.sampler import Prior, SeededSampler
 
-# conf/hydra/sweeper/sampler/optuna.yaml and pruner/peers.yaml, and search.prior of conf/config.yaml.
+# conf/hydra/sweeper/sampler/tpe.yaml and pruner/peers.yaml, and search.prior of conf/config.yaml.
 MULTIVARIATE = False
 PERCENTILE, FIRST_FRACTION = 35.0, 0.0
 SCOUTS = 20
