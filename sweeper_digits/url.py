@@ -2,14 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from sweeper_digits.config import SHARED_STORAGE, STORAGE_KEY, STUDY_FILE
 from sweeper_digits.errors import UserError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 # A user's password reaches up to the last @: people forget to write /, @ and : as %2F, %40 and %3A.
 USER_IN_URL = r"//[^/\s:@]*:\S*@"
@@ -48,6 +48,9 @@ def check_url(url: Any, key: str = STORAGE_KEY) -> None:
     """
     if not isinstance(url, str) or not url.strip():
         raise UserError(f"{key} is empty: unset OPTUNA_STORAGE, or give a URL, for example {SHARED_STORAGE}")
+    from sqlalchemy.engine import make_url  # a fifth of a second, and --help does without
+    from sqlalchemy.exc import ArgumentError
+
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -67,6 +70,8 @@ def check_url(url: Any, key: str = STORAGE_KEY) -> None:
 
 def url_of(folder: Path) -> str:
     """Return the URL of the database in the folder of a study."""
+    from sqlalchemy.engine import URL  # --help does without
+
     return URL.create("sqlite", database=str(folder / STUDY_FILE)).render_as_string()
 
 
@@ -105,7 +110,10 @@ def first_line(error: BaseException, url: str) -> str:
     return without_password(lines[0], url)
 
 
-def _parsed(url: str) -> URL | None:
+def _parsed(url: str) -> "URL | None":
+    from sqlalchemy.engine import make_url  # --help does without
+    from sqlalchemy.exc import ArgumentError
+
     try:
         return make_url(url)
     except (ArgumentError, ValueError):

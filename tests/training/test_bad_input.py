@@ -156,7 +156,7 @@ from sweeper_digits import command_line
 try:
     command_line.main()
 finally:
-    heavy = {{"tensorflow", "keras", "optuna", "numpy", "pandas", "pydantic", "sklearn", "matplotlib"}}
+    heavy = {{"tensorflow", "keras", "optuna", "numpy", "pandas", "pydantic", "sklearn", "sqlalchemy", "matplotlib"}}
     heavy &= set(sys.modules)
     assert not heavy, heavy
 """
