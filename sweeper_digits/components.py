@@ -210,8 +210,9 @@ def describe(kind: str, name: str, make: Callable[..., Any], direction: str | No
             raise UserError(f"an {kind} has no keys; leave {next(iter(keys))} out")
         if taken := sorted(given.shared.keys() & keys.keys()):
             raise UserError(f"every option of {given.group} has a key {taken[0]} already; rename the parameter")
-        summary, meanings = docstring(make)
-        meanings |= docstring(given.base)[1] if given.base else {}
+        summary = docstring(make)[0]
+        documented = [*([given.base] if given.base else []), *reversed(getattr(make, "__mro__", [make]))]
+        meanings = {key: meaning for one in documented for key, meaning in docstring(one)[1].items()}
         found = Component(kind, name, make, given.shared | keys, passed, where, summary, meanings, direction, watches)
         if not found.own:  # of ours, a test does: Pydantic takes time
             found.check_defaults()

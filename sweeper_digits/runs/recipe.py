@@ -225,14 +225,12 @@ def _is_option(name: Any) -> bool:
 
 
 def _has_function_of(record: Record, group: str, composed: Any) -> bool:
-    """Return whether a composed config has the registered component that a run saved; of a split, its keys.
+    """Return whether a composed config has the registered component that a run saved.
 
     Raises:
         UserError: The run's is not registered.
     """
     saved = {key.partition(".")[2]: value for key, value in record.settings.items() if key.startswith(f"{group}.")}
-    if group == "split":
-        return group in composed and set(saved) == set(composed[group])
     component = components.find(group, saved)
     return group in composed and components.find(group, composed[group]) is component
 

@@ -81,19 +81,7 @@ class RandomWarp(keras.layers.Layer):
 
     Input: uint8 or float (n, height, width, channels). Output: float32 of the same shape and value range.
 
-    Args:
-        rotation_degrees: Angle drawn from [-x, x], counterclockwise.
-        shear_degrees: Horizontal shear angle drawn from [-x, x].
-        zoom_fraction: Height and width are scaled independently by factors from [1 - x, 1 + x],
-            as Keras' ImageDataGenerator does with zoom_range=x.
-        shift_fraction: Vertical and horizontal shift drawn from [-x, x] of the side.
-        elastic_pixels: Standard deviation by which points are displaced. Neighbours move alike: the displacements
-            are white noise under a Gaussian of 4 pixels. Source: Simard et al. 2003, "Best practices for
-            convolutional neural networks applied to visual document analysis"; their strength is 1.4.
-        erase_fraction: Area of a square that is set to background, at a random place, in half of the images; a
-            share of the image's area. Source: Zhong et al. 2017, https://arxiv.org/abs/1708.04896, here with one
-            size and aspect ratio.
-        seed: Seed of the layer's own random generator.
+    The arguments are the keys of `registered.warp`, which says what they mean, and the seed.
 
     Attributes:
         strength: Variable that multiplies all ranges and the probability of erasing: 1 at first, 0 for no change.
