@@ -5,6 +5,7 @@ registered functions. Hydra composes plain values; `parse` judges them once, and
 """
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -297,8 +298,15 @@ def judged(prefix: str, kind: type, values: Mapping[Any, Any]) -> dict[str, Any]
     """
     from sweeper_digits import schema  # Pydantic: --help does without
 
+    return schema.judged(prefix, *_model_of(kind), values)
+
+
+@functools.cache
+def _model_of(kind: type) -> Any:
+    from sweeper_digits import schema  # Pydantic: --help does without
+
     keys = keys_of(kind, NESTED)
-    return schema.judged(prefix, keys, schema.model_of(kind.__name__, keys), values)
+    return keys, schema.model_of(kind.__name__, keys)
 
 
 def typed(group: str, values: Any) -> Any:
