@@ -190,7 +190,7 @@ class Sweep:
         """Return what draws near the best point, where the sampler learns from trials; None where search.prior is 0."""
         sampler, weight = self.options.sampler, self.config.search.prior
         learns = str(sampler._target_).rpartition(".")[2] in LEARNING
-        if not weight or not learns or self.is_enumerated or self.other_images:
+        if not weight or not learns or is_finite(self) or self.other_images:
             return None
         return Prior(weight, self.distributions, sampler.get("seed"), self.active)
 
