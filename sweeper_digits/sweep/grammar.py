@@ -1,5 +1,6 @@
 """Hydra's grammar of overrides as Optuna's distributions: what a sweep searches, and what it fixes."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -179,17 +180,19 @@ def _choice(elements: Iterable[Any]) -> tuple[CategoricalDistribution, set[str]]
 
 
 def _range(sweep: RangeSweep) -> BaseDistribution:
-    values = sweep.range()
-    integers = isinstance(values, range) and not sweep.transformers
-    listed: Any = values if integers else list(sweep)  # integers as they are: they may be many
-    if not listed:
+    if not sweep.step:
+        raise ValueError("the step is zero")
+    values: Any = sweep.range()
+    # Not as a list: they may be many.
+    number = len(values) if isinstance(values, range) else math.ceil((values.stop - values.start) / values.step)
+    if number < 1:
         raise ValueError("the range is empty; its end is not part of it")
     if sweep.transformers:
-        return _choice(listed)[0]
-    low, high = sorted((listed[0], listed[-1]))
-    if integers:
-        return IntDistribution(low, high, step=abs(int(sweep.step)))
-    return FloatDistribution(low, high, step=abs(float(sweep.step)))
+        return _choice(sweep)[0]
+    low, high = sorted((values.start, values.start + (number - 1) * values.step))
+    if isinstance(values, range):
+        return IntDistribution(low, high, step=abs(values.step))
+    return FloatDistribution(float(low), float(high), step=abs(float(values.step)))
 
 
 def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:

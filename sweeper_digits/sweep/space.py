@@ -40,7 +40,6 @@ from sweeper_digits.sweep.points import (
     check_keys,
     ends_of,
     given_points,
-    has_at_most,
     has_end,
     is_finite,
     points,
@@ -154,7 +153,7 @@ class Sweep:
         grid = str(OmegaConf.select(self.options, "sampler._target_")).endswith("GridSampler")
         if grid and not is_finite(self):
             raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
-        return grid or not self.distributions or has_at_most(self, self.options.n_trials or MOST_ENUMERATED)
+        return grid or (self.size is not None and self.size <= (self.options.n_trials or MOST_ENUMERATED))
 
     @functools.cached_property
     def budget(self) -> Budget:
@@ -169,12 +168,12 @@ class Sweep:
     @functools.cached_property
     def size(self) -> int | None:
         """Return how many points the space has; None: one is continuous, or they are too many to be counted."""
-        return size(self) if self.distributions else None
+        return size(self)
 
     @property
     def is_cut(self) -> bool:
         """Return whether each point is tried once, but not all of them: n_trials are fewer."""
-        return self.is_enumerated and not (self.options.n_trials is None or has_at_most(self, self.options.n_trials))
+        return self.is_enumerated and (self.size or math.inf) > (self.options.n_trials or math.inf)
 
     def points(self, given: Point | None = None) -> Iterator[Point]:
         """Enumerate the points of a finite space, or those with some values; those of a cut space in random order."""
@@ -215,6 +214,11 @@ class Sweep:
         return list(self.choices)
 
     @property
+    def deciding(self) -> list[str]:
+        """Return the config groups of which some options have parameters that others lack."""
+        return [group for group in self.groups if any(group in needed for needed in self.owners.values())]
+
+    @property
     def first_choices(self) -> Point:
         return {name: options[0] for name, options in self.choices.items()}
 
@@ -227,8 +231,7 @@ class Sweep:
 
         `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam.
         """
-        deciding = {group for one in self.owners.values() for group in one}
-        return self.parameters({name: point[name] for name in self.groups if name in point and name in deciding})
+        return self.parameters({name: point[name] for name in self.deciding if name in point})
 
     def parameters(self, chosen: Point) -> set[str]:
         """Return the parameters that the config has which is composed with some options chosen."""
