@@ -169,12 +169,11 @@ def points_to_queue(sweep: "Sweep", trials: list[FrozenTrial], is_new: bool) -> 
     """
     first = points_first(sweep.config, sweep)
     first += points_of_sweep(sweep.config, sweep.distributions) if is_new else []
-    with_point = [trial for trial in trials if TrialRecord(trial).has_point]
+    records = [record for record in map(TrialRecord, trials) if record.has_point]
     # Optuna's enqueue_trial(skip_if_exists=True) reads the whole study for each point.
-    drawn = {_listed_key(TrialRecord(trial).point) for trial in with_point}
-    known = drawn | {_listed_key(TrialRecord(trial).queued_with or trial.params) for trial in with_point}
-    wanted: Iterator[Point] = iter(first)
-    most = math.inf
+    drawn = {_listed_key(record.point) for record in records}
+    known = drawn | {_listed_key(record.queued_with) for record in records if record.queued_with}
+    wanted, most = iter(first), math.inf
     if sweep.is_enumerated:
         # A point of some parameters stands for one of the space.
         whole = (next(sweep.points(point), point) for point in first)

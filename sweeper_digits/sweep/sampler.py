@@ -202,19 +202,11 @@ def _worth(trial: FrozenTrial, sign: float) -> float:
 
 def _near(value: Any, distribution: BaseDistribution, generator: random.Random) -> Any:
     """Draw near a value, within the range; a choice is kept or drawn anew."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return value if generator.random() < KEPT else generator.choice(choices)
-        case FloatDistribution(low=low, high=high, step=step, log=log):
-            drawn = _around(value, low, high, log, generator)
-            return min(high, low + round((drawn - low) / step) * step) if step else drawn
-        case IntDistribution(low=low, high=high, step=step, log=log):
-            drawn = _around(value, low, high, log, generator)
-            return min(high, low + round((drawn - low) / step) * step)
-    raise TypeError(f"{distribution} is not one of Optuna's three distributions")
-
-
-def _around(value: float, low: float, high: float, log: bool, generator: random.Random) -> float:
-    scale, back = (math.log, math.exp) if log else (float, float)
+    if isinstance(distribution, CategoricalDistribution):
+        return value if generator.random() < KEPT else generator.choice(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - Optuna has these three
+    low, high, step = distribution.low, distribution.high, distribution.step
+    scale, back = (math.log, math.exp) if distribution.log else (float, float)
     spread = SPREAD * (scale(high) - scale(low))
-    return min(high, max(low, back(generator.gauss(scale(value), spread))))
+    drawn = min(high, max(low, back(generator.gauss(scale(value), spread))))
+    return min(high, low + round((drawn - low) / step) * step) if step else drawn

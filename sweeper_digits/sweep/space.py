@@ -199,14 +199,10 @@ class Sweep:
 
         A parameter of mappings, such as `optimizer={learning_rate: 0.1},{learning_rate: 0.2}`, chooses none.
         """
-        found = {}
-        for name, distribution in self.distributions.items():
-            options = list(values_of(distribution) or [str(distribution)])
-            if self.loader.get_group_options(name.lstrip("+")) and not self.arguments.literals[name].issuperset(
-                options
-            ):
-                found[name] = options
-        return found
+        groups = [name for name in self.distributions if self.loader.get_group_options(name.lstrip("+"))]
+        found = {name: list(values_of(self.distributions[name]) or [str(self.distributions[name])]) for name in groups}
+        literals = self.arguments.literals
+        return {name: options for name, options in found.items() if not literals[name].issuperset(options)}
 
     @property
     def groups(self) -> list[str]:
@@ -274,9 +270,8 @@ class Sweep:
             known = (StudyRecord(trial.study).space or {}).get("images", [])
             check_beside(known, self.config, self.composed(listed), where)
             return self.overrides(listed)
-        names = self.groups + [name for name in self.distributions if name not in self.groups]
         point: Point = {}
-        for name in names:
+        for name in dict.fromkeys([*self.groups, *self.distributions]):
             if name in self.groups or name in self.active(point):
                 point[name] = draw(trial, name, self.distributions[name])
         queued = TrialRecord(trial.storage.get_trial(trial._trial_id)).queued_with or {}
@@ -292,8 +287,7 @@ class Sweep:
         if point:
             check_keys(point, self.loader, f"trial #{trial.number} in the database")
         else:
-            names = self.groups + [name for name in self.distributions if name not in self.groups]
-            point = {name: trial.params[name] for name in names if name in trial.params}
+            point = {name: trial.params[name] for name in self.distributions if name in trial.params}
         kept = [text for text in self.typed(point) if override_key(text) not in ("study", "search.points")]
         return program.command("train", *self.origin.flags(), *kept)
 
@@ -359,10 +353,9 @@ def _check_value(sweep: Sweep, config: DictConfig, name: str, value: Any, active
         return
     refusals = []
     for values in itertools.product(*looked_at):
-        refusal = _refusal(config, name, value, dict(zip(beside, values, strict=True)))
-        if refusal is None:
+        refusals.append(_refusal(config, name, value, dict(zip(beside, values, strict=True))))
+        if refusals[-1] is None:
             return
-        refusals.append(refusal)
     raise UserError(f"{refusals[0]} (a value of the search space that can never work; take it out)")
 
 
@@ -370,17 +363,12 @@ def _refusal(config: DictConfig, name: str, value: Any, others: Point) -> str | 
     """Return why the schema refuses a value, or None; what it says of other keys does not count."""
     config = copy.deepcopy(config)
     try:
-        for other, one in others.items():
-            OmegaConf.update(config, other, one)
-    except OmegaConfBaseException:
-        return None
-    try:
-        OmegaConf.update(config, name, value)
+        for key, one in [*others.items(), (name, value)]:
+            OmegaConf.update(config, key, one)
         parse(config)
     except OmegaConfBaseException as error:
-        return (
-            f"{name}={value}: {str(error).splitlines()[0]}" if error.full_key in (name, name.split(".")[-1]) else None
-        )
+        own = error.full_key in (name, name.split(".")[-1])
+        return f"{name}={value}: {str(error).splitlines()[0]}" if own else None
     except UserError as error:
         return str(error) if str(error).startswith(f"{name}=") else None
     return None
