@@ -122,27 +122,24 @@ def _within(override: Override) -> str:
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether a value can be drawn from a distribution; NaN and values of another type cannot."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return value in choices
-        case IntDistribution(low=low, high=high, step=step):
-            return _is_number(value) and low <= value <= high and (value - low) % step == 0
-        case FloatDistribution(low=low, high=high, step=step):
-            if not (_is_number(value) and low <= value <= high):
-                return False
-            steps = (value - low) / step if step else 0.0
-            return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
-    return False
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - Optuna has these three
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and distribution.low <= value <= distribution.high):
+        return False
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
+    return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
 
 
 def draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
         case FloatDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_float(name, low, high, step=step, log=log)
         case IntDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_int(name, low, high, step=step, log=log)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(name, choices)
     raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
 
 
@@ -222,7 +219,3 @@ def _is_integer(name: str, default: bool) -> bool:
     for hints in map(get_type_hints, classes):
         types |= {hints.get(key), *get_args(hints.get(key))}
     return int in types and float not in types if types & {int, float} else default
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

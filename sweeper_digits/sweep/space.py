@@ -388,12 +388,11 @@ def owners_of(sweep: "Sweep") -> Owners:
     """
     for name, choices in sweep.choices.items():
         options = sweep.loader.get_group_options(name.lstrip("+"))
-        for choice in choices:
-            if choice not in options:
-                raise UserError(
-                    f"{name}={choice}: no such option{closest(str(choice), options)}; "
-                    f"choose from {', '.join(sorted(options))}"
-                )
+        if unknown := [choice for choice in choices if choice not in options]:
+            raise UserError(
+                f"{name}={unknown[0]}: no such option{closest(str(unknown[0]), options)}; "
+                f"choose from {', '.join(sorted(options))}"
+            )
     owners: Owners = {}
     found = sweep.parameters(sweep.first_choices)
     for group, choices in sweep.choices.items():
@@ -403,10 +402,10 @@ def owners_of(sweep: "Sweep") -> Owners:
             options = [choice for choice in choices if name in having[choice]]
             if 0 < len(options) < len(choices):
                 owners.setdefault(name, {})[group] = options
-    for name in sweep.distributions:
-        if name not in found:
-            known = [f"{key}.{sub}" for key in map(str, sweep.config) for sub in _keys(sweep.config[key])]
-            raise UserError(f"{name}: no option of the search space has this key{closest(name, known)}")
+    if unknown := [name for name in sweep.distributions if name not in found]:
+        groups = {key: node for key in map(str, sweep.config) if OmegaConf.is_dict(node := sweep.config[key])}
+        known = [f"{key}.{sub}" for key, node in groups.items() for sub in map(str, node)]
+        raise UserError(f"{unknown[0]}: no option of the search space has this key{closest(unknown[0], known)}")
     return owners
 
 
@@ -418,7 +417,3 @@ def has(config: DictConfig, name: str) -> bool:
             return False
         node = None if OmegaConf.is_missing(node, part) else node[part]
     return True
-
-
-def _keys(node: Any) -> list[str]:
-    return [str(key) for key in node] if OmegaConf.is_dict(node) else []
