@@ -100,7 +100,7 @@ class SeededSampler(BaseSampler):
         if record.has_point and record.point_from != BEST_SCOUT:
             return {}
         if trial.number < self.scouts:
-            TrialRecord.write_to(study._storage, trial._trial_id, scout=True)
+            _mark(study, trial, scout=True)
             return {}
         point = best_scout(trials_of(study), sign_of(study), trial) if self.scouts else None
         origin = BEST_SCOUT
@@ -109,7 +109,7 @@ class SeededSampler(BaseSampler):
         if point is None:
             return {}
         # Before its values: whoever sees a value of this trial sees where they come from.
-        TrialRecord.write_to(study._storage, trial._trial_id, point_from=origin)
+        _mark(study, trial, point_from=origin)
         return point
 
     def _was_tried(self, study: optuna.Study, trial: FrozenTrial, drawn: Point) -> bool:
@@ -130,6 +130,12 @@ def _whole(study: optuna.Study) -> optuna.Study:
     """Return a study with all trials: Optuna's Hyperband shows a sampler those of one of its brackets."""
     whole: optuna.Study = getattr(study, "_study", study)
     return whole
+
+
+def _mark(study: optuna.Study, trial: FrozenTrial, **marks: Any) -> None:
+    """Write attributes of a trial that is drawn, and let the copy of it that its process has show them."""
+    TrialRecord.write_to(study._storage, trial._trial_id, **marks)
+    trial.user_attrs.update(TrialRecord.of_new(**marks)["user_attrs"])
 
 
 # Samplers that learn from the trials. A person who chooses another wants its draws alone.

@@ -148,6 +148,13 @@ def test_points_that_a_condition_leaves_out_are_not_counted(make_sweep: MakeSwee
     assert sweep.size == 6 and len(list(points.points(sweep))) == 6
 
 
+def test_a_range_of_a_million_steps_is_not_listed(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep("model.dropout=range(0,0.5,0.0000005)")
+    values: Any = values_of(only(sweep))
+    assert not isinstance(values, list) and len(values) == sweep.size == 1_000_000
+    assert [values[0], values[3], values[-1]] == [0, 0.0000015, 0.4999995]
+
+
 def test_an_interval_without_length_is_one_point(make_sweep: MakeSweep) -> None:
     sweep = make_sweep("optimizer.learning_rate=interval(0.1,0.1)", "seed=1,2")
     assert sweep.is_enumerated and len(list(points.points(sweep))) == 2
