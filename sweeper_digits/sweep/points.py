@@ -171,24 +171,20 @@ def points_to_queue(sweep: "Sweep", trials: list[FrozenTrial], is_new: bool) -> 
     first += points_of_sweep(sweep.config, sweep.distributions) if is_new else []
     records = [record for record in map(TrialRecord, trials) if record.has_point]
     # Optuna's enqueue_trial(skip_if_exists=True) reads the whole study for each point.
-    drawn = {_listed_key(record.point) for record in records}
-    known = drawn | {_listed_key(record.queued_with) for record in records if record.queued_with}
+    drawn = {_key(record.point) for record in records}
+    known = drawn | {_key(record.queued_with) for record in records if record.queued_with}
     wanted, most = iter(first), math.inf
     if sweep.is_enumerated:
         # A point of some parameters stands for one of the space.
         whole = (next(sweep.points(point), point) for point in first)
         wanted, most = itertools.chain(whole, sweep.points()), (sweep.options.n_trials or math.inf) - len(drawn)
-    found: dict[str, Point] = {}
+    found: dict[frozenset[tuple[str, Any]], Point] = {}
     for point in wanted:
         if len(found) >= most:
             break
-        if _listed_key(point) not in known:
-            found.setdefault(_listed_key(point), point)
+        if _key(point) not in known:
+            found.setdefault(_key(point), point)
     return list(found.values())
-
-
-def _listed_key(point: Point) -> str:
-    return repr(sorted(point.items()))
 
 
 def points_first(config: DictConfig, space: "Sweep | steering.Space") -> list[Point]:
