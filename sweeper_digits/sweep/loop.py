@@ -191,7 +191,11 @@ class Loop:
             self.slots.launch(slot, [*overrides, *extra], trial.number)
 
     def _drawing(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from drawing at the same time where a point could be drawn twice."""
+        """Keep other processes from drawing at the same time where a point could be drawn twice.
+
+        A point is drawn value by value, and no value can be taken back: once two processes have drawn the same point,
+        it is too late for one of them to draw another.
+        """
         alone = self.sweep.may_repeat
         return study_lock(self.queue.storage, self.queue.study.study_name) if alone else contextlib.nullcontext()
 

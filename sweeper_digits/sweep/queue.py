@@ -1,6 +1,5 @@
 """The queue of a study: one budget over all workers, asking, failing, and trials whose worker died."""
 
-import contextlib
 import math
 import time
 import warnings
@@ -11,11 +10,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
-from sweeper_digits.sweep.choose_pruner import scouts_of
-from sweeper_digits.sweep.points import is_finite, points_to_queue
-from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST, best_scout, is_open, sign_of
+from sweeper_digits.sweep.points import points_to_queue
+from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST
 from sweeper_digits.sweep.record import DONE, TrialRecord, failures, owed, stored_error, trials_of, with_point
-from sweeper_digits.sweep.sampler import Prior
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import SharedSettings
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
@@ -100,37 +97,7 @@ class Queue:
         if _taken(trials_of(self.study), before=trial.number) >= places:
             self.set_state(trial.number, TrialState.WAITING)
             return None
-        scouts = scouts_of(sweep)
-        # Two workers that ask together must not both begin with the best scout's point.
-        undecided = scouts and trial.number >= scouts and is_open(trials_of(self.study))
-        prior = sweep.prior if sweep.prior and not is_finite(sweep) else None
-        # Nor with one point, where some options leave no other.
-        alone = undecided or (prior and sweep.may_repeat)
-        with study_lock(self.storage, self.study.study_name) if alone else contextlib.nullcontext():
-            return self.place(trial, scouts, prior)
-
-    def place(self, trial: optuna.Trial, scouts: int, prior: Prior | None) -> optuna.Trial:
-        """Make a trial that was just begun a scout, or give it the best scout's point or one near the best.
-
-        Args:
-            trial: The trial. One that was queued with a point keeps it.
-            scouts: How many trials are scouts.
-            prior: Draws near the best point; None: it is left to the sampler.
-        """
-        begun = TrialRecord(self.read(trial.number))
-        if begun.has_point:
-            return trial
-        if trial.number < scouts:
-            TrialRecord.write(trial, scout=True)
-            return trial
-        point = best_scout(trials_of(self.study), sign_of(self.study)) if scouts else None
-        origin = BEST_SCOUT
-        if point is None and prior:
-            point, origin = prior.point(trial.number, self.study), NEAR_BEST
-        if point is None:
-            return trial
-        TrialRecord.write(trial, queued_with=point, point_from=origin)
-        return self.attach(trial.number)
+        return trial
 
     def record_worker(self, trial: optuna.Trial) -> None:
         """Write down that this process answers for the trial, and its first heartbeat."""

@@ -283,8 +283,8 @@ class TrialRecord:
 
     @property
     def has_point(self) -> bool:
-        """Whether it was queued with a point, or has drawn a parameter."""
-        return bool(self.trial.params) or self.queued_with is not None
+        """Whether it was queued with a point, or has drawn a parameter that may have several values."""
+        return self.queued_with is not None or not all(one.single() for one in self.trial.distributions.values())
 
     @property
     def point(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from sweeper_digits import text
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options
+from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options, scouts_of
 from sweeper_digits.sweep.comparable import look_at_data
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.owner import OWNER, check_folder, owner_of, write_owner
@@ -176,7 +176,7 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
 def _prepare(study: optuna.Study, sweep: Sweep) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
     tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
-    study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
+    study.sampler = SeededSampler(lambda number: _sampler(sweep, number), scouts_of(sweep), sweep.prior, tried)
     if not check_same(study, sweep):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
