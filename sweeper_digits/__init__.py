@@ -2,7 +2,7 @@
 
 Reading order, each line after what it imports:
     errors, text, quiet, program, imports  what all others need
-    overrides, components, config, url     what a user can say
+    overrides, components, config, url, habits   what a user can say
     screen, bad_input, live                what a user sees
     data                                   from a file to arrays
     runs                                   what a run leaves in its folder

@@ -19,7 +19,7 @@ from hydra.types import RunMode, TaskFunction
 from hydra.utils import execution_whitelist
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper_digits import bad_input, components, help_text, program
+from sweeper_digits import bad_input, components, habits, help_text, program
 from sweeper_digits.config import STORAGE_KEY, Config, is_study_sweeper, parse, refuse_resume
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import as_typed, check_no_reference, override_key, typed_value
@@ -155,6 +155,8 @@ def as_hydra_takes(arguments: list[str]) -> list[str]:
     help_text.install()
     check_text(arguments, CONF)
     arguments = [as_typed(argument) for argument in arguments]
+    own = not any(override_key(one) == "hydra/sweeper" and one != "hydra/sweeper=study" for one in arguments)
+    arguments = habits.understood(arguments, KEYS, in_sweep=own and begins_sweep(arguments))
     given = what_to_compose_from(arguments)
     _check_options(arguments, given)
     whole = _with_past_run(arguments, given)

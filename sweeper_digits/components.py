@@ -26,21 +26,25 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from sweeper_digits import imports
-from sweeper_digits.errors import Range, UserError, check_range, check_ranges, closest, place_of
+from sweeper_digits.errors import INFINITY, Range, UserError, check_range, check_ranges, closest, place_of
 from sweeper_digits.quiet import quiet_import
 
 
 @dataclass
 class Data:
-    """The keys that all data sources share: changes of the pixels after reading.
+    """The keys that all data sources share: changes of the pixels after reading, and how many images are used.
 
     Attributes:
         invert: For a light background: 255 becomes 0.
         transpose: Rows become columns.
+        limit: Use so many of the images, each class in its share; null: all.
+        limit_seed: The seed of the draw of these images.
     """
 
     invert: bool = False
     transpose: bool = False
+    limit: Annotated[int | None, Range(1, INFINITY)] = None
+    limit_seed: Annotated[int, Range(0, 2**32 - 1)] = 0
 
 
 @dataclass(frozen=True)

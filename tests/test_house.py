@@ -21,7 +21,7 @@ ORDER = [
     {"errors", "text", "quiet", "program", "imports"},
     {"overrides"},
     {"components", "__init__"},
-    {"config", "url", "screen"},
+    {"config", "url", "screen", "habits"},
     {"bad_input", "live"},
     {"data"},
     {"runs"},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import job
@@ -176,6 +177,8 @@ class LocalSlot:
     def _start(self) -> LocalProcess:
         sweep = self.slots.sweep
         variables = environment(sweep.options, sweep.config.device, self.gpu)
+        asked_for: Any = OmegaConf.to_container(sweep.config.hydra.job.env_set, resolve=True)
+        variables |= {str(name): str(value) for name, value in asked_for.items()}  # Keras reads some as it loads
         return LocalProcess(sweep, self.slots.launcher.task_function, variables, self.number)
 
     @property
