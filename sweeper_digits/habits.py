@@ -14,6 +14,8 @@ from sweeper_digits.overrides import override_key
 PARAMS = "hydra.sweeper.params."
 CUSTOM = "hydra.sweeper.custom_search_space"
 SHORT = {"lr": "learning_rate", "bs": "batch_size"}
+# The groups whose keys people call by their last name.
+GROUPS = ("model", "optimizer", "schedule", "augmentation")
 QUOTED = re.compile(r"""(["'])(.*)\1""", re.DOTALL)
 # What installs a launcher.
 LAUNCHERS = {
@@ -67,7 +69,7 @@ def _check_key(argument: str, keys: Collection[str]) -> None:
         return
     last = SHORT.get(name, name)
     found = [last] if last in keys else []
-    for group in filter(None, (kind.group for kind in components.KINDS.values())):
+    for group in GROUPS:
         options = components.options_of(group)
         found += [f"{group}.{last}"] if any(last in component.keys for component in options.values()) else []
     if found:

@@ -44,5 +44,5 @@ def test_a_fixed_key_of_searched_options_is_searched_with_one_value() -> None:
 def test_other_words_are_answered_with_ours(argument: str, answer: str) -> None:
     with pytest.raises(UserError, match=re.escape(answer)):
         understood([argument], KEYS, in_sweep=True)
-    for known in ("seed=1", "model=small", "nonsense=1", "+lr=1", "--cfg=job"):
+    for known in ("seed=1", "model=small", "nonsense=1", "experiment=a,b", "+lr=1", "--cfg=job"):
         assert understood([known], KEYS, in_sweep=True) == [known]

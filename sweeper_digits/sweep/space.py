@@ -232,9 +232,12 @@ class Sweep:
     def active(self, point: Point) -> set[str]:
         """Return the parameters that exist once the config groups are chosen as in point.
 
-        `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam.
+        `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam. Where all searched options have it,
+        any of them stands for the others; the option of conf/config.yaml, which may lack it, does not.
         """
-        return self.parameters({name: point[name] for name in self.deciding if name in point})
+        deciding = self.deciding
+        alike = {group: option for group, option in self.first_choices.items() if group not in deciding}
+        return self.parameters(alike | {name: point[name] for name in deciding if name in point})
 
     def parameters(self, chosen: Point) -> set[str]:
         """Return the parameters that the config has which is composed with some options chosen."""
