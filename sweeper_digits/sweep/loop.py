@@ -31,7 +31,7 @@ from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.budget import SupervisorHeartbeat
 from sweeper_digits.sweep.choose_pruner import scouts_of
-from sweeper_digits.sweep.ending import Limits, take_over_finished, tell, tell_from_folder
+from sweeper_digits.sweep.ending import Limits, described, take_over_finished, tell, tell_from_folder
 from sweeper_digits.sweep.frozen import Copy, warn_of_changed_code
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.record import StudyRecord, TrialRecord, best_trials, failures, owed, stored_error, trials_of
@@ -53,6 +53,8 @@ REAP_SECONDS = 2.0
 SIGNING_SECONDS = 3.0
 # The error of a trial that ran when its sweep was stopped.
 STOPPED = "stopped with the sweep; queued again"
+# So many trials that ran out of memory count as one failure in a row: the next point may need less.
+SCARCITIES = 10
 # Errors of a disk that a person must mend.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -165,7 +167,7 @@ class Loop:
             except Exception as error:  # by the sampler, or while composing
                 with (self.sweep.folder / f"worker-{slot}.log").open("a", errors="replace") as log_file:
                     traceback.print_exc(file=log_file)
-                self._tell(slot, TrialState.FAIL, error=_described(error))
+                self._tell(slot, TrialState.FAIL, error=described(error))
                 continue
             extra = [] if "figures" in map(override_key, overrides) else ["figures=false"]
             resumed = self._checkpoint(trial)
@@ -349,7 +351,7 @@ def outcome(done: JobReturn, objectives: int) -> tuple[TrialState, list[float] |
     if done.status != JobStatus.COMPLETED:
         if isinstance(result, optuna.TrialPruned):
             return TrialState.PRUNED, None, None
-        return TrialState.FAIL, None, _described(result)
+        return TrialState.FAIL, None, described(result)
     try:
         values = [float(value) for value in (result if isinstance(result, list | tuple) else [result])]
     except (TypeError, ValueError):
@@ -403,7 +405,8 @@ def _raise_at_failures(progress: Progress, options: Any) -> None:
             streak = []
         elif TrialRecord(trial).is_own_failure(options.max_retries):  # not those of a machine that left
             streak.append(trial)
-    if len(streak) >= options.max_failures:
+    weights = [1 if TrialRecord(trial).ran_out_of_memory else SCARCITIES for trial in streak]
+    if sum(weights) >= SCARCITIES * options.max_failures:
         many = text.counted(len(streak), "trial")
         raise UserError(f"{many} in a row failed, the first was {_cause(streak[0], progress.sweep)}")
 
@@ -423,7 +426,3 @@ def _cause(trial: FrozenTrial, sweep: Sweep) -> str:
     log_file = sweep.folder / str(trial.number) / "train.log"
     where = log_file if log_file.exists() else sweep.folder / "worker-0.log"
     return f"#{trial.number}: {TrialRecord(trial).error_line} (log: {text.relative(where)})"
-
-
-def _described(error: object) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

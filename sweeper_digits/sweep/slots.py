@@ -10,13 +10,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import job
+from sweeper_digits.sweep.ending import described
 from sweeper_digits.sweep.gpus import deal, environment, visible_gpus
 from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, failed
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
+from sweeper_digits.sweep.record import OUT_OF_MEMORY
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
 
@@ -199,15 +201,20 @@ class LocalSlot:
         """
         if (found := self.process.receive()) is not None:
             self.has_job = False
+            if found.status == JobStatus.FAILED and OUT_OF_MEMORY.search(described(found._return_value)):
+                self.process.kill()  # it may hold what the next job needs
+                self.process = self._start()
             return found
         if self.process.is_alive:
             return None
-        reason, had_job = self.process.described_end(), self.has_job
+        end, had_job = self.process.end(), self.has_job
         self.dead_starts = 0 if self.process.is_ready else self.dead_starts + 1
         if self.dead_starts >= MAX_DEAD_STARTS:
             raise UserError(self.process.last_words())
         self.has_job, self.process = False, self._start()
-        return Lost(reason) if had_job else None
+        if not had_job:
+            return None
+        return Lost(end) if isinstance(end, str) else end
 
     def kill(self) -> None:
         """End the process; `poll` starts another."""
@@ -270,7 +277,8 @@ class RemoteSlot:
                 (done,) = self.launcher.launch([overrides], initial_job_idx=number)
                 job.set_result(done)
             except BaseException as error:  # the scheduler's: the job was killed, or its node died
-                job.set_result(Lost(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+                said = described(error)
+                job.set_result(failed(error) if OUT_OF_MEMORY.search(said) else Lost(said))
 
         self.job = job
         threading.Thread(target=run, daemon=True).start()  # not of an executor, which would be waited for at the end
