@@ -21,6 +21,7 @@ from sweeper_digits.sweep.pruning import PeerPruner
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.record import StudyRecord, TrialRecord
 from sweeper_digits.sweep.space import Sweep
+from sweeper_digits.sweep.verbs import find_queue, stop_trial
 from tests.sweep.conftest import LEARNING_RATE, STEADY, MakeSweep, Sweeps, begun, queue_of, wait_for, workers_of
 
 COMPLETE, FAIL, PRUNED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
@@ -110,6 +111,20 @@ def test_a_sweep_kills_the_worker_of_a_trial_that_hangs(sweeps: Sweeps) -> None:
     done = sweeps.run(*space)
     assert done.returncode == 1 and "hydra.sweeper.trial_timeout=2 seconds" in done.stderr
     assert sweeps.states() == {FAIL: 2}
+
+
+def test_a_person_stops_a_trial_that_sleeps_in_c(sweeps: Sweeps) -> None:
+    sweeps.trials_last(1000)
+    with sweeps.start(*STEADY, "seed=1,2", "epochs=1") as supervisor:
+        first, second = (sweeps.trial_folder(number).folder / ".hydra/hydra.yaml" for number in (0, 1))
+        wait_for(first.exists)
+        (worker,) = workers_of(supervisor, 1)
+        stop_trial(find_queue(sweeps.url, "sweep"), 0)
+        began = time.monotonic()
+        wait_for(lambda: sweeps.trials()[0].state == PRUNED and not worker.is_running())
+        assert time.monotonic() - began < 10, "five seconds, on a machine that has nothing else to do"
+        wait_for(second.exists)
+        supervisor.terminate()
 
 
 class ResourceExhaustedError(Exception):
