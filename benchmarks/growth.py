@@ -86,7 +86,7 @@ def main() -> None:
                 memory[number] = worker_memory(supervisor)
             else:
                 time.sleep(0.05)
-        study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder}/multirun/optuna.db")
+        study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder}/multirun/sweep/study.db")
         finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
         seconds = [trial.duration.total_seconds() for trial in finished if trial.duration]
         begun = [trial.datetime_start.timestamp() for trial in finished if trial.datetime_start]

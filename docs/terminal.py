@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", help="name or folder")
     parser.add_argument("--after", type=float, default=0, help="seconds to wait")
-    parser.add_argument("--storage", default="sqlite:///multirun/optuna.db")
+    parser.add_argument("--storage", help="default: the database in the study's folder")
     parser.add_argument("--width", type=int, default=112, help="columns")
     parser.add_argument("--to", type=Path, default=Path(__file__).with_name("terminal.svg"))
     arguments = parser.parse_args()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sweeper_digits import bad_input, components, program, screen
-from sweeper_digits.config import DEFAULT_STORAGE
 from sweeper_digits.quiet import quiet_import
 from sweeper_digits.text import printable
 
@@ -51,7 +50,7 @@ def main() -> None:
     arguments = parser().parse_args()
     if "storage" in arguments and arguments.storage is None:
         # Not the parser's default: --help prints defaults, and the URL may hold a password.
-        arguments.storage = os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE)
+        arguments.storage = os.environ.get("OPTUNA_STORAGE")
     bad_input.exit_in_one_line(lambda: _do(arguments))
 
 
@@ -206,7 +205,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--storage", metavar="URL", help=f"Optuna's (default: $OPTUNA_STORAGE, or {DEFAULT_STORAGE})")
+    parser.add_argument(
+        "--storage", metavar="URL", help="Optuna's (default: $OPTUNA_STORAGE, or study.db in the study's folder)"
+    )
 
 
 # Name, arguments, what it does, what it prints, and arguments of an example.

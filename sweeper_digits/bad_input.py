@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeper_digits.components import KINDS, options_of, unset_hint
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.screen import Message
-from sweeper_digits.text import printable
+from sweeper_digits.text import printable, relative
 
 # Read once: `command_line.launch` sets the variable for Hydra's sake.
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
@@ -92,8 +93,9 @@ def _said(error: Exception) -> str:
         if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it
             own = unset_hint() if group in OPEN_GROUPS else ""
             return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}{own}"
-    if isinstance(error, FileExistsError) and error.filename:
-        return f"{error.filename}: a file is where a folder is needed; move it away"
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        file = next((one for one in (Path(error.filename), *Path(error.filename).parents) if one.is_file()), None)
+        return f"{relative(file or Path(error.filename))}: a file is where a folder is needed; move it away"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OverrideParseException):

@@ -8,7 +8,6 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from hydra.core.config_store import ConfigStore
@@ -104,8 +103,10 @@ MOST_EPOCHS = 10**9
 
 # The key of the database, in which studies are kept.
 STORAGE_KEY = "hydra.sweeper.storage"
-# Where studies are kept, unless OPTUNA_STORAGE names a database; conf/hydra/sweeper/study.yaml says the same.
-DEFAULT_STORAGE = "sqlite:///multirun/optuna.db"
+# The database of a study, in its folder, unless OPTUNA_STORAGE names another.
+STUDY_FILE = "study.db"
+# A database for several studies, as an example.
+SHARED_STORAGE = "sqlite:///multirun/all.db"
 
 # Bytes of a study's name: file systems allow 255 for a folder, and files beside it have longer names.
 LONGEST_STUDY = 100
@@ -220,13 +221,11 @@ def checked_objectives(given: Any) -> list[str]:
 
 
 def check_study(name: str) -> None:
-    """Raise a UserError unless the name can be the name of a folder beside the database of the studies."""
+    """Raise a UserError unless the name can be the name of a folder."""
     if not re.fullmatch(r"[\w.-]+", name) or not name.strip("."):
         raise UserError(f"study={name}: it names a folder; use letters, digits, '_', '-' and '.'")
     if (length := len(name.encode())) > LONGEST_STUDY:
         raise UserError(f"study={name[:20]}...: a name of {length} bytes; use {LONGEST_STUDY} at most")
-    if name.startswith(Path(DEFAULT_STORAGE).name):
-        raise UserError(f"study={name}: the database of the studies has this name; choose another")
 
 
 @dataclass
@@ -237,7 +236,7 @@ class StudySweeperConf:
     sampler: Any = MISSING
     pruner: Any = MISSING
     study_name: str = MISSING
-    storage: str = MISSING
+    storage: str | None = MISSING
     direction: Any = MISSING
     n_trials: int | None = MISSING
     timeout: float | None = MISSING

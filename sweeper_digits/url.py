@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from sweeper_digits.config import DEFAULT_STORAGE, STORAGE_KEY
+from sweeper_digits.config import SHARED_STORAGE, STORAGE_KEY, STUDY_FILE
 from sweeper_digits.errors import UserError
 
 # A user's password reaches up to the last @: people forget to write /, @ and : as %2F, %40 and %3A.
@@ -47,13 +47,13 @@ def check_url(url: Any, key: str = STORAGE_KEY) -> None:
         key: Where it was given, for the message.
     """
     if not isinstance(url, str) or not url.strip():
-        raise UserError(f"{key} is empty: unset OPTUNA_STORAGE, or give a URL, for example {DEFAULT_STORAGE}")
+        raise UserError(f"{key} is empty: unset OPTUNA_STORAGE, or give a URL, for example {SHARED_STORAGE}")
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
         raise UserError(
             f"{key}={hidden(url)}: not the URL of a database; for an SQLite file type sqlite:///FILE, for example "
-            f"{DEFAULT_STORAGE}"
+            f"{SHARED_STORAGE}"
         ) from error
     kind = parsed.get_backend_name()
     if kind not in DATABASES:
@@ -61,8 +61,13 @@ def check_url(url: Any, key: str = STORAGE_KEY) -> None:
     if kind == "sqlite" and (not parsed.database or ":memory:" in url or parsed.query.get("mode") == "memory"):
         raise UserError(
             f"{key}={hidden(url)}: a database in memory cannot be shared by processes; name a file, for example "
-            f"{DEFAULT_STORAGE}"
+            f"{SHARED_STORAGE}"
         )
+
+
+def url_of(folder: Path) -> str:
+    """Return the URL of the database in the folder of a study."""
+    return URL.create("sqlite", database=str(folder / STUDY_FILE)).render_as_string()
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -153,14 +153,12 @@ def _report(
     from sweeper_digits.results.steps import next_steps
     from sweeper_digits.sweep.study import known_distributions
 
-    names = {record.run.folder.resolve().parent.name for record in found}
-    storage, known = arguments.storage, {}
+    known = {}
     try:
-        known = known_distributions(storage, names)
+        known = known_distributions(arguments.storage, {record.run.folder.resolve().parent for record in found})
     except UserError as error:
         # What a driver says of a URL with a password may have the password in it, or pieces.
-        reason = "--storage: the database cannot be read" if "@" in storage else error
+        reason = "--storage: the database cannot be read" if "@" in (arguments.storage or "") else error
         print(f"\nwarning    {reason}; the axes of the report are taken from the runs")
-        storage = None
-    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, winner, storage)
+    steps = next_steps(arguments.paths, bool(arguments.filter), found, groups, winner, arguments.storage)
     write_report(path, found, winner, steps, known, live)

@@ -57,7 +57,7 @@ class Diagnosis:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print what is known of the studies; delete what killed processes left if `--fix` says so."""
-    missing = (file := sqlite_file(arguments.storage)) and not file.exists()
+    missing = arguments.storage and (file := sqlite_file(arguments.storage)) and not file.exists()
     if missing and not arguments.json:  # an error, but the folders can be named
         for diagnosis in _unknown_folders(arguments.multirun, arguments.study, {}):
             print(printable(diagnosis.lines[0]))
@@ -85,18 +85,18 @@ def _delete(file: Path, fix: bool) -> dict[str, Any]:
     return row
 
 
-def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
+def diagnose(storage: str | None, multirun: Path, name: str | None) -> list[Diagnosis]:
     """Look at all studies of a storage and all folders of studies, or at one.
 
     Args:
-        storage: An Optuna URL.
+        storage: An Optuna URL; None: each study has its own database, in its folder.
         multirun: Has a folder for each study.
         name: The study, or None for all.
 
     Raises:
         UserError: No such database or study, or one that cannot be read.
     """
-    queues = open_queues(storage)
+    queues = open_queues(storage, multirun)
     names = list(queues)
     identities = {one: _identity(queue) for one, queue in queues.items()}
     unknown = _unknown_folders(multirun, name, identities)
@@ -104,7 +104,7 @@ def diagnose(storage: str, multirun: Path, name: str | None) -> list[Diagnosis]:
         if not unknown:
             raise no_such_study(name, name, names)
         return unknown
-    return [_read(queues[one], multirun) for one in ([name] if name else names)] + unknown
+    return [_read(queues[one], multirun / one) for one in ([name] if name else names)] + unknown
 
 
 def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str | None]) -> list[Diagnosis]:
@@ -124,32 +124,36 @@ def _unknown_folders(multirun: Path, name: str | None, identities: dict[str, str
         except UserError as error:
             lines.append(str(error))
             continue
-        study = owner.study if owner else folder.name
+        known = folder.name in identities
+        if owner:
+            known = owner.identity in identities.values() or identities.get(owner.study) == ""
         if original := copies.get(folder.resolve()):
             lines.append(
                 f"{folder}: a copy of {original}, so `compare` counts its runs twice; move it away or delete it"
             )
-        elif study not in identities or (owner and identities[study] not in ("", owner.identity)):
+        elif not known:
             lines.append(
-                f"{folder}: the database has no study of these trials; `{program.command('compare', str(folder))}` "
+                f"{folder}: no study has these trials; `{program.command('compare', str(folder))}` "
                 "reads them; for a new sweep choose another study=NAME, or move the folder away"
             )
     return [Diagnosis([line]) for line in lines]
 
 
-def _identity(queue: Queue) -> str | None:
+def _identity(queue: Queue | UserError) -> str | None:
     try:
-        return StudyRecord(queue.study).identity
+        return "" if isinstance(queue, UserError) else StudyRecord(queue.study).identity
     except StorageError:
         return ""
 
 
-def _read(queue: Queue, multirun: Path) -> Diagnosis:
+def _read(queue: Queue | UserError, folder: Path) -> Diagnosis:
     """Look at one study; what cannot be read of it is said instead."""
+    if isinstance(queue, UserError):
+        return Diagnosis([str(queue)])
     name = queue.study.study_name
     try:
         check_study(name)
-        return _of(queue, multirun / name)
+        return _of(queue, folder)
     except StorageError as error:
         return Diagnosis([str(error)])
     except UserError as error:

@@ -11,7 +11,6 @@ import optuna
 from hydra.errors import HydraException
 
 from sweeper_digits import program
-from sweeper_digits.config import DEFAULT_STORAGE
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_text
 from sweeper_digits.predict.ensemble import predict_together
@@ -22,7 +21,7 @@ from sweeper_digits.sweep.owner import owner_of
 from sweeper_digits.sweep.reading import Reader
 from sweeper_digits.sweep.record import DONE, StudyRecord, trials_of
 from sweeper_digits.text import brief
-from sweeper_digits.url import hidden, sqlite_file
+from sweeper_digits.url import hidden, sqlite_file, url_of
 
 FINALISTS, SEEDS, MODELS = 3, 3, 5
 UNITS = {"n_trials": "trials", "timeout": "seconds", "n_epochs": "epochs"}
@@ -53,9 +52,9 @@ def next_steps(
         found: The runs.
         groups: Their configurations, best first; at least one.
         winner: How the best of them compares with the others.
-        storage: URL of the database of the studies; None: it cannot be read.
+        storage: URL of the database of the studies; None: each has its own, in its folder.
     """
-    search = None if filtered or storage is None else _search_on(found, storage)
+    search = None if filtered else _search_on(found, storage)
     steps = [_predict(paths, filtered, found), search]
     with contextlib.suppress(UserError, HydraException):  # of a run that is older than today's conf/: `compare` says so
         steps.append(Step("Train the best again, and with another seed", repeated(groups[0].runs[0])))
@@ -85,20 +84,21 @@ def _predict(paths: Sequence[str], filtered: bool, found: list[Record]) -> Step 
     return Step(f"Score {models} on {part}", program.command("predict", *which, "--top", str(len(alike))))
 
 
-def _search_on(found: list[Record], storage: str) -> Step | None:
+def _search_on(found: list[Record], storage: str | None) -> Step | None:
     """Return the command that goes on with a sweep until twice as much is done; None where these runs are no sweep.
 
     The database has the command of the sweep, and what ends it. The folder has the identity of the study, so it is no
-    stranger's.
+    stranger's; a database that cannot be read costs this step only.
     """
     folders = {record.run.folder.parent for record in found}
     if len(folders) != 1:
         return None
     try:
-        owner = owner_of(folders.pop())
-        if owner is None or ((file := sqlite_file(storage)) and not file.exists()):
+        owner = owner_of(sweep := folders.pop())
+        url = storage or url_of(sweep)
+        if owner is None or ((file := sqlite_file(url)) and not file.exists()):
             return None
-        study = optuna.load_study(study_name=owner.study, storage=Reader(optuna.storages.RDBStorage(storage)))
+        study = optuna.load_study(study_name=owner.study, storage=Reader(optuna.storages.RDBStorage(url)))
         kept = StudyRecord(study)
         typed, folder, space = kept.command["words"], kept.command["folder"], kept.space
         if kept.identity != owner.identity or Path(folder) != Path.cwd():
@@ -113,7 +113,7 @@ def _search_on(found: list[Record], storage: str) -> Step | None:
     more = {key: 2 * (max(limit, done) if key == "n_trials" else limit) for key, limit in limits.items()}
     shown = " or ".join(f"{brief(value)} {UNITS[key]}" for key, value in more.items())
     words = [*typed, *(f"hydra.sweeper.{key}={value:.15g}" for key, value in more.items())]
-    if storage != os.environ.get("OPTUNA_STORAGE", DEFAULT_STORAGE):
+    if storage is not None and storage != os.environ.get("OPTUNA_STORAGE"):
         if hidden(storage) != storage:  # a password, which no page shows
             return None
         words.append(f"hydra.sweeper.storage={override_text(storage)}")

@@ -18,6 +18,7 @@ from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import StorageError
 from sweeper_digits.text import printable, relative
+from sweeper_digits.url import url_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ def command(sweep: Sweep) -> str:
     """Return the command that starts the dashboard on the study, and on its pictures if it has some."""
     pictures = sweep.folder / PICTURES
     shown = ["--artifact-dir", os.path.relpath(pictures)] if pictures.is_dir() else []
-    return shlex.join(["optuna-dashboard", sweep.options.storage, *shown])
+    url, own = sweep.options.storage, url_of(sweep.folder)
+    return shlex.join(["optuna-dashboard", url_of(relative(sweep.folder)) if url == own else url, *shown])
 
 
 def show(queue: Queue, trial: optuna.Trial, sweep: Sweep) -> None:

@@ -152,6 +152,7 @@ class Copy:
         given = [one for one in hydra.overrides.hydra if override_key(one) not in (STORAGE_KEY, SEARCH_PATH)]
         decided = [
             f"hydra.sweep.dir={override_text(str(self.sweep.folder))}",  # it may have the time in it
+            f"hydra.sweeper.study_name={override_text(self.sweep.options.study_name)}",  # of a folder that was renamed
             "hydra.job.chdir=false",  # relative paths count from where the user stands
             STORAGE_KEY + "=${oc.env:OPTUNA_STORAGE}",  # the URL may hold a password, which a run's folder would show
         ]

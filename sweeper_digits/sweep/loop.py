@@ -43,6 +43,7 @@ from sweeper_digits.sweep.study import check_claim, set_up
 
 log = logging.getLogger(__name__)
 
+STORAGE_VARIABLE = "OPTUNA_STORAGE"
 # Seconds between two looks at the study. A look takes a while where the study is long, and the trials need the cores:
 # the pause is so many times as long that looking takes 2 % of a core.
 LEAST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -74,7 +75,24 @@ def search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFu
     """
     _check_options(sweep)
     _interrupt_between_steps()
-    os.environ["OPTUNA_STORAGE"] = sweep.options.storage  # jobs find the study by it, and no file has its password
+    with _storage_in_environment(sweep.options.storage):
+        _search(sweep, launcher, context, task)
+
+
+@contextlib.contextmanager
+def _storage_in_environment(url: str) -> Iterator[None]:
+    """Let jobs find the study by the environment: no file has the password of the database."""
+    before = os.environ.get(STORAGE_VARIABLE)
+    os.environ[STORAGE_VARIABLE] = url
+    try:
+        yield
+    finally:  # the next sweep of this process has another
+        del os.environ[STORAGE_VARIABLE]
+        if before is not None:
+            os.environ[STORAGE_VARIABLE] = before
+
+
+def _search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFunction) -> None:
     copy = Copy(sweep)
     sweep = copy.composed() if copy.exists else sweep
     queue = set_up(sweep)

@@ -50,7 +50,7 @@ def check_folder(folder: Path, name: str, identity: str | None, begun: bool) -> 
     elif (identity is None and begun) or not has_trials(folder):
         return
     raise UserError(
-        f"{text.relative(folder)}: this folder belongs to an earlier study {name}, which the database does not have; "
+        f"{text.relative(folder)}: it has trials of an earlier study {name}, which the database does not have; "
         "choose another name with study=..., or move the folder away"
     )
 

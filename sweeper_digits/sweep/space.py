@@ -49,6 +49,7 @@ from sweeper_digits.sweep.points import (
 )
 from sweeper_digits.sweep.record import StudyRecord, TrialRecord
 from sweeper_digits.sweep.sampler import LEARNING, Prior
+from sweeper_digits.url import url_of
 
 # Points of a finite space that are tried one after the other where n_trials is null; of more, points are drawn.
 MOST_ENUMERATED = 1000
@@ -98,6 +99,9 @@ class Sweep:
         names = checked_objectives(config.objective)
         check_study(config.study)
         check_study(options.study_name)
+        folder = Path(os.path.realpath(config.hydra.sweep.dir))  # Path.resolve raises for a loop
+        if options.storage is None:
+            options.storage = url_of(folder)
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
             raise UserError(
@@ -109,7 +113,7 @@ class Sweep:
             arguments=parse_arguments(given + arguments, loader),
             objectives=names,
             directions=_directions(options.direction, names),
-            folder=Path(os.path.realpath(config.hydra.sweep.dir)),  # Path.resolve raises for a loop
+            folder=folder,
             loader=loader,
             origin=origin_in(config.hydra),
             given=arguments,

@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sweeper_digits.sweep.private import BaseHeartbeat
 from sweeper_digits.sweep.reading import Reader
 from sweeper_digits.sweep.reading import StorageError as StorageError  # others import it from here
+from sweeper_digits.text import relative
 from sweeper_digits.url import first_line, hidden, sqlite_file
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> "RetryingStorage":
     if database.engine.name == "postgresql":
         event.listen(database.engine, "connect", functools.partial(_unlock_after, _silence(heartbeat_seconds)))
         database.engine.dispose()  # the connection that has looked for the tables
-    return RetryingStorage(database)
+    return RetryingStorage(database)  # type: ignore[abstract] # its class gets the methods in a loop
 
 
 @contextlib.contextmanager
@@ -213,8 +214,6 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
     was told is refused, which `worker` takes as told; a new trial that was made twice has no worker's signature and is
     failed as such. A queued point that was written twice is run twice.
 
-    Python refuses to make one if Optuna's interface has a method that is missing here.
-
     Args:
         database: The storage that is waited for; Optuna's cache is put in front of it.
 
@@ -231,12 +230,14 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
 
     def check_file(self) -> None:
         """Raise a StorageError if an SQLite file was deleted: what is open is then written for nobody."""
+        if self.file is None:
+            return
         try:
-            same = self.file is None or self.file.stat().st_ino == self.inode
+            same = self.file.stat().st_ino == self.inode
         except OSError:
             same = False
         if not same:
-            raise StorageError(f"{self.file}: this database was deleted or replaced while it was in use")
+            raise StorageError(f"{relative(self.file)}: this database was deleted or replaced while it was in use")
 
     def describe(self, error: BaseException) -> str:
         """Write an error of the database in one line, without a password."""
@@ -245,27 +246,8 @@ class RetryingStorage(BaseStorage, BaseHeartbeat):
         )
 
     names: Any = _retried(Reader.names)  # a set of texts
-    create_new_study = _retried(BaseStorage.create_new_study)
-    delete_study = _retried(BaseStorage.delete_study)
-    set_study_user_attr = _retried(BaseStorage.set_study_user_attr)
-    set_study_system_attr = _retried(BaseStorage.set_study_system_attr)
-    get_study_id_from_name = _retried(BaseStorage.get_study_id_from_name)
-    get_study_name_from_id = _retried(BaseStorage.get_study_name_from_id)
-    get_study_directions = _retried(BaseStorage.get_study_directions)
-    get_study_user_attrs = _retried(BaseStorage.get_study_user_attrs)
-    get_study_system_attrs = _retried(BaseStorage.get_study_system_attrs)
-    get_all_studies = _retried(BaseStorage.get_all_studies)
-    create_new_trial = _retried(BaseStorage.create_new_trial)
-    set_trial_param = _retried(BaseStorage.set_trial_param)
-    set_trial_state_values = _retried(BaseStorage.set_trial_state_values)
-    set_trial_intermediate_value = _retried(BaseStorage.set_trial_intermediate_value)
-    set_trial_user_attr = _retried(BaseStorage.set_trial_user_attr)
-    set_trial_system_attr = _retried(BaseStorage.set_trial_system_attr)
-    get_trial = _retried(BaseStorage.get_trial)
-    get_all_trials = _retried(BaseStorage.get_all_trials)
-    record_heartbeat = _retried(BaseHeartbeat.record_heartbeat)
-    get_heartbeat_interval = _retried(BaseHeartbeat.get_heartbeat_interval)
-    get_heartbeat_stale_trial_callback = _retried(BaseHeartbeat.get_heartbeat_stale_trial_callback)
-    _get_stale_trial_ids = _retried(BaseHeartbeat._get_stale_trial_ids)
     # Not abstract, but answered with one query, or from the cache, where the base class reads all trials.
     get_trial_id_from_study_id_trial_number = _retried(BaseStorage.get_trial_id_from_study_id_trial_number)
+    # All that Optuna's interface asks for.
+    vars().update({name: _retried(getattr(BaseStorage, name)) for name in BaseStorage.__abstractmethods__})
+    vars().update({name: _retried(getattr(BaseHeartbeat, name)) for name in BaseHeartbeat.__abstractmethods__})

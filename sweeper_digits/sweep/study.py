@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from sweeper_digits.sweep.sampler import SeededSampler
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage, study_lock
-from sweeper_digits.url import check_url, first_line, hidden, sqlite_file
+from sweeper_digits.url import check_url, first_line, hidden, sqlite_file, url_of
 
 log = logging.getLogger(__name__)
 OPENING_ATTEMPTS = 4
@@ -44,6 +44,8 @@ def set_up(sweep: Sweep) -> Queue:
     Raises:
         UserError: The study or the folder belongs to another sweep, or its data changed; the database cannot be opened.
     """
+    if (file := sqlite_file(sweep.options.storage)) and not file.exists():
+        _check_new(sweep)  # refused before there is a database
     storage = _opened(sweep.options, begun=False)
     with study_lock(storage, sweep.options.study_name):
         queue = Queue(_create(sweep, storage), storage)
@@ -63,30 +65,38 @@ def load(options: Any) -> Queue:
     return Queue(study, storage)
 
 
-def known_distributions(storage: str, names: Iterable[str]) -> dict[str, BaseDistribution]:
-    """Return the distributions of all parameters of these studies; nothing of a study that is not there."""
-    if (file := sqlite_file(storage)) and not file.exists():
-        return {}
+def known_distributions(storage: str | None, folders: Collection[Path]) -> dict[str, BaseDistribution]:
+    """Return the distributions of all parameters of the studies of these folders; nothing of a study that is not there.
+
+    Args:
+        storage: An Optuna URL; None: each study has its own database, in its folder.
+        folders: The folders.
+    """
     found: dict[str, BaseDistribution] = {}
-    try:
-        opened = Reader(optuna.storages.RDBStorage(storage))
-        for name in set(names) & opened.names():
-            for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
-                found |= trial.distributions
-    except Exception as error:  # of whichever database driver
-        cause = first_line(error, storage)
-        raise UserError(f"--storage: the database cannot be read: {cause}") from error
+    for url in {storage or url_of(folder) for folder in folders}:
+        if (file := sqlite_file(url)) and not file.exists():
+            continue
+        try:
+            opened = Reader(optuna.storages.RDBStorage(url))
+            names = opened.names() & {folder.name for folder in folders} if storage else opened.names()
+            for name in names:
+                for trial in trials_of(optuna.load_study(study_name=name, storage=opened)):
+                    found |= trial.distributions
+        except Exception as error:  # of whichever database driver
+            cause = first_line(error, url)
+            raise UserError(f"--storage: the database cannot be read: {cause}") from error
     return found
 
 
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
-    name = sweep.options.study_name
-    begun = name in storage.names()
+    names, name = storage.names(), sweep.options.study_name
+    if storage.url == url_of(sweep.folder) and len(names) == 1 and sweep.folder.name == name:
+        (name,) = names  # a folder that was renamed, or copied, has its study in it
+        sweep.options.study_name = name
+    begun = name in names
     if not begun:
-        check_folder(sweep.folder, name, None, begun=False)
-        points_first(sweep.config, sweep)  # refused before there is a study
-        points_of_sweep(sweep.config, sweep.distributions)
+        _check_new(sweep)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -108,6 +118,13 @@ def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     return study
 
 
+def _check_new(sweep: Sweep) -> None:
+    """Raise a UserError for what no study can begin with."""
+    check_folder(sweep.folder, sweep.options.study_name, None, begun=False)
+    points_first(sweep.config, sweep)
+    points_of_sweep(sweep.config, sweep.distributions)
+
+
 def claim_folder(folder: Path, study: optuna.Study) -> None:
     """Write down that a sweep's folder belongs to its study.
 
@@ -126,7 +143,7 @@ def claim_folder(folder: Path, study: optuna.Study) -> None:
 
 
 def check_claim(folder: Path) -> None:
-    """Raise a UserError if the folder of a sweep that runs was deleted."""
+    """Raise a UserError if the folder of a sweep that runs was deleted, and its study is in a database elsewhere."""
     if not (folder / OWNER).exists():
         raise UserError(
             f"{text.relative(folder)}: this folder was deleted while the sweep ran; its study keeps the values "
@@ -143,12 +160,12 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
     """
     check_url(options.storage)
     if begun and (file := sqlite_file(options.storage)) and not file.exists():
-        raise StorageError(f"{file}: this database was deleted while it was in use")
+        raise StorageError(f"{text.relative(file)}: this database was deleted while it was in use")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for attempt in range(OPENING_ATTEMPTS):
         try:
             return open_storage(options.storage, options.heartbeat_seconds)
-        except FileExistsError:  # a file where the folder of the studies would be
+        except (FileExistsError, NotADirectoryError):  # a file where a folder would be
             raise
         except Exception as error:  # of whichever database driver
             if attempt == OPENING_ATTEMPTS - 1:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from sweeper_digits import live, program
+from sweeper_digits.config import STUDY_FILE
 from sweeper_digits.errors import UserError, closest
 from sweeper_digits.screen import beneath
 from sweeper_digits.sweep.budget import KEYS, is_supervised, last_watched
@@ -28,23 +29,38 @@ from sweeper_digits.sweep.record import StudyRecord, TrialRecord, trials_of, tri
 from sweeper_digits.sweep.show import StudyReader, View, show, summary, table, value_text
 from sweeper_digits.sweep.storage import RetryingStorage, StorageError, open_storage
 from sweeper_digits.text import as_json, counted, printable
-from sweeper_digits.url import check_url, first_line, sqlite_file
+from sweeper_digits.url import check_url, first_line, sqlite_file, url_of
 
 # An error names no more studies than these.
 MOST_NAMES = 20
 
 
-def open_queues(storage: str) -> dict[str, Queue]:
-    """Return all studies of a database, by name in alphabetical order.
+# The folder of the folders of studies.
+MULTIRUN = Path("multirun")
+
+
+def open_queues(storage: str | None, multirun: Path = MULTIRUN) -> dict[str, Queue | UserError]:
+    """Return all studies, by name in alphabetical order; of a study whose own database cannot be read, the error.
 
     Args:
-        storage: An Optuna URL.
+        storage: An Optuna URL; None: each study has its own database, in its folder, whose name is the study's here.
+        multirun: Has a folder for each study.
 
     Raises:
         UserError: There is no such database, or it cannot be read.
     """
-    with _opened(storage) as database:
-        return {one: _queue(database, one) for one in sorted(database.names())}
+    if storage is not None:
+        with _opened(storage) as database:
+            return {one: _queue(database, one) for one in sorted(database.names())}
+    found: dict[str, Queue | UserError] = {}
+    for file in sorted(multirun.glob(f"*/{STUDY_FILE}")):
+        try:
+            with _opened(url_of(file.parent)) as database:
+                for name in database.names():
+                    found[file.parent.name] = _queue(database, name)
+        except UserError as error:
+            found[file.parent.name] = error
+    return found
 
 
 @contextlib.contextmanager
@@ -69,23 +85,29 @@ def no_such_study(typed: str, name: str, names: Collection[str]) -> UserError:
     """Return the error for what was typed, which names the studies that there are."""
     known = printable(", ".join(list(names)[:MOST_NAMES])) or "none"
     known += f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return UserError(f"{printable(typed)}: no such study in the database{closest(name, names)}; it has {known}")
+    return UserError(f"{printable(typed)}: no such study{closest(name, names)}; there are {known}")
 
 
-def find_queue(storage: str, study: str) -> Queue:
+def find_queue(storage: str | None, study: str) -> Queue:
     """Return a study, with its pruner.
 
     Args:
-        storage: An Optuna URL.
+        storage: An Optuna URL; None: the study has its own database, in its folder.
         study: Its name, or the folder of its sweep.
 
     Raises:
         UserError: There is no such database or study, or the folder is of a study that the database does not have.
     """
-    with _opened(storage) as database:
-        owner = owner_of(Path(study))
-        name = owner.study if owner else Path(study).name if Path(study).is_dir() else study
-        if name not in (names := sorted(database.names())):
+    is_folder = Path(study).is_dir()
+    folder = Path(study) if is_folder else MULTIRUN / study
+    if storage is None and not (folder / STUDY_FILE).exists():
+        raise no_such_study(study, folder.name, [file.parent.name for file in MULTIRUN.glob(f"*/{STUDY_FILE}")])
+    with _opened(storage or url_of(folder)) as database:
+        owner, names = owner_of(folder) if is_folder else None, sorted(database.names())
+        name = owner.study if owner else folder.name
+        if storage is None and len(names) == 1:  # a folder that was renamed has its study in it
+            (name,) = names
+        if name not in names:
             raise no_such_study(study, name, names)
         queue = _queue(database, name)
     kept = StudyRecord(queue.study)
@@ -150,12 +172,12 @@ def document(queue: Queue, view: View) -> dict[str, Any]:
     }
 
 
-def _running(storage: str) -> str | None:
+def _running(storage: str | None) -> str | None:
     """Return the one study that is supervised now; one that is not readable is not counted."""
     found = []
     for name, queue in open_queues(storage).items():
         with contextlib.suppress(StorageError):
-            found += [name] if is_supervised(queue.study) else []
+            found += [name] if isinstance(queue, Queue) and is_supervised(queue.study) else []
     return found[0] if len(found) == 1 else None
 
 
@@ -163,9 +185,11 @@ def _print_all(arguments: argparse.Namespace) -> None:
     lines, documents = [], []
     for name, queue in open_queues(arguments.storage).items():
         try:
+            if isinstance(queue, UserError):
+                raise queue
             view = StudyReader(queue, _is_enumerated(queue)).look()
             documents.append(document(queue, view))
-        except StorageError as error:
+        except (StorageError, UserError) as error:
             lines.append(str(error))
             documents.append({"study": name, "error": str(error)})
             continue
@@ -174,7 +198,7 @@ def _print_all(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(as_json({"studies": documents}), end="")
         return
-    print("\n".join(map(printable, lines)) or "no studies")
+    print("\n".join(map(printable, lines)) or f"no studies in {'the database' if arguments.storage else MULTIRUN}")
     if lines:
         print(f"\none of them: {program.command('status', 'STUDY')}")
 

@@ -148,19 +148,18 @@ def write_tiny(program: Program, digits: Any) -> list[str]:
     return [*write_npz(program.folder / "small.npz", digits.images[::3], digits.labels[::3]), *TINY, "epochs=1"]
 
 
-@pytest.fixture
-def local(program: Program) -> optuna.storages.RDBStorage:
-    """The database of the sweeps of the program's folder."""
-    (program.folder / "multirun").mkdir()
-    return optuna.storages.RDBStorage(f"sqlite:///{program.folder}/multirun/optuna.db")
+def local(program: Program, name: str) -> str:
+    """The URL of the database of a study in the program's folder."""
+    (program.folder / "multirun" / name).mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{program.folder}/multirun/{name}/study.db"
 
 
-def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Any, local: optuna.storages.RDBStorage) -> None:
+def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Any) -> None:
     sweep = write_tiny(program, digits)
     settings: dict[str, Any] = {"fixed overrides": [], "conf/": {}}
     odd: dict[str, dict[str, Any]] = {"a": {"sweep": [NASTY]}, "b": {"identity": {}}, "c": {"sweep": settings}}
     for name, given in odd.items():
-        study = optuna.create_study(study_name=name, storage=local)
+        study = optuna.create_study(study_name=name, storage=local(program, name))
         study.add_trial(optuna.create_trial(value=0.5, user_attrs={"epochs": NASTY, "worker": "x:1:y:2"}))
         for key, value in given.items():
             study.set_user_attr(key, value)
@@ -169,12 +168,11 @@ def test_a_sweep_refuses_a_hostile_study(program: Program, digits: Any, local: o
         assert len(study.get_trials()) == 1
 
 
-def test_trials_of_another_program_count_for_nothing(
-    program: Program, digits: Any, local: optuna.storages.RDBStorage
-) -> None:
+def test_trials_of_another_program_count_for_nothing(program: Program, digits: Any) -> None:
     sweep = [*write_tiny(program, digits), "study=mixed", "optimizer.learning_rate=interval(0.001,0.1)"]
     program.sweep(*sweep, "hydra.sweeper.n_trials=2")
-    study = optuna.load_study(study_name="mixed", storage=local, sampler=optuna.samplers.RandomSampler(seed=0))
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.load_study(study_name="mixed", storage=local(program, "mixed"), sampler=sampler)
     own = study.best_trial
     space: dict[str, BaseDistribution] = {"optimizer.learning_rate": FloatDistribution(0.001, 0.1)}
     # The other program takes the next trial of the queue first, here one that continues another.

@@ -110,7 +110,7 @@ class Watched(Program):
 def program(made: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """A copy of the folder, and the program there."""
     shutil.copytree(made.folder, tmp_path, dirs_exist_ok=True)
-    for name in (".study.json", "optuna.db"):
+    for name in (".study.json", "study.db"):
         assert list(tmp_path.rglob(name))
     program = Watched(tmp_path)
     program.secret = secrets.token_hex(16)
@@ -275,7 +275,7 @@ def test_a_strangers_points_are_plain_text(program: Watched) -> None:
 
 
 def test_a_strangers_database_is_plain_text(program: Watched) -> None:
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{program.folder}/multirun/optuna.db")
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{program.folder}/multirun/s/study.db")
     for point in ({"data.path": REFERENCE}, {"callbacks": ["mlflow"]}, {"model.dropout": REFERENCE}):
         attributes = {"point": point, "error": REFERENCE}
         queued: dict[str, Any] = {"user_attrs": attributes, "system_attrs": {"fixed_params": {}}}

@@ -145,7 +145,7 @@ REFUSED = [
         "multirun: a folder; name a file, for example --report runs.html",
     ),
     (["compare", "multirun", "--group-by", "optimiser"], r"no run has this setting \(did you mean 'optimizer'"),
-    (["doctor", "second"], "second: no such study in the database"),
+    (["doctor", "second"], "second: no such study"),
     (["doctor", "--storage", "sqlite:///none.db"], "no such file; start a sweep"),
     (["doctor", "--storage", "postgresql://me:secret@127.0.0.1:1/x"], "^(?!.*secret).*the database cannot be read"),
     (["doctor", "--storage", "nonsense"], "--storage=nonsense: not the URL of a database"),

@@ -26,10 +26,10 @@ Tool = Callable[..., str]
 @pytest.mark.usefixtures("trains_here")
 def test_confirm_trains_only_what_is_missing(tool: Tool) -> None:
     tool("confirm", "multirun/first", "--top", "2", "--seeds", "1")
-    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/first_confirm/study.db")
     assert [trial.user_attrs["point"]["seed"] for trial in study.trials] == [3, 3]  # the search had 1 and 2
     out = tool("confirm", "multirun/first", "--top", "2", "--seeds", "2")
-    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/first_confirm/study.db")
     assert sorted(trial.user_attrs["point"]["seed"] for trial in study.trials) == [3, 3, 4, 4]
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
     lines = [line for line in out.splitlines() if re.match(r" +[12]  ", line)]
@@ -67,10 +67,10 @@ def test_confirm_can_be_stopped_and_continued(tool: Tool) -> None:
         assert process.returncode == 130 and "the same command continues" in out
         assert out.splitlines()[-1] == "  " + shlex.join(["python", *command[1:]])
         assert family and not [one for one in family if one.is_running()]
-        study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+        study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/first_confirm/study.db")
         assert not [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
     tool(*arguments)
-    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/optuna.db")
+    study = optuna.load_study(study_name="first_confirm", storage="sqlite:///multirun/first_confirm/study.db")
     assert len([trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]) == 4
 
 

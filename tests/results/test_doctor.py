@@ -14,7 +14,7 @@ SWEEP = Path("multirun/first")
 
 
 def test_doctor_finds_and_repairs(tool: Tool) -> None:
-    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
+    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/first/study.db")
     gone = process.identity().replace(f":{os.getpid()}:", ":999999:")
     for _ in range(2):
         study.ask().set_user_attr("worker", gone)

@@ -229,7 +229,7 @@ def test_a_run_with_a_damaged_model_is_one_line(tool: Callable[..., str]) -> Non
 
 def test_doctor_survives_every_damage(tool: Callable[..., str]) -> None:
     multirun = Path("multirun")
-    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
+    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/first/study.db")
     gone = process.identity().replace(f":{os.getpid()}:", ":999999:")
     damages = {name: damage for name, (damage, _) in UNREADABLE.items()} | ODD
     for damage in damages.values():
@@ -248,17 +248,18 @@ def test_doctor_survives_every_damage(tool: Callable[..., str]) -> None:
 
 
 def test_doctor_survives_names_of_studies(tool: Callable[..., str]) -> None:
-    names = ["../..", "/", "a\0b", "a/b", "\x1b[2J", "é" * 300, "optuna.db"]
+    names = ["../..", "/", "a\0b", "a/b", "\x1b[2J", "é" * 300]
     for name in names:
-        study = optuna.create_study(study_name=name, storage="sqlite:///multirun/optuna.db")
+        study = optuna.create_study(study_name=name, storage="sqlite:///multirun/all.db")
         study.ask().set_user_attr("worker", [{}])
-    out = tool("doctor")
-    assert "first: 4 complete" in out and "\x1b" not in out
+    out = tool("doctor", "--storage", "sqlite:///multirun/all.db")
+    assert "\x1b" not in out
     assert out.count(": not a study of this program (study=") == len(names)
 
 
 def test_doctor_survives_values_of_another_program(tool: Callable[..., str]) -> None:
-    study = optuna.create_study(study_name="other", storage="sqlite:///multirun/optuna.db")
+    Path("multirun/other").mkdir()
+    study = optuna.create_study(study_name="other", storage="sqlite:///multirun/other/study.db")
     values: list[object] = [3, "::::", "a:" + "9" * 100 + f":{process.machine()}:1", [{}]]
     for value in values:
         study.ask().set_user_attr("worker", value)
@@ -275,17 +276,20 @@ def test_doctor_names_folders_that_no_database_knows(
     (multirun / "2026-01-01" / "12-00-00").mkdir(parents=True)
     shutil.copytree(multirun / "older", multirun / "damaged")
     (multirun / "damaged" / ".study.json").write_text("{")
-    assert (lines := tool("doctor").splitlines())[0].startswith("first: 4 complete")
-    assert len(lines) == 6 and lines[1].startswith("multirun/copied: a copy of ") and "move it away" in lines[1]
-    assert lines[2].startswith("multirun/damaged/.study.json: not readable")
-    assert lines[3].startswith("multirun/older: the database has no study of these trials; ") and "study=" in lines[3]
+    assert (lines := tool("doctor").splitlines())[1].startswith("first: 4 complete")
+    assert len(lines) == 7 and lines[2].startswith("multirun/copied: a copy of ") and "move it away" in lines[2]
+    assert lines[3].startswith("multirun/damaged/.study.json: not readable")
+    assert lines[4].startswith("multirun/older: no study has these trials; ") and "study=" in lines[4]
     assert tool("doctor", "first").count("\n") == 3
-    assert tool("doctor", "older").startswith("multirun/older: the database has no study of these trials")
-    optuna.delete_study(study_name="first", storage="sqlite:///multirun/optuna.db")
-    assert "multirun/first: the database has no study of these trials" in tool("doctor")
-    (multirun / "optuna.db").unlink()
-    for study in ([], ["first"]):
-        monkeypatch.setattr(sys, "argv", ["sweeper_digits", "doctor", *study])
-        with pytest.raises(SystemExit, match="no such file; start a sweep"):
-            __main__.main()
-        assert "multirun/first: the database has no study of these trials; " in capsys.readouterr().out
+    assert tool("doctor", "older").startswith("multirun/older: no study has these trials")
+    shutil.rmtree(multirun / "copied")
+    optuna.delete_study(study_name="first", storage="sqlite:///multirun/first/study.db")
+    assert "multirun/first: no study has these trials" in tool("doctor")
+    (multirun / "first" / "study.db").write_bytes(b"no database")
+    assert "--storage: the database cannot be read: " in tool("doctor")
+    (multirun / "first" / "study.db").unlink()
+    assert tool("doctor", "first").startswith("multirun/first: no study has these trials")
+    monkeypatch.setattr(sys, "argv", ["sweeper_digits", "doctor", "--storage", "sqlite:///multirun/all.db"])
+    with pytest.raises(SystemExit, match="no such file; start a sweep"):
+        __main__.main()
+    assert "multirun/first: no study has these trials; " in capsys.readouterr().out

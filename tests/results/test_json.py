@@ -135,7 +135,7 @@ def test_predict_gives_a_row_for_each_picture_also_for_one_that_has_no_label(
 
 
 def test_doctor_gives_states_findings_and_repairs(tool: Tool) -> None:
-    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/optuna.db")
+    study = optuna.load_study(study_name="first", storage="sqlite:///multirun/first/study.db")
     study.ask().set_user_attr("worker", process.identity().replace(f":{os.getpid()}:", ":999999:"))
     Path("multirun/stray/0/.hydra").mkdir(parents=True)
     said = document(tool, "doctor")

@@ -1,7 +1,6 @@
 """Fixtures: sweeps of sleeping or of training trials, started as a user starts them or worked on in this process."""
 
 import contextlib
-import functools
 import os
 import re
 import subprocess
@@ -67,7 +66,7 @@ class Sweeps:
         folder: Where the sweeps run.
         program: What is started: train.py, or the sleeper.
         defaults: Overrides that come before a test's own.
-        storage: Of the studies; None: SQLite, in the folder.
+        storage: Of the studies; None: each has its own, in its folder.
     """
 
     def __init__(self, folder: Path, program: Path, defaults: list[str], storage: str | None = None) -> None:
@@ -77,8 +76,9 @@ class Sweeps:
         self.environment = os.environ | {"PYTHONPATH": str(ROOT)}
         if storage:
             self.environment["OPTUNA_STORAGE"] = storage
-        self.url = storage or f"sqlite:///{folder}/multirun/optuna.db"
+        self.shared_url = storage
         self.started: list[Program] = []
+        self.storages: dict[str, optuna.storages.RDBStorage] = {}
 
     def trials_last(self, seconds: float) -> None:
         """Let each trial of the sweeps that are started from now on sleep so long."""
@@ -107,12 +107,18 @@ class Sweeps:
         assert done.stderr == ""
         return done.stdout
 
-    @functools.cached_property
-    def storage(self) -> optuna.storages.RDBStorage:
-        return optuna.storages.RDBStorage(self.url, engine_kwargs={"pool_pre_ping": True})
+    def url_of(self, name: str) -> str:
+        return self.shared_url or f"sqlite:///{self.folder}/multirun/{name}/study.db"
+
+    @property
+    def url(self) -> str:
+        return self.url_of("sweep")
 
     def study(self, name: str = "sweep") -> optuna.Study:
-        return optuna.load_study(study_name=name, storage=self.storage)
+        url = self.url_of(name)
+        if url not in self.storages:
+            self.storages[url] = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return optuna.load_study(study_name=name, storage=self.storages[url])
 
     def trials(self, name: str = "sweep") -> list[FrozenTrial]:
         return self.study(name).trials
@@ -139,9 +145,9 @@ class Sweeps:
                 if stream:
                     stream.close()
             process.wait()
-        if "storage" in vars(self):
-            self.storage.remove_session()
-            self.storage.engine.dispose()
+        for storage in self.storages.values():
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def workers_of(process: Program, count: int = 0) -> list[psutil.Process]:
@@ -193,7 +199,6 @@ def in_process(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         from sweeper_digits import command_line
 
         monkeypatch.chdir(sweeps.folder)
-        monkeypatch.delenv("OPTUNA_STORAGE", raising=False)  # a sweep before this one has set it
         monkeypatch.setattr(sys, "argv", ["train.py", "--multirun", "hydra/launcher=basic", *overrides])
         try:
             command_line.start(sleeper.main)

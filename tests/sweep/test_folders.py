@@ -20,6 +20,10 @@ COMPLETE = TrialState.COMPLETE
 TWO_SEEDS = ("seed=1,2", "epochs=1")
 
 
+def read_tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def refused(in_process: Callable[..., Sweeps], *overrides: str) -> str:
     """The one line with which a sweep ends."""
     with pytest.raises(SystemExit) as caught:
@@ -33,15 +37,17 @@ def refused(in_process: Callable[..., Sweeps], *overrides: str) -> str:
 def test_a_study_that_is_gone_keeps_its_folder(in_process: Callable[..., Sweeps], gone: str) -> None:
     sweeps = in_process(*TWO_SEEDS)
     folder = sweeps.folder / "multirun/sweep"
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = read_tree(folder)
     if gone == "study":
-        optuna.delete_study(study_name="sweep", storage=sweeps.storage)
+        optuna.delete_study(study_name="sweep", storage=sweeps.url)
     else:
-        (sweeps.folder / "multirun/optuna.db").unlink()
+        (folder / "study.db").unlink()
+    before.pop(folder / "study.db")
     text = refused(in_process, *TWO_SEEDS)
-    assert "multirun/sweep: this folder belongs to an earlier study sweep, which the database does not have" in text
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert "sweep" not in optuna.get_all_study_names(f"sqlite:///{sweeps.folder}/multirun/optuna.db")
+    assert "multirun/sweep: it has trials of an earlier study sweep, which the database does not have" in text
+    now = read_tree(folder)
+    assert (now.pop(folder / "study.db", None) is None) == (gone == "database")
+    assert now == before
     folder.rename(sweeps.folder / "away")
     assert in_process(*TWO_SEEDS).trial_folder(0).metrics.exists()
 
@@ -50,7 +56,22 @@ def test_two_studies_do_not_share_a_folder(in_process: Callable[..., Sweeps]) ->
     sweeps = in_process(*TWO_SEEDS, "hydra.sweeper.study_name=one")
     text = refused(in_process, *TWO_SEEDS, "hydra.sweeper.study_name=two")
     assert "multirun/sweep: this folder belongs to the study one, not to two; choose" in text
-    assert optuna.get_all_study_names(sweeps.storage) == ["one"]
+    assert optuna.get_all_study_names(sweeps.url) == ["one"]
+
+
+def test_a_folder_that_is_renamed_or_copied_has_its_study_in_it(in_process: Callable[..., Sweeps]) -> None:
+    command = (LEARNING_RATE, "epochs=1")
+    sweeps = in_process(*command, "hydra.sweeper.n_trials=1")
+    multirun = sweeps.folder / "multirun"
+    (multirun / "sweep").rename(multirun / "renamed")
+    shutil.copytree(multirun / "renamed", multirun / "copied")
+    before = read_tree(multirun / "copied")
+    in_process(*command, "hydra.sweeper.n_trials=2", "study=renamed")
+    study = optuna.load_study(study_name="sweep", storage=sweeps.url_of("renamed"))
+    assert [trial.state for trial in study.trials] == [COMPLETE, COMPLETE]
+    assert read_tree(multirun / "copied") == before and (multirun / "renamed/1/metrics.json").exists()
+    shutil.rmtree(multirun / "renamed")
+    assert in_process(*TWO_SEEDS, "study=renamed").trial_folder(1, "renamed").metrics.exists(), "another sweep begins"
 
 
 def test_a_damaged_owner_is_said(in_process: Callable[..., Sweeps]) -> None:
@@ -96,7 +117,9 @@ def test_relative_paths_count_from_where_the_user_stands(sweeps: Sweeps) -> None
     assert saved["hydra"]["job"]["chdir"] is False
 
 
-def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> None:
+@pytest.mark.parametrize("database", ["its own", "elsewhere"])
+def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps_of: Callable[..., Sweeps], database: str) -> None:
+    sweeps = sweeps_of(storage="sqlite:///all.db" if database == "elsewhere" else None)
     sweeps.trials_last(100)
     folder = sweeps.folder / "multirun/sweep"
     with sweeps.start(LEARNING_RATE, *STEADY) as process:
@@ -104,11 +127,12 @@ def test_a_folder_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -> 
         folder.rename(sweeps.folder / "away")
         _, error = process.communicate(timeout=60)
     assert process.returncode == 1 and error.count("\n") == 1
-    assert error.startswith("error: multirun/sweep: this folder was deleted while the sweep ran")
+    where = "multirun/sweep/study.db: this database" if database == "its own" else "multirun/sweep: this folder"
+    assert error.startswith(f"error: {where} was deleted")
     sweeps.trials_last(0)
     shutil.rmtree(folder, ignore_errors=True)
     sweeps.ok(LEARNING_RATE, *STEADY, "hydra.sweeper.n_trials=1")
-    assert sweeps.states()[COMPLETE] == 1
+    assert sweeps.trial_folder(0 if database == "its own" else 1).metrics.exists()
 
 
 def test_other_content_is_other_data_and_the_same_written_again_is_not(

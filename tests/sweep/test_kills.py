@@ -89,7 +89,7 @@ def test_an_interrupt_at_the_start_leaves_nothing(sweeps: Sweeps, seconds: float
     sweeps.forks = False
     sweeps.trials_last(100)
     with sweeps.start(*TWO_WORKERS) as process:
-        wait_for((sweeps.folder / "multirun/optuna.db").exists)
+        wait_for((sweeps.folder / "multirun/sweep/study.db").exists)
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)

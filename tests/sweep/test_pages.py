@@ -39,7 +39,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Seen:
     folder = tmp_path_factory.mktemp("seen")
     command = [sys.executable, str(ROOT / "train.py"), "-m", *tiny, *SPACE, *OTHERS, *SWEEPER]
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=200)
-    study = optuna.load_study(study_name="seen", storage=f"sqlite:///{folder}/multirun/optuna.db")
+    study = optuna.load_study(study_name="seen", storage=f"sqlite:///{folder}/multirun/seen/study.db")
     return Seen(folder, done.stdout, study.trials)
 
 

@@ -155,7 +155,7 @@ def test_status_shows_the_sweep_that_another_process_runs(sweeps: Sweeps, capsys
     assert capsys.readouterr().out.startswith("sweep: no sweep runs since 20")
     call(sweeps, "status", study=None)
     assert "sweep                val_loss: 0/9 done" in capsys.readouterr().out
-    with pytest.raises(UserError, match="swep: no such study in the database"):
+    with pytest.raises(UserError, match="swep: no such study"):
         call(sweeps, "status", study="swep")
 
 

@@ -117,11 +117,8 @@ def test_a_database_that_is_deleted_ends_the_sweep_in_one_line(sweeps: Sweeps) -
     sweeps.trials_last(100)
     with sweeps.start(LEARNING_RATE, *STEADY) as process:
         wait_for(sweeps.checkpoints)
-        (sweeps.folder / "multirun/optuna.db").unlink()
+        (sweeps.folder / "multirun/sweep/study.db").unlink()
         _, error = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert (
-        error
-        == f"error: {sweeps.folder}/multirun/optuna.db: this database was deleted or replaced while it was in use\n"
-    )
-    assert not (sweeps.folder / "multirun/optuna.db").exists()
+    assert error == "error: multirun/sweep/study.db: this database was deleted or replaced while it was in use\n"
+    assert not (sweeps.folder / "multirun/sweep/study.db").exists()

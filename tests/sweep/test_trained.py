@@ -26,7 +26,6 @@ def trained(
     """Run a sweep that trains in this process."""
 
     def call(*overrides: str) -> Sweeps:
-        monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
         train("--multirun", "hydra/launcher=basic", *overrides)
         return training_sweeps
 
@@ -35,7 +34,7 @@ def trained(
 
 def check_enumerated(folder: Path, points: list[tuple[object, ...]]) -> optuna.Study:
     """Assert that the sweep in a folder has tried these points, and has left the files of its result."""
-    storage = f"sqlite:///{folder.parent}/optuna.db"
+    storage = f"sqlite:///{folder}/study.db"
     study = optuna.load_study(study_name=folder.name, storage=storage)
     assert sorted(tuple(trial.params.values()) for trial in study.trials) == points
     assert {trial.state for trial in study.trials} == {COMPLETE}
