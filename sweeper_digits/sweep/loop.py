@@ -33,7 +33,7 @@ from sweeper_digits.sweep.budget import SupervisorHeartbeat
 from sweeper_digits.sweep.choose_pruner import scouts_of
 from sweeper_digits.sweep.ending import Limits, described, take_over_finished, tell, tell_from_folder
 from sweeper_digits.sweep.frozen import Copy, warn_of_changed_code
-from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.queue import UNSIGNED_SECONDS, Queue
 from sweeper_digits.sweep.record import StudyRecord, TrialRecord, best_trials, failures, owed, stored_error, trials_of
 from sweeper_digits.sweep.show import Progress, typed_words
 from sweeper_digits.sweep.slots import Lost, Slots
@@ -50,8 +50,6 @@ LEAST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 PAUSE_FOR_A_LOOK = 50.0
 # Seconds between two looks for trials whose process is gone.
 REAP_SECONDS = 2.0
-# How long another process may take to sign its trial when this sweep ends.
-SIGNING_SECONDS = 3.0
 # The error of a trial that ran when its sweep was stopped.
 STOPPED = "stopped with the sweep; queued again"
 # So many trials that ran out of memory count as one failure in a row: the next point may need less.
@@ -172,7 +170,8 @@ class Loop:
             trial = self.queue.ask(self.sweep)
             if trial is None:  # the last ones run elsewhere; one of them may yet die
                 return
-            self.queue.record_worker(trial)
+            if not self.queue.record_worker(trial):
+                continue
             self.trials[slot] = trial
             try:
                 if take_over_finished(self.queue, self.sweep, trial):
@@ -290,10 +289,10 @@ class Loop:
         for trial in self.trials.values():
             self._give_up(trial, STOPPED)
         self.trials.clear()
-        end = time.monotonic() + SIGNING_SECONDS
+        end = time.monotonic() + UNSIGNED_SECONDS
         while self.queue.has_unsigned() and time.monotonic() < end:  # another process is about to sign it
             time.sleep(0.1)
-        self.queue.reap(None, STOPPED, unsigned_seconds=SIGNING_SECONDS, has_told=self.has_told)
+        self.queue.reap(None, STOPPED, has_told=self.has_told)
 
     def _give_up(self, trial: optuna.Trial, reason: str, max_retries: int | None = None) -> None:
         if not self.has_told(trial.number):

@@ -43,7 +43,7 @@ def test_a_run_that_had_ended_when_its_process_died_is_told(
     trial = begun(sweep, queue)
     finished_run(sweep, trial.number, state=state)
     queue.write(trial.number, worker=process.identity().replace(f":{os.getpid()}:", ":999999:"))
-    gone = queue.reap(2, has_told=lambda number: tell_from_folder(queue, sweep, number), unsigned_seconds=0)
+    gone = queue.reap(2, has_told=lambda number: tell_from_folder(queue, sweep, number))
     (only,) = queue.study.trials
     assert gone == [] and only.state == told and only.values == ([0.25] if told == COMPLETE else None)
 

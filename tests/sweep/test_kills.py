@@ -251,7 +251,7 @@ def check_finished(sweeps: Sweeps, name: str) -> None:
     results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert results["best_value"] == min(trial.value for trial in complete)
     assert len((folder / "trials.csv").read_text().splitlines()) == len(trials) + 1
-    said = [line for line in diagnose(sweeps.url, folder.parent, name)[0].lines[1:] if "left by a killed" not in line]
+    said = [line for line in diagnose(sweeps.url_of(name), folder.parent, name)[0].lines[1:] if "left by a killed" not in line]
     assert not said
     wait_for(lambda: not living(sweeps.folder), 5, seen=lambda: living(sweeps.folder))
 
