@@ -251,8 +251,10 @@ def check_finished(sweeps: Sweeps, name: str) -> None:
     results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert results["best_value"] == min(trial.value for trial in complete)
     assert len((folder / "trials.csv").read_text().splitlines()) == len(trials) + 1
-    said = [line for line in diagnose(sweeps.url_of(name), folder.parent, name)[0].lines[1:] if "left by a killed" not in line]
-    assert not said
+    (diagnosis,) = diagnose(sweeps.url_of(name), folder.parent, name)
+    assert len(diagnosis.lines) == 1 + len(diagnosis.left), diagnosis.lines
+    hidden = {path for path in folder.rglob(".*") if path.name not in (".hydra", ".study.json")}
+    assert hidden == set(diagnosis.left), "doctor knows all that a killed process may leave"
     wait_for(lambda: not living(sweeps.folder), 5, seen=lambda: living(sweeps.folder))
 
 
