@@ -63,7 +63,7 @@ class Queue:
                 kept = TrialRecord.of_new(listed=point, queued_with={})
                 self.study.add_trial(optuna.create_trial(state=TrialState.WAITING, **kept))
             return
-        for point in points_to_queue(sweep, alive, is_new=not trials):
+        for point in points_to_queue(sweep, alive, is_new=self.shared.record.steering is None):
             self.study.enqueue_trial(point)
 
     def is_finished(self, sweep: Sweep) -> bool:

@@ -163,7 +163,7 @@ SEED = os.environ.get("KILLS_SEED", "30")
 TRIALS, EPOCHS = 6, 10
 SPACES = {"sampled": (LEARNING_RATE,), "enumerated": ("seed=1,2,3", "model.dropout=0,0.1")}
 # How often each is drawn: the process of one slot, those of all slots, the loop, or all of them.
-VICTIMS = {"slot": 4, "slots": 1, "loop": 3, "all": 2}
+VICTIMS = {"slot": 5, "slots": 2, "loop": 2, "all": 2}
 # The share of kills of the loop whose seconds count from its start; those of the others from when there are slots.
 FROM_START = 0.5
 LIFE_SECONDS = 1.2
@@ -210,7 +210,8 @@ def kill_at_random(sweeps: Sweeps, command: tuple[str, ...], draw: random.Random
             process.kill()
             out, error = process.communicate()
         ended = process.returncode
-        assert ended in (0, -signal.SIGKILL) and not error, out + error
+        gave_up = "ended with status -9" in error  # workers that were killed while they began, three in a row
+        assert gave_up or (ended in (0, -signal.SIGKILL) and not error), out + error
     sweeps.forks = True
     return kills
 
@@ -269,15 +270,11 @@ def check_continued(sweeps: Sweeps, number: int, history: list[int], epochs: int
     assert metrics["resumed"] == expected
 
 
-def living(folder: Path) -> list[psutil.Process]:
+def living(folder: Path) -> list[int]:
     """The processes that run in a folder, those of no parent too."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if (
-                process.pid != os.getpid()
-                and Path(process.cwd()) == folder
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
-                found.append(process)
-    return found
+            if Path(process.cwd()) == folder and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return [pid for pid in found if pid != os.getpid()]
