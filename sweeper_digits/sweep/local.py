@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from sweeper_digits import components, program, text
 from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
-from sweeper_digits.sweep.ending import described_end
+from sweeper_digits.sweep.ending import described, described_end
 from sweeper_digits.sweep.job import SLOT
 from sweeper_digits.sweep.space import Sweep
 
@@ -40,6 +40,19 @@ VMSTAT = Path("/proc/vmstat")
 READ_BY_PARENT = ("builtins", "sweeper_digits", "hydra", "omegaconf", "optuna")
 # The function that trains, and the module that it loads when it is called: loaded while the study is set up.
 TRAIN, TRAINS_BY = ("sweeper_digits.command_line", "train"), "sweeper_digits.training.run"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job that gave no result: its process died, or its launcher lost it.
+
+    Attributes:
+        reason: Why, in words.
+        is_tried_again: Whether another try may end otherwise; where memory ran out, it would run out again.
+    """
+
+    reason: str
+    is_tried_again: bool = True
 
 
 @dataclass(frozen=True)
@@ -203,12 +216,12 @@ class LocalProcess:
             self.process.wait()
         return None
 
-    def end(self) -> JobReturn | str:
-        """Return how it ended: the result of its job where the kernel killed it because memory ran out, else words."""
+    def end(self) -> Lost:
+        """Return how it ended."""
         status = self.process.wait()
         if status == -signal.SIGKILL and kernels_kills() != self.kills_before:
-            return failed(MemoryError("the kernel killed its worker"))
-        return described_end(status)
+            return Lost(described(MemoryError("the kernel killed its worker")), is_tried_again=False)
+        return Lost(described_end(status))
 
     def last_words(self) -> str:
         """Return the last line of its log, and its status."""

@@ -33,10 +33,11 @@ from sweeper_digits.sweep.budget import SupervisorHeartbeat
 from sweeper_digits.sweep.choose_pruner import scouts_of
 from sweeper_digits.sweep.ending import Limits, described, take_over_finished, tell, tell_from_folder
 from sweeper_digits.sweep.frozen import Copy, warn_of_changed_code
+from sweeper_digits.sweep.local import Lost
 from sweeper_digits.sweep.queue import UNSIGNED_SECONDS, Queue
 from sweeper_digits.sweep.record import StudyRecord, TrialRecord, best_trials, failures, owed, stored_error, trials_of
 from sweeper_digits.sweep.show import Progress, typed_words
-from sweeper_digits.sweep.slots import Lost, Slots
+from sweeper_digits.sweep.slots import Slots
 from sweeper_digits.sweep.space import Sweep, check_values
 from sweeper_digits.sweep.storage import StorageError, interruption_requested, study_lock
 from sweeper_digits.sweep.study import check_claim, set_up
@@ -211,6 +212,8 @@ class Loop:
                 continue
             if self.queue.read(trial.number).state.is_finished():  # overdue, or its heartbeats had stopped
                 del self.trials[slot]
+            elif isinstance(ended, Lost) and not (ended.is_tried_again or self.has_told(trial.number)):
+                self._tell(slot, TrialState.FAIL, error=ended.reason)
             elif isinstance(ended, Lost):
                 del self.trials[slot]
                 self._give_up(trial, ended.reason, self.sweep.options.max_retries)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -16,7 +15,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import job
 from sweeper_digits.sweep.ending import described
 from sweeper_digits.sweep.gpus import deal, environment, visible_gpus
-from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, failed
+from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, Lost, failed
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.record import OUT_OF_MEMORY
 from sweeper_digits.sweep.space import Sweep
@@ -24,13 +23,6 @@ from sweeper_digits.sweep.storage import interruption_requested
 
 log = logging.getLogger(__name__)
 HYDRAS = "hydra._internal.core_plugins.basic_launcher"
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A job that gave no result: its process died, or its launcher lost it."""
-
-    reason: str
 
 
 class Slot(Protocol):
@@ -212,9 +204,7 @@ class LocalSlot:
         if self.dead_starts >= MAX_DEAD_STARTS:
             raise UserError(self.process.last_words())
         self.has_job, self.process = False, self._start()
-        if not had_job:
-            return None
-        return Lost(end) if isinstance(end, str) else end
+        return end if had_job else None
 
     def kill(self) -> None:
         """End the process; `poll` starts another."""
@@ -278,7 +268,7 @@ class RemoteSlot:
                 job.set_result(done)
             except BaseException as error:  # the scheduler's: the job was killed, or its node died
                 said = described(error)
-                job.set_result(failed(error) if OUT_OF_MEMORY.search(said) else Lost(said))
+                job.set_result(Lost(said, is_tried_again=not OUT_OF_MEMORY.search(said)))
 
         self.job = job
         threading.Thread(target=run, daemon=True).start()  # not of an executor, which would be waited for at the end
