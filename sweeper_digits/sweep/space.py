@@ -34,6 +34,7 @@ from sweeper_digits.sweep.comparable import (
     images_of_trials,
 )
 from sweeper_digits.sweep.grammar import Arguments, draw, parse_arguments
+from sweeper_digits.sweep.owner import owner_of
 from sweeper_digits.sweep.points import (
     Owners,
     Point,
@@ -102,6 +103,8 @@ class Sweep:
         folder = Path(os.path.realpath(config.hydra.sweep.dir))  # Path.resolve raises for a loop
         if options.storage is None:
             options.storage = url_of(folder)
+            if folder.name == options.study_name and (owner := owner_of(folder)):
+                options.study_name = owner.study  # a folder that was renamed, or copied, has its study in it
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
             raise UserError(

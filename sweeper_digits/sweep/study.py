@@ -90,11 +90,8 @@ def known_distributions(storage: str | None, folders: Collection[Path]) -> dict[
 
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
-    names, name = storage.names(), sweep.options.study_name
-    if storage.url == url_of(sweep.folder) and len(names) == 1 and sweep.folder.name == name:
-        (name,) = names  # a folder that was renamed, or copied, has its study in it
-        sweep.options.study_name = name
-    begun = name in names
+    name = sweep.options.study_name
+    begun = name in storage.names()
     if not begun:
         _check_new(sweep)
     study = optuna.create_study(
