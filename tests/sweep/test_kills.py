@@ -109,20 +109,6 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(sweeps: Sweeps) -> None:
     assert RUNNING not in sweeps.states()
 
 
-@pytest.mark.slow
-def test_workers_that_are_killed_together_do_not_end_the_sweep(sweeps: Sweeps) -> None:
-    sweeps.trials_last(2)
-    with sweeps.start(*STEADY, LEARNING_RATE, "hydra.sweeper.n_jobs=4", "hydra.sweeper.n_trials=4") as process:
-        wait_for(lambda: len(sweeps.checkpoints()) == 4)
-        process.send_signal(signal.SIGSTOP)  # so that it finds them all in one look
-        for worker in workers_of(process, 4):
-            worker.kill()
-        process.send_signal(signal.SIGCONT)
-        out, error = process.communicate(timeout=200)
-    assert process.returncode == 0, out + error
-    assert sweeps.states() == {COMPLETE: 4, FAIL: 4}
-
-
 def test_a_worker_whose_supervisor_died_while_it_started_ends(sweeps: Sweeps) -> None:
     sweeps.trials_last(1000)
     with sweeps.start(LEARNING_RATE, *STEADY) as process:
