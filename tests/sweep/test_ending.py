@@ -183,16 +183,19 @@ def test_what_the_kernel_kills_is_out_of_memory_and_what_another_kills_is_tried_
     vmstat.write_text("nr_free_pages 1\noom_kill 3\n")
     monkeypatch.setattr(local, "VMSTAT", vmstat)
     sweeps.trials_last(20)
-    with sweeps.start(*STEADY, "seed=0,1", "epochs=99", "hydra.sweeper.max_failures=1") as supervisor:
-        for number in (0, 1):
+    with sweeps.start(*STEADY, "seed=0,1,2", "epochs=99", "hydra.sweeper.max_failures=1") as supervisor:
+        for number, kills in ((0, 4), (1, 4), (2, 5)):  # the kernel's: of the first and the third
             wait_for(sweeps.trial_folder(number).history.exists)
-            vmstat.write_text("nr_free_pages 1\noom_kill 4\n")  # of the first one only
+            vmstat.write_text(f"nr_free_pages 1\noom_kill {kills}\n")
+            if number == 2:
+                sweeps.trial_folder(2).write_metrics({"state": "finished", "val_loss": 0.5})
             workers_of(supervisor, 1)[0].kill()
-        wait_for(sweeps.trial_folder(2).history.exists)
+        wait_for(sweeps.trial_folder(3).history.exists)
         supervisor.terminate()
-    first, second, again = sweeps.trials()[:3]
+    first, second, ended, again = sweeps.trials()[:4]
     assert first.user_attrs["error"].endswith("needs less: MemoryError: the kernel killed its worker")
     assert TrialRecord(first).is_own_failure(max_retries=2) and TrialRecord(second).is_cut_off
+    assert ended.state == COMPLETE, "its run had ended"
     assert TrialRecord(again).continues == [second.number]
 
 
