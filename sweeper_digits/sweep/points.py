@@ -165,7 +165,7 @@ def points_to_queue(sweep: "Sweep", trials: list[FrozenTrial], is_new: bool) -> 
     Args:
         sweep: The sweep.
         trials: Whose points are not queued again.
-        is_new: Whether the study has no trial yet.
+        is_new: Whether no command has queued all of them yet.
     """
     first = points_first(sweep.config, sweep)
     first += points_of_sweep(sweep.config, sweep.distributions) if is_new else []

@@ -17,8 +17,8 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import SharedSettings
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
-# A worker signs its trial milliseconds after it has asked for it.
-UNSIGNED_SECONDS = 30.0
+# A worker signs its trial milliseconds after it has asked for it; another fails one that is not signed for so long.
+UNSIGNED_SECONDS = 3.0
 
 
 class Queue:
@@ -60,7 +60,7 @@ class Queue:
                 kept = TrialRecord.of_new(listed=point, queued_with={})
                 self.study.add_trial(optuna.create_trial(state=TrialState.WAITING, **kept))
             return
-        for point in points_to_queue(sweep, alive, is_new=not trials):
+        for point in points_to_queue(sweep, alive, is_new=self.shared.record.steering is None):
             self.study.enqueue_trial(point)
 
     def is_finished(self, sweep: Sweep) -> bool:
@@ -99,10 +99,13 @@ class Queue:
             return None
         return trial
 
-    def record_worker(self, trial: optuna.Trial) -> None:
-        """Write down that this process answers for the trial, and its first heartbeat."""
+    def record_worker(self, trial: optuna.Trial) -> bool:
+        """Write down that this process answers for the trial, and its first heartbeat; False: it took too long."""
         self.heartbeat(trial.number)
-        TrialRecord.write(trial, worker=process.identity())
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            TrialRecord.write(trial, worker=process.identity())
+            return True
+        return False
 
     def write(self, number: int, **values: Any) -> None:
         """Write attributes of a trial, by their names in `TrialRecord`."""
@@ -120,7 +123,6 @@ class Queue:
         self,
         max_retries: int | None,
         reason: str = "its worker died",
-        unsigned_seconds: float = UNSIGNED_SECONDS,
         has_told: Callable[[int], bool] = lambda number: False,
     ) -> list[FrozenTrial]:
         """Fail the running trials whose process is gone, and queue again all that are to be tried again.
@@ -131,13 +133,12 @@ class Queue:
         Args:
             max_retries: How often a worker of one point may die; None: always queue the point again.
             reason: For the trial's `error`.
-            unsigned_seconds: How long a trial may run without the signature of a worker.
             has_told: Tells the study of a trial, by its number, whose run had ended; returns whether it had.
 
         Returns:
             The trials that were failed, without those whose heartbeats have stopped.
         """
-        dead = [trial for trial in trials_of(self.study) if self.is_dead(trial, unsigned_seconds)]
+        dead = [trial for trial in trials_of(self.study) if self.is_dead(trial)]
         lost = [trial for trial in dead if not has_told(trial.number)]
         failed = [trial for trial in lost if self._fail(trial, reason, stopped=max_retries is None)]
         with warnings.catch_warnings():
@@ -148,7 +149,7 @@ class Queue:
             self._queue_again(trial)
         return failed
 
-    def is_dead(self, trial: FrozenTrial, unsigned_seconds: float = UNSIGNED_SECONDS) -> bool:
+    def is_dead(self, trial: FrozenTrial) -> bool:
         """Return whether a trial is running but its process, one of this machine, is gone.
 
         A trial without a signature is judged by how long this process has seen it so: other clocks differ.
@@ -158,7 +159,7 @@ class Queue:
         if signature := TrialRecord(trial).worker:
             return process.is_gone(str(signature))
         now = time.monotonic()
-        return now - self.unsigned_since.setdefault(trial.number, now) >= unsigned_seconds
+        return now - self.unsigned_since.setdefault(trial.number, now) >= UNSIGNED_SECONDS
 
     def has_unsigned(self) -> bool:
         """Return whether a trial runs without the signature of a worker, and note since when."""

@@ -52,8 +52,8 @@ def set_up(sweep: Sweep) -> Queue:
     look_at_data(sweep, queue)  # it may take a while, and locks by itself
     with study_lock(storage, sweep.options.study_name):
         space = Space(sweep.distributions, sweep.is_enumerated, sweep.owners, sweep.size, sweep.images)
-        queue.shared.begin(sweep.budget, space, sweep.options.n_jobs)
         queue.fill(sweep)
+        queue.shared.begin(sweep.budget, space, sweep.options.n_jobs)  # last: it says that all points are queued
     return queue
 
 
