@@ -1,5 +1,6 @@
 """The queue of a study: one budget over all workers, asking, failing, and trials whose worker died."""
 
+import contextlib
 import math
 import time
 import warnings
