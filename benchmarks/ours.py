@@ -6,7 +6,6 @@ import optuna
 from benchmarks.studies import OptunaSearch
 from benchmarks.tasks import Task
 from sweeper_digits.sweep.pruning import PeerPruner, first_judged, number_of_scouts
-from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.sampler import Prior, SeededSampler
 
 # conf/hydra/sweeper/sampler/tpe.yaml and pruner/peers.yaml, and search.prior of conf/config.yaml.
@@ -32,16 +31,10 @@ class Ours(OptunaSearch):
             return optuna.samplers.TPESampler(multivariate=MULTIVARIATE, seed=(seed * 1_000_003 + number) % 2**32)
 
         pruner = PeerPruner(PERCENTILE, n_min_trials=1, first_fraction=FIRST_FRACTION, epochs=task.epochs)
-        super().__init__(task, generator, SeededSampler(sampler), pruner)
-        self.prior = Prior(WEIGHT, dict(task.space), seed, lambda chosen: set(task.space))
+        prior = Prior(WEIGHT, dict(task.space), seed, lambda chosen: set(task.space))
         first = first_judged(FIRST_FRACTION, task.epochs)
-        self.scouts = number_of_scouts(SCOUTS, task.epochs, first, n_trials=None)
-        # In memory, a storage needs no retries.
-        self.queue = Queue(self.study, self.study._storage)  # type: ignore[arg-type]
-
-    def begin(self) -> optuna.Trial:
-        """Begin a trial, as a worker of a sweep does."""
-        return self.queue.place(self.study.ask(), self.scouts, self.prior)
+        scouts = number_of_scouts(SCOUTS, task.epochs, first, n_trials=None)
+        super().__init__(task, generator, SeededSampler(sampler, scouts, prior), pruner)
 
 
 def ours(task: Task, generator: np.random.Generator, seed: int, workers: int) -> Ours:

@@ -6,7 +6,6 @@ It takes the overrides of train.py. The environment says how long a trial lasts:
     SLEEPER_SECONDS  mean seconds of a trial, shared out over its epochs; default 0
     SLEEPER_SIGMA    standard deviation of the logarithm of these seconds; default 0
     SLEEPER_FAILS    seed with which trials fail; default none
-    SLEEPER_PIDS     file to which each process that starts here appends its id
 """
 
 import contextlib
@@ -16,10 +15,6 @@ import math
 import os
 import time
 from pathlib import Path
-
-if "SLEEPER_PIDS" in os.environ:  # before the slow imports, so that no process is missed
-    with Path(os.environ["SLEEPER_PIDS"]).open("a") as stream:
-        print(os.getpid(), file=stream)
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig

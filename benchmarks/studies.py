@@ -50,16 +50,12 @@ class OptunaSearch:
             if self.batch > 1 and self.running:
                 return None
             # As the stock plugin: all of a batch are asked for before the first one's parameters are suggested.
-            self.waiting = [self.begin() for _ in range(self.batch)]
+            self.waiting = [self.study.ask() for _ in range(self.batch)]
         trial = self.waiting.pop(0)
         point = {name: trial._suggest(name, distribution) for name, distribution in self.task.space.items()}
         self.running += 1
         self.best[trial.number] = np.inf
         return Job(self.task.curve(point, self.generator), 0, self.task.epochs, trial)
-
-    def begin(self) -> optuna.Trial:
-        """Begin a trial."""
-        return self.study.ask()
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         trial = job.trial

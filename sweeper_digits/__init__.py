@@ -3,7 +3,7 @@
 Reading order, each line after what it imports:
     errors, text, quiet, program, imports  what all others need
     overrides, schema, components          what a user can say, and what can be registered
-    config, url                            the whole config
+    config, url, habits                    the whole config
     screen, bad_input, live                what a user sees
     data                                   from a file to arrays
     runs                                   what a run leaves in its folder
@@ -32,3 +32,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(importlib.import_module("sweeper_digits.notebook"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from sweeper_digits.components import KINDS, options_of, unset_hint
 from sweeper_digits.errors import UserError, closest
+from sweeper_digits.habits import LAUNCHERS
 from sweeper_digits.screen import Message
 from sweeper_digits.text import printable, relative
 
@@ -98,9 +99,8 @@ def one_line(error: Exception) -> str:
 def _said(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        if known := sorted(error.options or options_of(group)):  # of a list of options Hydra does not say it
-            own = unset_hint() if group in OPEN_GROUPS else ""
-            return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}{own}"
+        if line := _no_option(group, name, sorted(error.options or options_of(group))):
+            return line
     if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
         file = next((one for one in (Path(error.filename), *Path(error.filename).parents) if one.is_file()), None)
         return f"{relative(file or Path(error.filename))}: a file is where a folder is needed; move it away"
@@ -131,10 +131,19 @@ def _unknown(name: str, key: str, node: Any) -> str:
     for component in options_of(group).values():
         if component.target == beside.get("_target_"):
             having = [other.name for other in options_of(group).values() if key in other.keys]
-            near = closest(key, component.keys) or (f"; choose {group}={'|'.join(having)}" if having else "")
+            near = f"; choose {group}={'|'.join(having)}" if having else closest(key, component.keys)
             return f"{name}: {component.name}, the chosen {group}, has no such key{near}"
     near = closest(key, map(str, beside))
     return f"{name}: no such key{near}" + (f"; to add it, type +{name}=..." if group and not near else "")
+
+
+def _no_option(group: str, name: str, known: list[str]) -> str | None:
+    if group == "hydra/launcher" and name in LAUNCHERS:
+        return f"{group}={name}: this launcher is not installed; pip install {LAUNCHERS[name]}"
+    if not known:  # of a list of options Hydra does not say it
+        return None
+    own = unset_hint() if group in OPEN_GROUPS else ""
+    return f"{group}={name}: no such option{closest(name, known)}; choose from {', '.join(known)}{own}"
 
 
 def _unparsed(override: str) -> str:

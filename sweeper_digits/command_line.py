@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
+from hydra import initialize_config_search_path
 from hydra._internal.utils import get_args_parser  # the flags of Hydra's command line have no public parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode, TaskFunction
+from hydra.utils import execution_whitelist
 from omegaconf import DictConfig, OmegaConf
 
-from sweeper_digits import bad_input, components, help_text, program
+from sweeper_digits import bad_input, components, habits, help_text, program
 from sweeper_digits.config import STORAGE_KEY, Config, is_study_sweeper, parse, refuse_resume
 from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import as_typed, check_no_reference, override_key, typed_value
 from sweeper_digits.quiet import quiet_import
-from sweeper_digits.runs.origin import SEARCH_PATH, Origin
+from sweeper_digits.runs.origin import DEFAULT_NAME, SEARCH_PATH, Origin
 from sweeper_digits.sweep import plugin  # noqa: F401 - it registers itself with Hydra
 from sweeper_digits.text import relative
 from sweeper_digits.url import has_password
@@ -124,6 +127,24 @@ def launch(task: TaskFunction, arguments: list[str]) -> None:
         ) from None
 
 
+def call(task: TaskFunction, arguments: list[str]) -> None:
+    """Let Hydra run one job in the caller's process, whose logging it leaves alone.
+
+    Args:
+        task: As for `start`.
+        arguments: What `as_hydra_takes` returned.
+
+    Raises:
+        UserError: Bad input; other errors that `bad_input.bad_input` knows are raised too.
+    """
+    given = what_to_compose_from(arguments)
+    overrides = [one for one in overrides_in(arguments) if override_key(one) != SEARCH_PATH]
+    with initialize_config_search_path(given.origin.search_path(given.conf)), execution_whitelist(CALLABLES):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None  # noqa: S101 - it was just initialized
+        hydra.run(given.origin.name or DEFAULT_NAME, task, overrides, with_log_configuration=False)
+
+
 def as_hydra_takes(arguments: list[str]) -> list[str]:
     """Load the components, and return what a user gave as Hydra takes it: with a past run's overrides, and quoted.
 
@@ -134,6 +155,8 @@ def as_hydra_takes(arguments: list[str]) -> list[str]:
     help_text.install()
     check_text(arguments, CONF)
     arguments = [as_typed(argument) for argument in arguments]
+    own = not any(override_key(one) == "hydra/sweeper" and one != "hydra/sweeper=study" for one in arguments)
+    arguments = habits.understood(arguments, KEYS, in_sweep=own and begins_sweep(arguments))
     given = what_to_compose_from(arguments)
     _check_names([CONF, *given.origin.paths])
     _check_options(arguments, given)

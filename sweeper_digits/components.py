@@ -21,6 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
+from annotated_types import Ge, Interval
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
@@ -50,15 +51,19 @@ Option = types.SimpleNamespace
 
 @dataclass
 class Data:
-    """The keys that all data sources share: changes of the pixels after reading.
+    """The keys that all data sources share: changes of the pixels after reading, and how many images are used.
 
     Attributes:
         invert: For a light background: 255 becomes 0.
         transpose: Rows become columns.
+        limit: Use so many of the images, each class in its share; null: all.
+        limit_seed: The seed of the draw of these images.
     """
 
     invert: bool = False
     transpose: bool = False
+    limit: Annotated[int | None, Ge(1)] = None
+    limit_seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = 0
 
 
 @dataclass(frozen=True)

@@ -298,7 +298,8 @@ def judged(prefix: str, kind: type, values: Mapping[Any, Any]) -> dict[str, Any]
     """
     from sweeper_digits import schema  # Pydantic: --help does without
 
-    return schema.judged(prefix, *_model_of(kind), values)
+    keys, model = _model_of(kind)
+    return schema.judged(prefix, keys, model, values)
 
 
 @functools.cache

@@ -1,12 +1,10 @@
 """From Python, for example in a notebook: what `from sweeper_digits import train` and its neighbours load.
 
-Each call does what the command line does, in the current folder, and leaves the process as it was. Bad input raises
-UserError.
+Each call does what the command line does, in the current folder. Bad input raises UserError.
 """
 
 import contextlib
 import copy
-import gc
 import logging
 import os
 import re
@@ -22,7 +20,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobRuntime
-from hydra.version import VersionBase
 from omegaconf import DictConfig
 
 from sweeper_digits import bad_input, command_line, components, config, program
@@ -88,7 +85,7 @@ class Run:
         file = self.path / "model.keras" if fold is None else self.path / f"fold_{fold}" / "model.keras"
         if not file.is_file():
             raise UserError(f"{relative(file)}: no model there")
-        with undisturbed(), quiet_import(keep_optional_imports=True):
+        with _guest(), quiet_import(keep_optional_imports=True):
             import keras
 
             return keras.saving.load_model(file)
@@ -115,7 +112,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: Bad input.
     """
-    with undisturbed(), _one_line():
+    with _guest(), _one_line():
         arguments = command_line.as_hydra_takes(_checked(overrides))
         given = command_line.what_to_compose_from(arguments)
         return config.parse(recipe.without_hydra(command_line.composed(arguments, given)))
@@ -136,13 +133,15 @@ def train(overrides: Sequence[str] = ()) -> Run:
     folders = []
 
     def task(cfg: DictConfig) -> object:
-        folders.append(Path(HydraConfig.get().runtime.output_dir))
+        hydra = HydraConfig.get()
+        folders.append(Path(hydra.runtime.output_dir))
         with quiet_import(keep_optional_imports=True):  # first, so that the caller has all of Keras
             import keras  # noqa: F401
-        return command_line.train(cfg)
+        with _shown_and_kept(folders[0], bool(hydra.verbose)):
+            return command_line.train(cfg)
 
     given = _checked(overrides)
-    with undisturbed(), _one_line():
+    with _guest(), _one_line():
         arguments = command_line.as_hydra_takes(given)
         for override in OverridesParser.create().parse_overrides(command_line.overrides_in(arguments)):
             if override.is_sweep_override():
@@ -150,7 +149,7 @@ def train(overrides: Sequence[str] = ()) -> Run:
                     f"{override.input_line}: several values are for search([...]); a list has brackets, "
                     f"{override.get_key_element()}=[...]"
                 )
-        command_line.launch(task, arguments)
+        command_line.call(task, arguments)
     return Run(folders[0])
 
 
@@ -167,7 +166,7 @@ def search(overrides: Sequence[str]) -> Path:
         KeyboardInterrupt: The search was interrupted, and has stopped.
     """
     given = _checked(overrides)
-    with undisturbed(), _one_line():
+    with _guest(), _one_line():
         arguments = [one for one in command_line.as_hydra_takes(["-m", *given]) if one != "-m"]
         _refuse_parts_of_main(arguments)
         folder = _folder_of_sweep(arguments)
@@ -188,7 +187,7 @@ def compare(paths: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]") 
     Raises:
         UserError: No such folder, or no run in any of them.
     """
-    with undisturbed(), _one_line():
+    with _guest(), _one_line():
         components.load()
         return _table([paths] if isinstance(paths, str | os.PathLike) else paths)
 
@@ -297,84 +296,37 @@ def _run_and_show(command: list[str], environment: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let this program run as if it had the process alone, and leave the process as it was.
-
-    The environment, the command line, Hydra, logging and garbage collection are kept. The global random generators of
-    Python, NumPy and Keras are not: a training seeds them.
-    """
-    with _process(), _hydra(), _logging(), _garbage():
-        yield
-
-
-@contextlib.contextmanager
-def _process() -> Iterator[None]:
-    environment, argv = dict(os.environ), sys.argv
+def _guest() -> Iterator[None]:
+    """Let the caller's own Hydra, of which a process has one, its environment and its log records be as they were."""
+    hydra, name = GlobalHydra.instance().hydra, copy.deepcopy(JobRuntime.instance().conf)
+    environment, records = dict(os.environ), logging.getLogRecordFactory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Commands that a run prints are to be typed into a terminal: a notebook cannot be started so.
-    sys.argv = [str(program.PACKAGE / "__main__.py")]
+    GlobalHydra.instance().clear()
+    program.is_called = True
     try:
         yield
     finally:
-        sys.argv = argv
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
+        program.is_called = False
+        GlobalHydra.instance().hydra, JobRuntime.instance().conf = hydra, name
+        logging.setLogRecordFactory(records)
+        for added in os.environ.keys() - environment.keys():
+            del os.environ[added]
         os.environ.update(environment)
 
 
 @contextlib.contextmanager
-def _hydra() -> Iterator[None]:
-    """Put another user's Hydra aside: it may be initialized, or compose for another version."""
-    kinds = (GlobalHydra, HydraConfig, VersionBase)
-    kept = {kind: dict(vars(kind.instance())) for kind in kinds}
-    runtime = copy.deepcopy(JobRuntime.instance().conf)
-    GlobalHydra.instance().clear()
+def _shown_and_kept(folder: Path, verbose: bool) -> Iterator[None]:
+    """Print the messages of this package, and keep them in the run's train.log; the caller's loggers see none."""
+    log = logging.getLogger("sweeper_digits")
+    before = log.level, log.propagate
+    screen, file = logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "train.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.handlers += [screen, file]
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
     try:
         yield
     finally:
-        JobRuntime.instance().conf = runtime
-        for kind, values in kept.items():
-            vars(kind.instance()).update(values)
-
-
-@contextlib.contextmanager
-def _logging() -> Iterator[None]:
-    """Keep the handlers and levels of others; close the files that were opened meanwhile.
-
-    Python's `logging.config` closes every handler that it knows of before it sets up new ones. So it is told of none.
-    """
-    root, known, named = logging.getLogger(), logging._handlerList, logging._handlers  # type: ignore[attr-defined]
-    handlers, listed, names = root.handlers[:], known[:], dict(named)
-    loggers = {root: root.level, **_loggers()}
-    disabled = {logger: logger.disabled for logger in loggers}
-    known.clear()
-    try:
-        yield
-    finally:
-        for handler in root.handlers:
-            if handler not in handlers and isinstance(handler, logging.FileHandler):
-                handler.close()
-        root.handlers[:] = handlers
-        known[:] = [*listed, *(reference for reference in known if reference not in listed)]
-        named.clear()  # of those made meanwhile, garbage may still be there
-        named.update(names)
-        for logger, level in loggers.items():
-            logger.setLevel(level)
-            logger.disabled = disabled[logger]
-
-
-def _loggers() -> dict[logging.Logger, int]:
-    found = logging.Logger.manager.loggerDict.values()
-    return {logger: logger.level for logger in found if isinstance(logger, logging.Logger)}
-
-
-@contextlib.contextmanager
-def _garbage() -> Iterator[None]:
-    """Have collections skip what exists, which is faster, and let it be collected again afterwards."""
-    frozen = gc.get_freeze_count()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        if not frozen:
-            gc.unfreeze()
+        log.handlers = [one for one in log.handlers if one not in (screen, file)]
+        file.close()
+        log.level, log.propagate = before

@@ -8,6 +8,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 SCRIPT = "sweeper-digits"  # of an installed package
 
+# Whether a notebook, or another program, has called: its own command line is none of this program's.
+is_called = False
 # Whether this process runs a script again for what it defines, and is not to do what the script is for.
 is_run_again = False
 
@@ -22,11 +24,11 @@ def command(verb: str, *arguments: str) -> str:
         verb: `train` or one of `python -m sweeper_digits --help`.
         arguments: What follows; they are quoted for the shell where they need it.
     """
-    started = Path(sys.argv[0])
+    started = Path(_started())
     words = [*name(), verb]
     if verb == "train":
         if started.suffix == ".py" and started.name != "__main__.py":
-            words = ["python", sys.argv[0]]
+            words = ["python", _started()]
         elif _is_own(Path("train.py")):
             words = ["python", "train.py"]
     return shlex.join([*words, *arguments])
@@ -34,7 +36,7 @@ def command(verb: str, *arguments: str) -> str:
 
 def name() -> list[str]:
     """Return the words that stand before a verb."""
-    return [SCRIPT] if Path(sys.argv[0]).name == SCRIPT else ["python", "-m", "sweeper_digits"]
+    return [SCRIPT] if Path(_started()).name == SCRIPT else ["python", "-m", "sweeper_digits"]
 
 
 def same_command(arguments: list[str]) -> str:
@@ -55,6 +57,10 @@ def importable(environment: dict[str, str]) -> dict[str, str]:
 def is_checkout() -> bool:
     """Return whether the package stands in a checkout, with conf/ beside it and not in it."""
     return not (PACKAGE / "conf").is_dir()
+
+
+def _started() -> str:
+    return str(PACKAGE / "__main__.py") if is_called else sys.argv[0]
 
 
 def _is_own(script: Path) -> bool:

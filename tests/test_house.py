@@ -22,7 +22,7 @@ ORDER = [
     {"overrides"},
     {"schema"},
     {"components", "__init__"},
-    {"config", "url", "screen"},
+    {"config", "url", "screen", "habits"},
     {"bad_input", "live"},
     {"data"},
     {"runs"},

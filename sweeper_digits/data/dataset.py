@@ -151,7 +151,37 @@ def read(option: Data) -> Dataset:
         dataset = inverted(dataset, "inverted by data.invert=true")
     if option.transpose:
         dataset = transposed(dataset, "transposed by data.transpose=true")
-    return dataset
+    return dataset if option.limit is None else limited(dataset, option.limit, option.limit_seed)
+
+
+def limited(dataset: Dataset, number: int, seed: int) -> Dataset:
+    """Return so many images, drawn at random with each class in its share, in their order, and a note more.
+
+    Each class has at least one. The images of a smaller number are among those of a larger one.
+
+    Args:
+        dataset: The data set; one that has no more images is returned as it is.
+        number: How many images.
+        seed: The seed of the draw.
+
+    Raises:
+        UserError: Fewer images than classes.
+    """
+    total = len(dataset.images)
+    if number >= total:
+        return dataset
+    classes = np.zeros(total, np.int64) if dataset.labels is None else dataset.labels
+    counts = np.bincount(classes)
+    if number < np.count_nonzero(counts):
+        raise UserError(f"data.limit={number}: {len(dataset.classes)} classes need an image each, at least")
+    order = np.random.default_rng(seed).permutation(total)
+    order = order[np.argsort(classes[order], kind="stable")]  # each class in random order
+    own = classes[order]
+    share = (np.arange(total) - (np.cumsum(counts) - counts)[own]) / counts[own]  # of its class that comes before it
+    places = np.sort(order[np.argsort(share, kind="stable")[:number]])
+    note = f"{number:,} of {counted(total, 'image')}, each class in its share (data.limit_seed={seed})"
+    part = dataset.part(places)
+    return replace(part, notes=(*part.notes, note))
 
 
 def inverted(dataset: Dataset, note: str) -> Dataset:

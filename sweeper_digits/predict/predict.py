@@ -155,7 +155,8 @@ def compose_data(overrides: list[str], record: Record) -> Any:
     """
     compose = recipe.composer(command_line.CONF)
     if overrides[0] == f"data={record.settings['data']}" and (option := recipe.option_of(record, "data", compose)):
-        own = {key: value for key, value in record.settings.items() if key.startswith("data.") and key != TARGET}
+        left_out = (TARGET, "data.limit", "data.limit_seed")  # they are of the training data alone
+        own = {key: one for key, one in record.settings.items() if key.startswith("data.") and key not in left_out}
         saved = [f"data={option}", *(f"{key}={override_text(value)}" for key, value in own.items())]
         overrides = overrides if overrides[0] == saved[0] else [*saved, *overrides[1:]]
     return parse(recipe.without_hydra(compose(overrides))).data

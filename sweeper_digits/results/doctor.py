@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import re
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +29,11 @@ from sweeper_digits.sweep.verbs import no_such_study, open_queues
 from sweeper_digits.text import as_json, printable
 from sweeper_digits.url import sqlite_file
 
-# What `runs.folder.replacing` and its callers name: a file that was to be written, the machine and the process.
+# What `runs.folder.replacing` and its callers, `sweep.owner` and `sweep.frozen` name: what was to be written, the
+# machine and the process.
 TEMPORARY = re.compile(
-    r"\.(?:checkpoint|metrics|validation|model|optimization_results|trials|composed_from|points|report)"
-    r"-(.+)-([0-9]{1,9})\.(?:npz|json|keras|yaml|csv|html)"
+    r"\.(?:checkpoint|metrics|validation|model|images|begun|optimization_results|trials|points|report|study\.json|conf)"
+    r"-(.+)-([0-9]{1,9})(?:\.(?:npz|json|keras|yaml|csv|html))?"
 )
 
 
@@ -78,7 +80,7 @@ def _delete(file: Path, fix: bool) -> dict[str, Any]:
     row = {"repair": text, "done": fix, "reason": None}
     if fix:
         try:
-            file.unlink(missing_ok=True)
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         except OSError as error:  # a read-only folder
             row |= {"done": False, "reason": one_line(error)}
             print(f"    not done: {row['reason']}")
@@ -216,14 +218,18 @@ def _bytes_below(folder: Path) -> int:
 
 
 def _left_over(folder: Path) -> list[Path]:
-    """Return the temporary files of a sweep and its runs whose writer, a process of this machine, is gone."""
+    """Return the temporary files of a sweep and its runs whose writer, a process of this machine, is gone.
+
+    One is a folder: a copy of conf/ that was not finished.
+    """
     runs = [folder, *(entry for entry in folder.glob("*") if TRIAL.fullmatch(entry.name))]
+    runs += [run / ".hydra" for run in runs]
     runs += [fold for run in runs[1:] for fold in run.glob("fold_*") if FOLD.fullmatch(fold.name)]
     found = []
     for run in runs:
         for file in sorted(run.glob(".*")):
             match = TEMPORARY.fullmatch(file.name)
-            if match and match[1] == machine() and not psutil.pid_exists(int(match[2])) and file.is_file():
+            if match and match[1] == machine() and not psutil.pid_exists(int(match[2])):
                 found.append(file)
     return found
 

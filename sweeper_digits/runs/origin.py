@@ -71,9 +71,10 @@ PLAIN = Origin()
 
 def origin_in(hydra: Any) -> Origin:
     """Return the origin that is in Hydra's section of a composed config."""
-    folders = []
-    for source in hydra["runtime"]["config_sources"]:
-        if source["provider"] == "command-line" or source["provider"].startswith(SEARCH_PATH):
+    folders, sources = [], hydra["runtime"]["config_sources"]
+    behind_conf = [one for one in sources if one["provider"] == "main"][1:]  # of a call from Python
+    for source in sources:
+        if source in behind_conf or source["provider"] == "command-line" or source["provider"].startswith(SEARCH_PATH):
             is_file = source["schema"] == "file"
             path = os.path.normpath(Path(hydra["runtime"]["cwd"], source["path"]))
             folders.append(path if is_file else f"{source['schema']}://{source['path']}")

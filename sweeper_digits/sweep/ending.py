@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.runs.judge import standard_error
 from sweeper_digits.runs.record import read_metrics_alone
 from sweeper_digits.sweep import dashboard
 from sweeper_digits.sweep.queue import Queue
-from sweeper_digits.sweep.record import TrialRecord, stored_error, trials_of
+from sweeper_digits.sweep.record import OUT_OF_MEMORY, TrialRecord, stored_error, trials_of
 from sweeper_digits.sweep.space import Sweep
 
 # A trial that a person stops ends with its epoch, or after so many seconds.
@@ -85,6 +86,14 @@ def take_over_finished(queue: Queue, sweep: Sweep, trial: optuna.Trial) -> bool:
             before.rename(own)
             return tell_from_folder(queue, sweep, trial.number)
     return False
+
+
+def described(error: object) -> str:
+    """Return what the study keeps of an error that a job raised."""
+    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    if OUT_OF_MEMORY.search(said):
+        return f"out of memory; a smaller batch_size or hydra.sweeper.n_jobs needs less: {said}"
+    return said
 
 
 def described_end(status: int) -> str:

@@ -1,5 +1,6 @@
 """Hydra's grammar of overrides as Optuna's distributions: what a sweep searches, and what it fixes."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -121,27 +122,24 @@ def _within(override: Override) -> str:
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether a value can be drawn from a distribution; NaN and values of another type cannot."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return value in choices
-        case IntDistribution(low=low, high=high, step=step):
-            return _is_number(value) and low <= value <= high and (value - low) % step == 0
-        case FloatDistribution(low=low, high=high, step=step):
-            if not (_is_number(value) and low <= value <= high):
-                return False
-            steps = (value - low) / step if step else 0.0
-            return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
-    return False
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - Optuna has these three
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and distribution.low <= value <= distribution.high):
+        return False
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
+    return abs(steps - round(steps)) < 1e-8  # Optuna's own tolerance
 
 
 def draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
         case FloatDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_float(name, low, high, step=step, log=log)
         case IntDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_int(name, low, high, step=step, log=log)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(name, choices)
     raise TypeError(f"{name}: {distribution} is not one of Optuna's three distributions")
 
 
@@ -179,17 +177,19 @@ def _choice(elements: Iterable[Any]) -> tuple[CategoricalDistribution, set[str]]
 
 
 def _range(sweep: RangeSweep) -> BaseDistribution:
-    values = sweep.range()
-    integers = isinstance(values, range) and not sweep.transformers
-    listed: Any = values if integers else list(sweep)  # integers as they are: they may be many
-    if not listed:
+    if not sweep.step:
+        raise ValueError("the step is zero")
+    values: Any = sweep.range()
+    # Not as a list: they may be many.
+    number = len(values) if isinstance(values, range) else math.ceil((values.stop - values.start) / values.step)
+    if number < 1:
         raise ValueError("the range is empty; its end is not part of it")
     if sweep.transformers:
-        return _choice(listed)[0]
-    low, high = sorted((listed[0], listed[-1]))
-    if integers:
-        return IntDistribution(low, high, step=abs(int(sweep.step)))
-    return FloatDistribution(low, high, step=abs(float(sweep.step)))
+        return _choice(sweep)[0]
+    low, high = sorted((values.start, values.start + (number - 1) * values.step))
+    if isinstance(values, range):
+        return IntDistribution(low, high, step=abs(values.step))
+    return FloatDistribution(float(low), float(high), step=abs(float(values.step)))
 
 
 def _interval(name: str, sweep: IntervalSweep) -> BaseDistribution:
@@ -220,7 +220,3 @@ def _is_integer(name: str, default: bool) -> bool:
         types.add(hint)
         waiting += get_args(hint)
     return int in types and float not in types if types & {int, float} else default
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -22,8 +22,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from sweeper_digits import components, program, text
+from sweeper_digits.errors import UserError
 from sweeper_digits.quiet import quiet_import
-from sweeper_digits.sweep.ending import described_end
+from sweeper_digits.sweep.ending import described, described_end
 from sweeper_digits.sweep.job import SLOT
 from sweeper_digits.sweep.space import Sweep
 
@@ -33,8 +34,25 @@ READY = "ready"
 # What such a process is told by its environment, beside its number: its connection's file descriptor, and its parent.
 CONNECTION, PARENT = "SWEEPER_DIGITS_CONNECTION", "SWEEPER_DIGITS_PARENT"
 SERVE = "import sys; sys.path[:] = {!r}; from sweeper_digits.sweep.local import serve; serve({!r}, {!r})"
+# Where Linux counts the processes that it has killed because memory ran out.
+VMSTAT = Path("/proc/vmstat")
+# Packages that the parent has imported, whose errors it may read.
+READ_BY_PARENT = ("builtins", "sweeper_digits", "hydra", "omegaconf", "optuna")
 # The function that trains, and the module that it loads when it is called: loaded while the study is set up.
 TRAIN, TRAINS_BY = ("sweeper_digits.command_line", "train"), "sweeper_digits.training.run"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job that gave no result: its process died, or its launcher lost it.
+
+    Attributes:
+        reason: Why, in words.
+        is_tried_again: Whether another try may end otherwise; where memory ran out, it would run out again.
+    """
+
+    reason: str
+    is_tried_again: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,14 +129,27 @@ def run_script(path: str) -> None:
 
 
 def sendable(done: JobReturn) -> JobReturn:
-    """Return the status and the value of a job; an error that cannot be sent becomes its text."""
-    less = JobReturn()
-    less.status, less.return_value = done.status, done._return_value
+    """Return the status and the value of a job.
+
+    An error becomes its text if it cannot be sent, or if the parent would import another package to read it: for one
+    of TensorFlow's, for seconds.
+    """
+    less, result = JobReturn(), done._return_value
+    less.status, less.return_value = done.status, result
     try:
+        if isinstance(result, BaseException) and type(result).__module__.partition(".")[0] not in READ_BY_PARENT:
+            raise TypeError
         pickle.loads(pickle.dumps(less))
     except Exception:  # a user's exception can raise anything
-        less.return_value = RuntimeError(f"{type(done._return_value).__name__}: {done._return_value}")
+        less.return_value = UserError(f"{type(result).__name__}: {result}")
     return less
+
+
+def kernels_kills() -> str | None:
+    """Return how many processes the kernel has killed because memory ran out; None: it does not say."""
+    with contextlib.suppress(OSError):
+        return dict(line.split(maxsplit=1) for line in VMSTAT.read_text().splitlines()).get("oom_kill")
+    return None
 
 
 class LocalProcess:
@@ -155,6 +186,7 @@ class LocalProcess:
                 pass_fds=[theirs.fileno()],
             )
         self.connection = Connection(ours.detach())
+        self.kills_before = kernels_kills()
 
     @property
     def is_alive(self) -> bool:
@@ -168,6 +200,7 @@ class LocalProcess:
 
     def send(self, job: Job) -> None:
         """Send a job; a process that is dead is found out by `receive`."""
+        self.kills_before = kernels_kills()
         with contextlib.suppress(OSError):
             self.connection.send(job)
 
@@ -183,9 +216,12 @@ class LocalProcess:
             self.process.wait()
         return None
 
-    def described_end(self) -> str:
+    def end(self) -> Lost:
         """Return how it ended."""
-        return described_end(self.process.wait())
+        status = self.process.wait()
+        if status == -signal.SIGKILL and kernels_kills() != self.kills_before:
+            return Lost(described(MemoryError("the kernel killed its worker")), is_tried_again=False)
+        return Lost(described_end(status))
 
     def last_words(self) -> str:
         """Return the last line of its log, and its status."""

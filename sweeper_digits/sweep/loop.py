@@ -31,12 +31,13 @@ from sweeper_digits.overrides import override_key, override_text
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep.budget import SupervisorHeartbeat
 from sweeper_digits.sweep.choose_pruner import scouts_of
-from sweeper_digits.sweep.ending import Limits, take_over_finished, tell, tell_from_folder
+from sweeper_digits.sweep.ending import Limits, described, take_over_finished, tell, tell_from_folder
 from sweeper_digits.sweep.frozen import Copy, warn_of_changed_code
-from sweeper_digits.sweep.queue import Queue
+from sweeper_digits.sweep.local import Lost
+from sweeper_digits.sweep.queue import UNSIGNED_SECONDS, Queue
 from sweeper_digits.sweep.record import StudyRecord, TrialRecord, best_trials, failures, owed, stored_error, trials_of
 from sweeper_digits.sweep.show import Progress, typed_words
-from sweeper_digits.sweep.slots import Lost, Slots
+from sweeper_digits.sweep.slots import Slots
 from sweeper_digits.sweep.space import Sweep, check_values
 from sweeper_digits.sweep.storage import StorageError, interruption_requested, study_lock
 from sweeper_digits.sweep.study import check_claim, set_up
@@ -50,10 +51,10 @@ LEAST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 PAUSE_FOR_A_LOOK = 50.0
 # Seconds between two looks for trials whose process is gone.
 REAP_SECONDS = 2.0
-# How long another process may take to sign its trial when this sweep ends.
-SIGNING_SECONDS = 3.0
 # The error of a trial that ran when its sweep was stopped.
 STOPPED = "stopped with the sweep; queued again"
+# So many trials that ran out of memory count as one failure in a row: the next point may need less.
+SCARCITIES = 10
 # Errors of a disk that a person must mend.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -170,7 +171,8 @@ class Loop:
             trial = self.queue.ask(self.sweep)
             if trial is None:  # the last ones run elsewhere; one of them may yet die
                 return
-            self.queue.record_worker(trial)
+            if not self.queue.record_worker(trial):
+                continue
             self.trials[slot] = trial
             try:
                 if take_over_finished(self.queue, self.sweep, trial):
@@ -183,7 +185,7 @@ class Loop:
             except Exception as error:  # by the sampler, or while composing
                 with (self.sweep.folder / f"worker-{slot}.log").open("a", errors="replace") as log_file:
                     traceback.print_exc(file=log_file)
-                self._tell(slot, TrialState.FAIL, error=_described(error))
+                self._tell(slot, TrialState.FAIL, error=described(error))
                 continue
             extra = [] if "figures" in map(override_key, overrides) else ["figures=false"]
             resumed = self._checkpoint(trial)
@@ -191,7 +193,11 @@ class Loop:
             self.slots.launch(slot, [*overrides, *extra], trial.number)
 
     def _drawing(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from drawing at the same time where a point could be drawn twice."""
+        """Keep other processes from drawing at the same time where a point could be drawn twice.
+
+        A point is drawn value by value, and no value can be taken back: once two processes have drawn the same point,
+        it is too late for one of them to draw another.
+        """
         alone = self.sweep.may_repeat
         return study_lock(self.queue.storage, self.queue.study.study_name) if alone else contextlib.nullcontext()
 
@@ -210,6 +216,8 @@ class Loop:
                 continue
             if self.queue.read(trial.number).state.is_finished():  # overdue, or its heartbeats had stopped
                 del self.trials[slot]
+            elif isinstance(ended, Lost) and not (ended.is_tried_again or self.has_told(trial.number)):
+                self._tell(slot, TrialState.FAIL, error=ended.reason)
             elif isinstance(ended, Lost):
                 del self.trials[slot]
                 self._give_up(trial, ended.reason, self.sweep.options.max_retries)
@@ -288,10 +296,10 @@ class Loop:
         for trial in self.trials.values():
             self._give_up(trial, STOPPED)
         self.trials.clear()
-        end = time.monotonic() + SIGNING_SECONDS
+        end = time.monotonic() + UNSIGNED_SECONDS
         while self.queue.has_unsigned() and time.monotonic() < end:  # another process is about to sign it
             time.sleep(0.1)
-        self.queue.reap(None, STOPPED, unsigned_seconds=SIGNING_SECONDS, has_told=self.has_told)
+        self.queue.reap(None, STOPPED, has_told=self.has_told)
 
     def _give_up(self, trial: optuna.Trial, reason: str, max_retries: int | None = None) -> None:
         if not self.has_told(trial.number):
@@ -360,7 +368,7 @@ def outcome(done: JobReturn, objectives: int) -> tuple[TrialState, list[float] |
     if done.status != JobStatus.COMPLETED:
         if isinstance(result, optuna.TrialPruned):
             return TrialState.PRUNED, None, None
-        return TrialState.FAIL, None, _described(result)
+        return TrialState.FAIL, None, described(result)
     try:
         values = [float(value) for value in (result if isinstance(result, list | tuple) else [result])]
     except (TypeError, ValueError):
@@ -414,7 +422,8 @@ def _raise_at_failures(progress: Progress, options: Any) -> None:
             streak = []
         elif TrialRecord(trial).is_own_failure(options.max_retries):  # not those of a machine that left
             streak.append(trial)
-    if len(streak) >= options.max_failures:
+    weights = [1 if TrialRecord(trial).ran_out_of_memory else SCARCITIES for trial in streak]
+    if sum(weights) >= SCARCITIES * options.max_failures:
         many = text.counted(len(streak), "trial")
         raise UserError(f"{many} in a row failed, the first was {_cause(streak[0], progress.sweep)}")
 
@@ -434,7 +443,3 @@ def _cause(trial: FrozenTrial, sweep: Sweep) -> str:
     log_file = sweep.folder / str(trial.number) / "train.log"
     where = log_file if log_file.exists() else sweep.folder / "worker-0.log"
     return f"#{trial.number}: {TrialRecord(trial).error_line} (log: {text.relative(where)})"
-
-
-def _described(error: object) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

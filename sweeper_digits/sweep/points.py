@@ -4,13 +4,14 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import FloatRange, Transformer
+from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +24,7 @@ from sweeper_digits.sweep.record import TrialRecord
 from sweeper_digits.text import counted
 
 if TYPE_CHECKING:
+    from sweeper_digits.sweep import steering
     from sweeper_digits.sweep.space import Sweep
 
 
@@ -30,80 +32,88 @@ if TYPE_CHECKING:
 Point = dict[str, Any]
 # Parameter -> config group -> the options of the group that have it; of a parameter that all options have, nothing.
 Owners = dict[str, dict[str, list[Any]]]
-# Combinations of options: of more, the points of a space are not counted.
+# Combinations of options that decide which parameters there are: of more, the points of a space are not counted.
 MOST_COUNTED = 10_000
 
 
-class Searched(Protocol):
-    """The search space, as points are drawn from it."""
+class Steps(Sequence[float]):
+    """The values of a float range, none of which is made before it is asked for: 0.3, not 0.30000000000000004."""
 
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Return the search space, by parameter."""
+    def __init__(self, low: float, high: float, step: float) -> None:
+        self.low, self.step = Decimal(str(low)), Decimal(str(step))
+        self.places = range(round((high - low) / step) + 1)
 
-    @property
-    def owners(self) -> Owners:
-        """Return which options have the parameters that not all of them have."""
+    def __len__(self) -> int:
+        return len(self.places)
 
-
-class Space(Searched, Protocol):
-    """A sweep, as its points are counted."""
-
-    @property
-    def groups(self) -> list[str]:
-        """Return the parameters that choose an option of a config group."""
-
-    def active(self, point: Point) -> set[str]:
-        """Return the parameters that exist once the config groups are chosen as in point."""
+    def __getitem__(self, place: Any) -> Any:
+        return float(self.low + self.places[place] * self.step)
 
 
-def is_finite(space: Space) -> bool:
-    return all(values_of(distribution) is not None for distribution in space.distributions.values())
+def values_of(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Return all values of a distribution in their order; None where it is continuous."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return choices
+        case IntDistribution(low=low, high=high, step=step):
+            return range(low, high + 1, step)
+        case FloatDistribution(low=low, high=high) if low == high:
+            return [low]
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return Steps(low, high, step)
+    return None
 
 
-def has_end(space: Space) -> bool:
+def ends_of(distribution: BaseDistribution) -> list[Any]:
+    if (values := values_of(distribution)) is not None:
+        return [values[0], values[-1]]
+    assert isinstance(distribution, FloatDistribution)  # noqa: S101 - the others have values
+    return [distribution.low, distribution.high]
+
+
+def is_finite(sweep: "Sweep") -> bool:
+    return all(values_of(distribution) is not None for distribution in sweep.distributions.values())
+
+
+def has_end(sweep: "Sweep") -> bool:
     """Return whether some options leave no parameter that is continuous, so that their points can all be tried."""
-    return all(values_of(one) is not None or name in space.owners for name, one in space.distributions.items())
+    return all(values_of(one) is not None or name in sweep.owners for name, one in sweep.distributions.items())
 
 
-def size(space: Space) -> int | None:
+def size(sweep: "Sweep") -> int | None:
     """Return how many points a space has; None: a parameter is continuous, or they are too many to be counted."""
-    return int(count(space, {})) if is_finite(space) and _least(space, {}) <= MOST_COUNTED else None
+    options = math.prod(len(values_of(sweep.distributions[group]) or []) for group in sweep.deciding)
+    return int(sum(_sizes(sweep, {}))) if is_finite(sweep) and options <= MOST_COUNTED else None
 
 
-def has_at_most(space: Space, number: int) -> bool:
-    """Return whether a space has at most so many points; a parameter counts only where the chosen option has it."""
-    if not is_finite(space) or _least(space, {}) > number:  # composing is slow: only where it decides
-        return False
-    return count(space, {}) <= number
+def _sizes(sweep: "Sweep", point: Point) -> Iterator[float]:
+    """Yield how many points have these values, infinity where a parameter is continuous.
+
+    They are counted for each combination of options apart: composing is slow, and not all may be wanted.
+    """
+    free = {name: values_of(one) for name, one in sweep.distributions.items() if name not in point}
+    deciding = [group for group in sweep.deciding if group in free]
+    for options in itertools.product(*(free[group] or [] for group in deciding)):
+        chosen = point | dict(zip(deciding, options, strict=True))
+        if chosen.keys() <= (active := sweep.active(chosen)):
+            values = [free[name] for name in active - chosen.keys()]
+            yield math.prod(math.inf if one is None else len(one) for one in values)
 
 
-def count(space: Space, point: Point) -> float:
-    """Return how many points of a space have these values; infinity where a parameter is continuous."""
-    for name in space.groups:
-        if name not in point:
-            return sum(count(space, {**point, name: value}) for value in values_of(space.distributions[name]) or [])
-    active = space.active(point)
-    if not point.keys() <= active:
-        return 0
-    free = (distribution for name, distribution in space.distributions.items() if name in active - point.keys())
-    return math.prod(math.inf if (values := values_of(one)) is None else len(values) for one in free)
-
-
-def points(space: Space, given: Point | None = None, seed: int | None = None) -> Iterator[Point]:
+def points(sweep: "Sweep", given: Point | None = None, seed: int | None = None) -> Iterator[Point]:
     """Enumerate those points of a finite space that have some values, each distinct point once.
 
     Args:
-        space: The space.
+        sweep: Has the space.
         given: The values; None: all points.
         seed: The seed of a random order; None: in order.
     """
     seen: set[tuple[Any, ...]] = set()
-    distributions, given = space.distributions, given or {}
+    distributions, given = sweep.distributions, given or {}
     values = [[given[name]] if name in given else values_of(one) or [] for name, one in distributions.items()]
     for combination in itertools.product(*values) if seed is None else _shuffled(values, seed):
         point = dict(zip(distributions, combination, strict=True))
-        active = space.active(point)
+        active = sweep.active(point)
         point = {name: value for name, value in point.items() if name in active}
         if given.keys() <= point.keys() and (key := tuple(point.items())) not in seen:
             seen.add(key)
@@ -119,7 +129,7 @@ def _shuffled(values: list[Any], seed: int) -> Iterator[tuple[Any, ...]]:
             yield drawn
 
 
-def is_exhausted(space: Space, trials: list[FrozenTrial], point: Point) -> bool:
+def is_exhausted(sweep: "Sweep", trials: list[FrozenTrial], point: Point) -> bool:
     """Return whether all points that have these values are among the trials.
 
     A trial that was cut off does not count: the one that continues it does.
@@ -131,34 +141,7 @@ def is_exhausted(space: Space, trials: list[FrozenTrial], point: Point) -> bool:
         if trial.state != TrialState.FAIL or TrialRecord(trial).is_own_failure(max_retries=0)
     }
     found = sum(wanted <= one for one in tried)
-    return found >= _least(space, point) and found >= count(space, point)
-
-
-def values_of(distribution: BaseDistribution) -> "range | list[Any] | None":
-    """Return all values of a distribution in their order; None where it is continuous."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return list(choices)
-        case IntDistribution(low=low, high=high, step=step):
-            return range(low, high + 1, step)
-        case FloatDistribution(low=low, high=high) if low == high:
-            return [low]
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return [*FloatRange(low, high, step), high]  # which leaves out its end
-    return None
-
-
-def ends_of(distribution: BaseDistribution) -> list[Any]:
-    if (values := values_of(distribution)) is not None:
-        return [values[0], values[-1]]
-    assert isinstance(distribution, FloatDistribution)  # noqa: S101 - the others have values
-    return [distribution.low, distribution.high]
-
-
-def _least(space: Space, point: Point) -> int:
-    """Return a number that `count` does not fall below, without composing."""
-    free = (space.distributions[name] for name in space.groups if name not in point)
-    return math.prod(len(values_of(distribution) or []) for distribution in free)
+    return all(there <= found for there in itertools.accumulate(_sizes(sweep, point)))
 
 
 def _key(point: Point) -> frozenset[tuple[str, Any]]:
@@ -182,34 +165,29 @@ def points_to_queue(sweep: "Sweep", trials: list[FrozenTrial], is_new: bool) -> 
     Args:
         sweep: The sweep.
         trials: Whose points are not queued again.
-        is_new: Whether the study has no trial yet.
+        is_new: Whether no command has queued all of them yet.
     """
     first = points_first(sweep.config, sweep)
     first += points_of_sweep(sweep.config, sweep.distributions) if is_new else []
-    with_point = [trial for trial in trials if TrialRecord(trial).has_point]
+    records = [record for record in map(TrialRecord, trials) if record.has_point]
     # Optuna's enqueue_trial(skip_if_exists=True) reads the whole study for each point.
-    drawn = {_listed_key(TrialRecord(trial).point) for trial in with_point}
-    known = drawn | {_listed_key(TrialRecord(trial).queued_with or trial.params) for trial in with_point}
-    wanted: Iterator[Point] = iter(first)
-    most = math.inf
+    drawn = {_key(record.point) for record in records}
+    known = drawn | {_key(record.queued_with) for record in records if record.queued_with}
+    wanted, most = iter(first), math.inf
     if sweep.is_enumerated:
         # A point of some parameters stands for one of the space.
         whole = (next(sweep.points(point), point) for point in first)
         wanted, most = itertools.chain(whole, sweep.points()), (sweep.options.n_trials or math.inf) - len(drawn)
-    found: dict[str, Point] = {}
+    found: dict[frozenset[tuple[str, Any]], Point] = {}
     for point in wanted:
         if len(found) >= most:
             break
-        if _listed_key(point) not in known:
-            found.setdefault(_listed_key(point), point)
+        if _key(point) not in known:
+            found.setdefault(_key(point), point)
     return list(found.values())
 
 
-def _listed_key(point: Point) -> str:
-    return repr(sorted(point.items()))
-
-
-def points_first(config: DictConfig, space: Searched) -> list[Point]:
+def points_first(config: DictConfig, space: "Sweep | steering.Space") -> list[Point]:
     """Return the points of search.points that are tried before others are drawn, checked against the space.
 
     Raises:
@@ -219,7 +197,7 @@ def points_first(config: DictConfig, space: Searched) -> list[Point]:
     return [in_space(point, space, "search.points: ") for point in points]
 
 
-def in_space(point: Point, space: Searched, where: str = "") -> Point:
+def in_space(point: Point, space: "Sweep | steering.Space", where: str = "") -> Point:
     """Return a point as the search space has it, with the option that alone has a parameter of it.
 
     Args:
@@ -238,7 +216,8 @@ def in_space(point: Point, space: Searched, where: str = "") -> Point:
         written = Transformer.str(value) if isinstance(value, list | dict) else value
         if not contains(space.distributions[name], written):
             raise UserError(f"{where}{name}={written} is not one of {_range_text(space.distributions[name])}")
-        found[name] = _as_drawn(written, space.distributions[name])
+        # As the sampler would draw it: 64 for 64.0, where 64 is a choice.
+        found[name] = space.distributions[name].to_external_repr(space.distributions[name].to_internal_repr(written))
     needs = [(name, group, options) for name in point for group, options in space.owners.get(name, {}).items()]
     for name, group, options in sorted(needs, key=lambda need: len(need[2])):
         having = " or ".join(f"{group}={option}" for option in options)
@@ -249,13 +228,6 @@ def in_space(point: Point, space: Searched, where: str = "") -> Point:
                 f"{where}{name}: {group}={found[group]} has no such key; choose {having}, or leave {name} out"
             )
     return found
-
-
-def _as_drawn(value: Any, distribution: BaseDistribution) -> Any:
-    """Return a value as the sampler would draw it: 64 for 64.0, where 64 is a choice."""
-    if isinstance(distribution, CategoricalDistribution):
-        return next(choice for choice in distribution.choices if choice == value)
-    return int(value) if isinstance(distribution, IntDistribution) else value
 
 
 def _range_text(distribution: BaseDistribution) -> str:

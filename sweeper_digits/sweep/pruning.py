@@ -183,21 +183,25 @@ def number_of_scouts(most: int, epochs: int, first: int, n_trials: int | None) -
     return int(number) if number > 1 else 0
 
 
-def is_open(trials: list[FrozenTrial]) -> bool:
-    """Return whether no trial has begun with the point of the best scout."""
-    return not any(TrialRecord(trial).point_from == BEST_SCOUT for trial in trials)
+def best_scout(trials: list[FrozenTrial], sign: float, trial: FrozenTrial) -> Point | None:
+    """Return the point of the best scout for the one trial that begins with it, and None for all others.
 
-
-def best_scout(trials: list[FrozenTrial], sign: float) -> Point | None:
-    """Return the point of the best scout, once all scouts have ended, and only once.
+    It is drawn once all scouts have ended. Of trials that are drawn at the same time, in several processes, the first
+    has it: each leaves it to a trial before it that has no point yet, and that one to nobody.
 
     Args:
         trials: All trials of the study.
         sign: -1 where the objective is maximized, else 1.
+        trial: The trial that is drawn.
     """
-    scouts = [trial for trial in trials if TrialRecord(trial).scout]
-    if not is_open(trials) or not all(trial.state.is_finished() for trial in scouts):
+    scouts = [one for one in trials if TrialRecord(one).scout]
+    if not all(scout.state.is_finished() for scout in scouts):
         return None
-    ended = [trial for trial in scouts if trial.state in DONE]
-    best = min(ended, key=lambda trial: best_so_far(trial, sign), default=None)
+    before = [one for one in trials if one.number < trial.number and not one.state.is_finished()]
+    begun = any(TrialRecord(one).point_from == BEST_SCOUT for one in trials)
+    undecided = not all(TrialRecord(one).has_point for one in before)
+    if (begun or undecided) and TrialRecord(trial).point_from != BEST_SCOUT:  # it continues one that was cut off
+        return None
+    ended = [scout for scout in scouts if scout.state in DONE]
+    best = min(ended, key=lambda scout: best_so_far(scout, sign), default=None)
     return None if best is None or math.isinf(best_so_far(best, sign)) else best.params

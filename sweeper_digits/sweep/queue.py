@@ -11,17 +11,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.runs import process
-from sweeper_digits.sweep.choose_pruner import scouts_of
-from sweeper_digits.sweep.points import is_finite, points_to_queue
-from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST, best_scout, is_open, sign_of
+from sweeper_digits.sweep.points import points_to_queue
+from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST
 from sweeper_digits.sweep.record import DONE, TrialRecord, failures, owed, stored_error, trials_of, with_point
-from sweeper_digits.sweep.sampler import Prior
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.steering import SharedSettings
 from sweeper_digits.sweep.storage import RetryingStorage, study_lock
 
-# A worker signs its trial milliseconds after it has asked for it.
-UNSIGNED_SECONDS = 30.0
+# A worker signs its trial milliseconds after it has asked for it; another fails one that is not signed for so long.
+UNSIGNED_SECONDS = 3.0
 
 
 class Queue:
@@ -63,7 +61,7 @@ class Queue:
                 kept = TrialRecord.of_new(listed=point, queued_with={})
                 self.study.add_trial(optuna.create_trial(state=TrialState.WAITING, **kept))
             return
-        for point in points_to_queue(sweep, alive, is_new=not trials):
+        for point in points_to_queue(sweep, alive, is_new=self.shared.record.steering is None):
             self.study.enqueue_trial(point)
 
     def is_finished(self, sweep: Sweep) -> bool:
@@ -100,42 +98,15 @@ class Queue:
         if _taken(trials_of(self.study), before=trial.number) >= places:
             self.set_state(trial.number, TrialState.WAITING)
             return None
-        scouts = scouts_of(sweep)
-        # Two workers that ask together must not both begin with the best scout's point.
-        undecided = scouts and trial.number >= scouts and is_open(trials_of(self.study))
-        prior = sweep.prior if sweep.prior and not is_finite(sweep) else None
-        # Nor with one point, where some options leave no other.
-        alone = undecided or (prior and sweep.may_repeat)
-        with study_lock(self.storage, self.study.study_name) if alone else contextlib.nullcontext():
-            return self.place(trial, scouts, prior)
+        return trial
 
-    def place(self, trial: optuna.Trial, scouts: int, prior: Prior | None) -> optuna.Trial:
-        """Make a trial that was just begun a scout, or give it the best scout's point or one near the best.
-
-        Args:
-            trial: The trial. One that was queued with a point keeps it.
-            scouts: How many trials are scouts.
-            prior: Draws near the best point; None: it is left to the sampler.
-        """
-        begun = TrialRecord(self.read(trial.number))
-        if begun.has_point:
-            return trial
-        if trial.number < scouts:
-            TrialRecord.write(trial, scout=True)
-            return trial
-        point = best_scout(trials_of(self.study), sign_of(self.study)) if scouts else None
-        origin = BEST_SCOUT
-        if point is None and prior:
-            point, origin = prior.point(trial.number, self.study), NEAR_BEST
-        if point is None:
-            return trial
-        TrialRecord.write(trial, queued_with=point, point_from=origin)
-        return self.attach(trial.number)
-
-    def record_worker(self, trial: optuna.Trial) -> None:
-        """Write down that this process answers for the trial, and its first heartbeat."""
+    def record_worker(self, trial: optuna.Trial) -> bool:
+        """Write down that this process answers for the trial, and its first heartbeat; False: it took too long."""
         self.heartbeat(trial.number)
-        TrialRecord.write(trial, worker=process.identity())
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            TrialRecord.write(trial, worker=process.identity())
+            return True
+        return False
 
     def write(self, number: int, **values: Any) -> None:
         """Write attributes of a trial, by their names in `TrialRecord`."""
@@ -153,7 +124,6 @@ class Queue:
         self,
         max_retries: int | None,
         reason: str = "its worker died",
-        unsigned_seconds: float = UNSIGNED_SECONDS,
         has_told: Callable[[int], bool] = lambda number: False,
     ) -> list[FrozenTrial]:
         """Fail the running trials whose process is gone, and queue again all that are to be tried again.
@@ -164,13 +134,12 @@ class Queue:
         Args:
             max_retries: How often a worker of one point may die; None: always queue the point again.
             reason: For the trial's `error`.
-            unsigned_seconds: How long a trial may run without the signature of a worker.
             has_told: Tells the study of a trial, by its number, whose run had ended; returns whether it had.
 
         Returns:
             The trials that were failed, without those whose heartbeats have stopped.
         """
-        dead = [trial for trial in trials_of(self.study) if self.is_dead(trial, unsigned_seconds)]
+        dead = [trial for trial in trials_of(self.study) if self.is_dead(trial)]
         lost = [trial for trial in dead if not has_told(trial.number)]
         failed = [trial for trial in lost if self._fail(trial, reason, stopped=max_retries is None)]
         with warnings.catch_warnings():
@@ -181,7 +150,7 @@ class Queue:
             self._queue_again(trial)
         return failed
 
-    def is_dead(self, trial: FrozenTrial, unsigned_seconds: float = UNSIGNED_SECONDS) -> bool:
+    def is_dead(self, trial: FrozenTrial) -> bool:
         """Return whether a trial is running but its process, one of this machine, is gone.
 
         A trial without a signature is judged by how long this process has seen it so: other clocks differ.
@@ -191,7 +160,7 @@ class Queue:
         if signature := TrialRecord(trial).worker:
             return process.is_gone(str(signature))
         now = time.monotonic()
-        return now - self.unsigned_since.setdefault(trial.number, now) >= unsigned_seconds
+        return now - self.unsigned_since.setdefault(trial.number, now) >= UNSIGNED_SECONDS
 
     def has_unsigned(self) -> bool:
         """Return whether a trial runs without the signature of a worker, and note since when."""

@@ -8,6 +8,7 @@ the storage (`reading.Reader`) gives out nothing that `check` and `check_trial` 
 """
 
 import math
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,11 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 DEEPEST = 20
 # Whole numbers up to this one are floats without loss.
 LARGEST = 2**53
+# What Python, TensorFlow, JAX, torch, CUDA, Ray and SLURM say where memory runs out.
+OUT_OF_MEMORY = re.compile(
+    r"MemoryError|\bOOM\b|oom.kill|out.?of.?memory|memory runs out|(can.?t|cannot|unable to|failed to) allocate",
+    re.IGNORECASE,
+)
 # Characters of an error that the study keeps, and that a screen shows; its log has all.
 LONGEST_STORED, LONGEST_ERROR = 1000, 500
 
@@ -283,8 +289,8 @@ class TrialRecord:
 
     @property
     def has_point(self) -> bool:
-        """Whether it was queued with a point, or has drawn a parameter."""
-        return bool(self.trial.params) or self.queued_with is not None
+        """Whether it was queued with a point, or has drawn a parameter that may have several values."""
+        return self.queued_with is not None or not all(one.single() for one in self.trial.distributions.values())
 
     @property
     def point(self) -> dict[str, Any]:
@@ -311,6 +317,11 @@ class TrialRecord:
     def error_line(self) -> str:
         """The error, in a line that a screen can show."""
         return printable(" ".join(str(self.error or "").split()))[:LONGEST_ERROR]
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether it failed because memory ran out: another point may need less."""
+        return bool(OUT_OF_MEMORY.search(self.error_line))
 
     def is_tried_again(self, max_retries: int | None) -> bool:
         """Return whether the point of a trial that failed is tried again.

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeper_digits.sweep.points import Point, values_of
-from sweeper_digits.sweep.pruning import PEERS, best_so_far, sign_of
+from sweeper_digits.sweep.pruning import BEST_SCOUT, NEAR_BEST, PEERS, best_scout, best_so_far, sign_of
 from sweeper_digits.sweep.record import TrialRecord, trials_of
 
 # How often a sampler may draw a point that was tried before another value is taken.
@@ -29,6 +29,8 @@ class SeededSampler(BaseSampler):
 
     Args:
         build: Makes the sampler that draws the trial of a number.
+        scouts: How many of the first trials are scouts; the best of them begins anew.
+        prior: Draws near the best point; None: the sampler draws all.
         is_exhausted: Says whether all points that have some values were tried; None: every option has a continuous
             parameter.
     """
@@ -36,40 +38,47 @@ class SeededSampler(BaseSampler):
     def __init__(
         self,
         build: Callable[[int], BaseSampler],
+        scouts: int = 0,
+        prior: "Prior | None" = None,
         is_exhausted: Callable[[list[FrozenTrial], Point], bool] | None = None,
     ) -> None:
-        self.build, self.is_exhausted = build, is_exhausted
-        self.latest = 0, build(0)
-        self.relative: tuple[int, Point] = (-1, {})  # what was drawn together for the trial of a number
+        self.build, self.scouts, self.prior, self.is_exhausted = build, scouts, prior, is_exhausted
+        # Of the trial of a number: its sampler, and the values that were chosen together for it.
+        self.number, self.sampler, self.together = 0, build(0), Point()
 
     def __str__(self) -> str:
-        return str(self.latest[1])
+        return str(self.sampler)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self.latest = trial.number, self.build(trial.number)
-        self.latest[1].before_trial(study, trial)
+        self._begin(trial).before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
+        """Choose a point, of which nothing is drawn; otherwise forward to the sampler of the trial."""
+        sampler = self._of(trial)
+        self.together = self._chosen(_whole(study), trial)
+        return {} if self.together else sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Forward to the sampler of the trial; where that draws only what was tried, each is drawn alone."""
-        self.relative = trial.number, {}
-        for _ in range(LOCKED_DRAWS):
-            drawn = self._of(trial).sample_relative(study, trial, search_space)
+        sampler = self._of(trial)
+        for _ in range(0 if self.together else LOCKED_DRAWS):
+            drawn = sampler.sample_relative(study, trial, search_space)
             if not self._was_tried(study, trial, drawn):
-                self.relative = trial.number, drawn
+                self.together = drawn
                 return drawn
         return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Forward to the sampler of the trial; where it draws only what was tried, take another value."""
+        """Return the value of the chosen point, or one of the trial's sampler that leads to a point not tried yet."""
+        sampler = self._of(trial)
+        if param_name in self.together:
+            return self.together[param_name]
         for _ in range(LOCKED_DRAWS):
-            drawn = self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+            drawn = sampler.sample_independent(study, trial, param_name, param_distribution)
             if not self._was_tried(study, trial, {param_name: drawn}):
                 return drawn
         values = list(values_of(param_distribution) or [])
@@ -79,20 +88,54 @@ class SeededSampler(BaseSampler):
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Forward to a sampler of the trial, not to that of the trial that another thread may draw meanwhile."""
+        """Forward to a sampler of the trial, not to that of the trial that is drawn meanwhile."""
         self.build(trial.number).after_trial(study, trial, state, values)
+
+    def _chosen(self, study: optuna.Study, trial: FrozenTrial) -> Point:
+        """Return the point of the best scout, or one near the best; nothing where the sampler draws.
+
+        A trial that has a point already keeps it.
+        """
+        record = TrialRecord(trial)
+        if record.has_point and record.point_from != BEST_SCOUT:
+            return {}
+        if trial.number < self.scouts:
+            _mark(study, trial, scout=True)
+            return {}
+        point = best_scout(trials_of(study), sign_of(study), trial) if self.scouts else None
+        origin = BEST_SCOUT
+        if point is None and self.prior:
+            point, origin = self.prior.point(trial.number, study), NEAR_BEST
+        if point is None:
+            return {}
+        # Before its values: whoever sees a value of this trial sees where they come from.
+        _mark(study, trial, point_from=origin)
+        return point
 
     def _was_tried(self, study: optuna.Study, trial: FrozenTrial, drawn: Point) -> bool:
         if self.is_exhausted is None or not drawn:
             return False
-        number, relative = self.relative
-        others = [other for other in trials_of(study) if other.number != trial.number]
-        return self.is_exhausted(others, trial.params | (relative if number == trial.number else {}) | drawn)
+        others = [other for other in trials_of(_whole(study)) if other.number != trial.number]
+        return self.is_exhausted(others, trial.params | self.together | drawn)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
-        if self.latest[0] != trial.number:  # another thread has asked since
-            self.latest = trial.number, self.build(trial.number)
-        return self.latest[1]
+        return self.sampler if self.number == trial.number else self._begin(trial)
+
+    def _begin(self, trial: FrozenTrial) -> BaseSampler:
+        self.number, self.sampler, self.together = trial.number, self.build(trial.number), {}
+        return self.sampler
+
+
+def _whole(study: optuna.Study) -> optuna.Study:
+    """Return a study with all trials: Optuna's Hyperband shows a sampler those of one of its brackets."""
+    whole: optuna.Study = getattr(study, "_study", study)
+    return whole
+
+
+def _mark(study: optuna.Study, trial: FrozenTrial, **marks: Any) -> None:
+    """Write attributes of a trial that is drawn, and let the copy of it that its process has show them."""
+    TrialRecord.write_to(study._storage, trial._trial_id, **marks)
+    trial.user_attrs.update(TrialRecord.of_new(**marks)["user_attrs"])
 
 
 # Samplers that learn from the trials. A person who chooses another wants its draws alone.
@@ -165,19 +208,11 @@ def _worth(trial: FrozenTrial, sign: float) -> float:
 
 def _near(value: Any, distribution: BaseDistribution, generator: random.Random) -> Any:
     """Draw near a value, within the range; a choice is kept or drawn anew."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return value if generator.random() < KEPT else generator.choice(choices)
-        case FloatDistribution(low=low, high=high, step=step, log=log):
-            drawn = _around(value, low, high, log, generator)
-            return min(high, low + round((drawn - low) / step) * step) if step else drawn
-        case IntDistribution(low=low, high=high, step=step, log=log):
-            drawn = _around(value, low, high, log, generator)
-            return min(high, low + round((drawn - low) / step) * step)
-    raise TypeError(f"{distribution} is not one of Optuna's three distributions")
-
-
-def _around(value: float, low: float, high: float, log: bool, generator: random.Random) -> float:
-    scale, back = (math.log, math.exp) if log else (float, float)
+    if isinstance(distribution, CategoricalDistribution):
+        return value if generator.random() < KEPT else generator.choice(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - Optuna has these three
+    low, high, step = distribution.low, distribution.high, distribution.step
+    scale, back = (math.log, math.exp) if distribution.log else (float, float)
     spread = SPREAD * (scale(high) - scale(low))
-    return min(high, max(low, back(generator.gauss(scale(value), spread))))
+    drawn = min(high, max(low, back(generator.gauss(scale(value), spread))))
+    return min(high, low + round((drawn - low) / step) * step) if step else drawn

@@ -7,28 +7,23 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import job
+from sweeper_digits.sweep.ending import described
 from sweeper_digits.sweep.gpus import deal, environment, visible_gpus
-from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, failed
+from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, Lost, failed
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
+from sweeper_digits.sweep.record import OUT_OF_MEMORY
 from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
 
 log = logging.getLogger(__name__)
 HYDRAS = "hydra._internal.core_plugins.basic_launcher"
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A job that gave no result: its process died, or its launcher lost it."""
-
-    reason: str
 
 
 class Slot(Protocol):
@@ -176,6 +171,8 @@ class LocalSlot:
     def _start(self) -> LocalProcess:
         sweep = self.slots.sweep
         variables = environment(sweep.options, sweep.config.device, self.gpu)
+        asked_for: Any = OmegaConf.to_container(sweep.config.hydra.job.env_set, resolve=True)
+        variables |= {str(name): str(value) for name, value in asked_for.items()}  # Keras reads some as it loads
         return LocalProcess(sweep, self.slots.launcher.task_function, variables, self.number)
 
     @property
@@ -199,15 +196,18 @@ class LocalSlot:
         """
         if (found := self.process.receive()) is not None:
             self.has_job = False
+            if found.status == JobStatus.FAILED and OUT_OF_MEMORY.search(described(found._return_value)):
+                self.process.kill()  # it may hold what the next job needs
+                self.process = self._start()
             return found
         if self.process.is_alive:
             return None
-        reason, had_job = self.process.described_end(), self.has_job
+        end, had_job = self.process.end(), self.has_job
         self.dead_starts = 0 if self.process.is_ready else self.dead_starts + 1
         if self.dead_starts >= MAX_DEAD_STARTS:
             raise UserError(self.process.last_words())
         self.has_job, self.process = False, self._start()
-        return Lost(reason) if had_job else None
+        return end if had_job else None
 
     def kill(self) -> None:
         """End the process; `poll` starts another."""
@@ -270,7 +270,8 @@ class RemoteSlot:
                 (done,) = self.launcher.launch([overrides], initial_job_idx=number)
                 job.set_result(done)
             except BaseException as error:  # the scheduler's: the job was killed, or its node died
-                job.set_result(Lost(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+                said = described(error)
+                job.set_result(Lost(said, is_tried_again=not OUT_OF_MEMORY.search(said)))
 
         self.job = job
         threading.Thread(target=run, daemon=True).start()  # not of an executor, which would be waited for at the end

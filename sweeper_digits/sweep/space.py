@@ -34,13 +34,13 @@ from sweeper_digits.sweep.comparable import (
     images_of_trials,
 )
 from sweeper_digits.sweep.grammar import Arguments, draw, parse_arguments
+from sweeper_digits.sweep.owner import owner_of
 from sweeper_digits.sweep.points import (
     Owners,
     Point,
     check_keys,
     ends_of,
     given_points,
-    has_at_most,
     has_end,
     is_finite,
     points,
@@ -102,6 +102,8 @@ class Sweep:
         folder = Path(os.path.realpath(config.hydra.sweep.dir))  # Path.resolve raises for a loop
         if options.storage is None:
             options.storage = url_of(folder)
+            if folder.name == options.study_name and (owner := owner_of(folder)):
+                options.study_name = owner.study  # a folder that was renamed, or copied, has its study in it
         subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index, call-overload]
         if subdir != TRIAL_FOLDER:
             raise UserError(
@@ -158,7 +160,7 @@ class Sweep:
         grid = str(OmegaConf.select(self.options, "sampler._target_")).endswith("GridSampler")
         if grid and not is_finite(self):
             raise UserError("hydra/sweeper/sampler=grid: a parameter is continuous; use choice(...) or range(...)")
-        return grid or not self.distributions or has_at_most(self, self.options.n_trials or MOST_ENUMERATED)
+        return grid or (self.size is not None and self.size <= (self.options.n_trials or MOST_ENUMERATED))
 
     @functools.cached_property
     def budget(self) -> Budget:
@@ -173,12 +175,12 @@ class Sweep:
     @functools.cached_property
     def size(self) -> int | None:
         """Return how many points the space has; None: one is continuous, or they are too many to be counted."""
-        return size(self) if self.distributions else None
+        return size(self)
 
     @property
     def is_cut(self) -> bool:
         """Return whether each point is tried once, but not all of them: n_trials are fewer."""
-        return self.is_enumerated and not (self.options.n_trials is None or has_at_most(self, self.options.n_trials))
+        return self.is_enumerated and (self.size or math.inf) > (self.options.n_trials or math.inf)
 
     def points(self, given: Point | None = None) -> Iterator[Point]:
         """Enumerate the points of a finite space, or those with some values; those of a cut space in random order."""
@@ -194,7 +196,7 @@ class Sweep:
         """Return what draws near the best point, where the sampler learns from trials; None where search.prior is 0."""
         sampler, weight = self.options.sampler, self.config.search.prior
         learns = str(sampler._target_).rpartition(".")[2] in LEARNING
-        if not weight or not learns or self.is_enumerated or self.other_images:
+        if not weight or not learns or is_finite(self) or self.other_images:
             return None
         return Prior(weight, self.distributions, sampler.get("seed"), self.active)
 
@@ -204,19 +206,20 @@ class Sweep:
 
         A parameter of mappings, such as `optimizer={learning_rate: 0.1},{learning_rate: 0.2}`, chooses none.
         """
-        found = {}
-        for name, distribution in self.distributions.items():
-            options = list(values_of(distribution) or [str(distribution)])
-            if self.loader.get_group_options(name.lstrip("+")) and not self.arguments.literals[name].issuperset(
-                options
-            ):
-                found[name] = options
-        return found
+        groups = [name for name in self.distributions if self.loader.get_group_options(name.lstrip("+"))]
+        found = {name: list(values_of(self.distributions[name]) or [str(self.distributions[name])]) for name in groups}
+        literals = self.arguments.literals
+        return {name: options for name, options in found.items() if not literals[name].issuperset(options)}
 
     @property
     def groups(self) -> list[str]:
         """Return the parameters that choose an option of a config group."""
         return list(self.choices)
+
+    @property
+    def deciding(self) -> list[str]:
+        """Return the config groups of which some options have parameters that others lack."""
+        return [group for group in self.groups if any(group in needed for needed in self.owners.values())]
 
     @property
     def first_choices(self) -> Point:
@@ -229,10 +232,12 @@ class Sweep:
     def active(self, point: Point) -> set[str]:
         """Return the parameters that exist once the config groups are chosen as in point.
 
-        `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam.
+        `optimizer.momentum` exists with optimizer=sgd and not with optimizer=adam. Where all searched options have it,
+        any of them stands for the others; the option of conf/config.yaml, which may lack it, does not.
         """
-        deciding = {group for one in self.owners.values() for group in one}
-        return self.parameters({name: point[name] for name in self.groups if name in point and name in deciding})
+        deciding = self.deciding
+        alike = {group: option for group, option in self.first_choices.items() if group not in deciding}
+        return self.parameters(alike | {name: point[name] for name in deciding if name in point})
 
     def parameters(self, chosen: Point) -> set[str]:
         """Return the parameters that the config has which is composed with some options chosen."""
@@ -275,9 +280,8 @@ class Sweep:
             known = (StudyRecord(trial.study).space or {}).get("images", [])
             check_beside(known, self.config, self.composed(listed), where)
             return self.overrides(listed)
-        names = self.groups + [name for name in self.distributions if name not in self.groups]
         point: Point = {}
-        for name in names:
+        for name in dict.fromkeys([*self.groups, *self.distributions]):
             if name in self.groups or name in self.active(point):
                 point[name] = draw(trial, name, self.distributions[name])
         queued = TrialRecord(trial.storage.get_trial(trial._trial_id)).queued_with or {}
@@ -293,8 +297,7 @@ class Sweep:
         if point:
             check_keys(point, self.loader, f"trial #{trial.number} in the database")
         else:
-            names = self.groups + [name for name in self.distributions if name not in self.groups]
-            point = {name: trial.params[name] for name in names if name in trial.params}
+            point = {name: trial.params[name] for name in self.distributions if name in trial.params}
         kept = [text for text in self.typed(point) if override_key(text) not in ("study", "search.points")]
         return program.command("train", *self.origin.flags(), *kept)
 
@@ -360,10 +363,9 @@ def _check_value(sweep: Sweep, config: DictConfig, name: str, value: Any, active
         return
     refusals = []
     for values in itertools.product(*looked_at):
-        refusal = _refusal(config, name, value, dict(zip(beside, values, strict=True)))
-        if refusal is None:
+        refusals.append(_refusal(config, name, value, dict(zip(beside, values, strict=True))))
+        if refusals[-1] is None:
             return
-        refusals.append(refusal)
     raise UserError(f"{refusals[0]} (a value of the search space that can never work; take it out)")
 
 
@@ -371,17 +373,12 @@ def _refusal(config: DictConfig, name: str, value: Any, others: Point) -> str | 
     """Return why the schema refuses a value, or None; what it says of other keys does not count."""
     config = copy.deepcopy(config)
     try:
-        for other, one in others.items():
-            OmegaConf.update(config, other, one)
-    except OmegaConfBaseException:
-        return None
-    try:
-        OmegaConf.update(config, name, value)
+        for key, one in [*others.items(), (name, value)]:
+            OmegaConf.update(config, key, one)
         parse(config)
     except OmegaConfBaseException as error:
-        return (
-            f"{name}={value}: {str(error).splitlines()[0]}" if error.full_key in (name, name.split(".")[-1]) else None
-        )
+        own = error.full_key in (name, name.split(".")[-1])
+        return f"{name}={value}: {str(error).splitlines()[0]}" if own else None
     except UserError as error:
         return next((line for line in error.lines if line.startswith(f"{name}=")), None)
     return None
@@ -401,12 +398,11 @@ def owners_of(sweep: "Sweep") -> Owners:
     """
     for name, choices in sweep.choices.items():
         options = sweep.loader.get_group_options(name.lstrip("+"))
-        for choice in choices:
-            if choice not in options:
-                raise UserError(
-                    f"{name}={choice}: no such option{closest(str(choice), options)}; "
-                    f"choose from {', '.join(sorted(options))}"
-                )
+        if unknown := [choice for choice in choices if choice not in options]:
+            raise UserError(
+                f"{name}={unknown[0]}: no such option{closest(str(unknown[0]), options)}; "
+                f"choose from {', '.join(sorted(options))}"
+            )
     owners: Owners = {}
     found = sweep.parameters(sweep.first_choices)
     for group, choices in sweep.choices.items():
@@ -416,10 +412,10 @@ def owners_of(sweep: "Sweep") -> Owners:
             options = [choice for choice in choices if name in having[choice]]
             if 0 < len(options) < len(choices):
                 owners.setdefault(name, {})[group] = options
-    for name in sweep.distributions:
-        if name not in found:
-            known = [f"{key}.{sub}" for key in map(str, sweep.config) for sub in _keys(sweep.config[key])]
-            raise UserError(f"{name}: no option of the search space has this key{closest(name, known)}")
+    if unknown := [name for name in sweep.distributions if name not in found]:
+        groups = {key: node for key in map(str, sweep.config) if OmegaConf.is_dict(node := sweep.config[key])}
+        known = [f"{key}.{sub}" for key, node in groups.items() for sub in map(str, node)]
+        raise UserError(f"{unknown[0]}: no option of the search space has this key{closest(unknown[0], known)}")
     return owners
 
 
@@ -431,7 +427,3 @@ def has(config: DictConfig, name: str) -> bool:
             return False
         node = None if OmegaConf.is_missing(node, part) else node[part]
     return True
-
-
-def _keys(node: Any) -> list[str]:
-    return [str(key) for key in node] if OmegaConf.is_dict(node) else []

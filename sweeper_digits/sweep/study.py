@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from sweeper_digits import text
 from sweeper_digits.errors import UserError
-from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options
+from sweeper_digits.sweep.choose_pruner import made, make_pruner, pruner_options, scouts_of
 from sweeper_digits.sweep.comparable import look_at_data
 from sweeper_digits.sweep.frozen import check_same, record_settings
 from sweeper_digits.sweep.owner import OWNER, check_folder, owner_of, write_owner
@@ -52,8 +52,8 @@ def set_up(sweep: Sweep) -> Queue:
     look_at_data(sweep, queue)  # it may take a while, and locks by itself
     with study_lock(storage, sweep.options.study_name):
         space = Space(sweep.distributions, sweep.is_enumerated, sweep.owners, sweep.size, sweep.images)
-        queue.shared.begin(sweep.budget, space, sweep.options.n_jobs)
         queue.fill(sweep)
+        queue.shared.begin(sweep.budget, space, sweep.options.n_jobs)  # last: it says that all points are queued
     return queue
 
 
@@ -90,11 +90,8 @@ def known_distributions(storage: str | None, folders: Collection[Path]) -> dict[
 
 def _create(sweep: Sweep, storage: RetryingStorage) -> optuna.Study:
     """Create or load the study, in a folder of its own; where the folder is another's, leave no study behind."""
-    names, name = storage.names(), sweep.options.study_name
-    if storage.url == url_of(sweep.folder) and len(names) == 1 and sweep.folder.name == name:
-        (name,) = names  # a folder that was renamed, or copied, has its study in it
-        sweep.options.study_name = name
-    begun = name in names
+    name = sweep.options.study_name
+    begun = name in storage.names()
     if not begun:
         _check_new(sweep)
     study = optuna.create_study(
@@ -179,7 +176,7 @@ def _opened(options: Any, begun: bool) -> RetryingStorage:
 def _prepare(study: optuna.Study, sweep: Sweep) -> None:
     """Give the study its sampler, and what jobs elsewhere and the dashboard read of it."""
     tried = functools.partial(is_exhausted, sweep) if sweep.may_repeat else None
-    study.sampler = SeededSampler(lambda number: _sampler(sweep, number), tried)
+    study.sampler = SeededSampler(lambda number: _sampler(sweep, number), scouts_of(sweep), sweep.prior, tried)
     if not check_same(study, sweep):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -20,7 +20,10 @@ def test_doctor_finds_and_repairs(tool: Tool) -> None:
         study.ask().set_user_attr("worker", gone)
     shutil.copytree(SWEEP / "0", SWEEP / "77")
     shutil.rmtree(SWEEP / "1")
-    left = SWEEP / "2" / f".metrics-{process.machine()}-999999.json"
+    killed = f"{process.machine()}-999999"
+    left = SWEEP / "2" / f".metrics-{killed}.json"
+    copy = SWEEP / f".conf-{killed}"
+    more = [copy / "config.yaml", SWEEP / f".study.json-{killed}", SWEEP / "2/.hydra" / f".begun-{killed}.json"]
     others = [
         SWEEP / ".plan-99999.md",
         SWEEP / "2" / f".plan-{process.machine()}-999999.json",
@@ -28,7 +31,7 @@ def test_doctor_finds_and_repairs(tool: Tool) -> None:
         SWEEP / "2" / f".metrics-{process.machine()}-{os.getpid()}.json",
         SWEEP / "notes" / left.name,
     ]
-    for file in (left, *others):
+    for file in (left, *more, *others):
         file.parent.mkdir(exist_ok=True)
         file.write_text("{")
     out = tool("doctor", "first")
@@ -45,5 +48,5 @@ def test_doctor_finds_and_repairs(tool: Tool) -> None:
     tool("doctor", "first", "--fix")
     states = [trial.state.name for trial in optuna.load_study(study_name="first", storage=study._storage).trials]
     assert states == ["COMPLETE"] * 4 + ["RUNNING"] * 2, "these are the sweep's to repair"
-    assert not left.exists() and all(file.exists() for file in others)
+    assert not any(file.exists() for file in (left, copy, *more)) and all(file.exists() for file in others)
     assert "nothing to repair" in tool("doctor", "first")

@@ -142,7 +142,7 @@ def test_doctor_gives_states_findings_and_repairs(tool: Tool) -> None:
     first, stray = said["studies"]
     assert first["study"] == "first" and first["trials"] == {"complete": 4, "running": 1} and first["bytes"] > 1000
     assert first["folder"] == SWEEP and any(line.startswith("#4: running in the study") for line in first["findings"])
-    assert stray["study"] is None and stray["findings"][0].startswith("multirun/stray: the database has no study")
+    assert stray["study"] is None and stray["findings"][0].startswith("multirun/stray: no study has these trials")
     assert said["repairs"] == []
     left = Path(SWEEP, "2", f".metrics-{process.machine()}-999999.json")
     left.write_text("{")

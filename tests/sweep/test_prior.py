@@ -144,14 +144,15 @@ def test_optuna_takes_the_point() -> None:
     assert trial.params == point
 
 
-def test_later_trials_lie_near_the_best(make_sweep: MakeSweep, tmp_path: Path) -> None:
-    alone = "hydra.sweeper.pruner.scouts=0"
-    space = (LEARNING_RATE, "optimizer=adamw,sgd", "search.prior=1", "seed=7", alone)
+@pytest.mark.parametrize("pruner", ["peers", "hyperband"])  # Hyperband shows a sampler the trials of one bracket
+def test_later_trials_lie_near_the_best(make_sweep: MakeSweep, tmp_path: Path, pruner: str) -> None:
+    alone = (f"hydra/sweeper/pruner={pruner}", *(["hydra.sweeper.pruner.scouts=0"] if pruner == "peers" else []))
+    space = (LEARNING_RATE, "optimizer=adamw,sgd", "search.prior=1", "seed=7", "epochs=30", *alone)
     sweep, queue = queue_of(make_sweep, tmp_path, *space)
     first = begun(sweep, queue, 0.5)
     assert "point_from" not in first.user_attrs
-    near = begun(sweep, queue)
-    assert near.user_attrs["point_from"] == NEAR_BEST and near.params != first.params
+    for near in [begun(sweep, queue) for _ in range(4)]:
+        assert near.user_attrs["point_from"] == NEAR_BEST and near.params != first.params
 
 
 @pytest.mark.parametrize(

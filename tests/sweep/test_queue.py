@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy.exc
 from optuna.trial import TrialState
 
+from sweeper_digits.sweep import points
 from sweeper_digits.sweep import storage as storage_module
 from sweeper_digits.sweep.budget import Budget, epochs_of
 from sweeper_digits.sweep.job import ProgressWriter
@@ -26,6 +27,7 @@ from sweeper_digits.sweep.steering import Space
 from sweeper_digits.sweep.storage import StorageError, open_storage, study_lock
 from sweeper_digits.training.reporting import RunningTrial
 from tests.conftest import ROOT
+from tests.sweep.conftest import LEARNING_RATE, MakeSweep, queue_of
 from tests.sweep.forked import Forked
 
 COMPLETE, WAITING = TrialState.COMPLETE, TrialState.WAITING
@@ -286,7 +288,7 @@ def test_a_point_between_failing_and_queueing_again_is_not_queued_anew(
     """Found by kills at random instants: the supervisor dies there, and the next one sets the sweep up again."""
     sweep: Any = SimpleNamespace(
         options=SimpleNamespace(n_trials=1, max_retries=2, retry_failed=False),
-        config=SimpleNamespace(search=SimpleNamespace(points=None)),
+        config=SimpleNamespace(search=SimpleNamespace(points=None, from_sweep=None)),
         distributions={"x": optuna.distributions.CategoricalDistribution([1])},
         is_enumerated=True,
         points=lambda given=None: iter([{"x": 1}]),
@@ -340,6 +342,34 @@ def test_each_epoch_that_was_trained_counts_once(queue: Queue, prunes: bool, res
     assert used() == [9, trained]
 
 
+def test_points_of_a_sweep_are_all_queued_although_the_first_command_was_killed_meanwhile(
+    make_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = [0.01, 0.02, 0.03]
+    of_sweep = [{"optimizer.learning_rate": rate} for rate in rates]
+    monkeypatch.setattr(points, "points_of_sweep", lambda config, distributions: of_sweep)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(optuna.Study, "enqueue_trial", of_one(optuna.Study.enqueue_trial))
+        queue_of(make_sweep, tmp_path, LEARNING_RATE)
+    for _ in range(2):
+        _, queue = queue_of(make_sweep, tmp_path, LEARNING_RATE)
+        queued = [TrialRecord(trial).point["optimizer.learning_rate"] for trial in queue.study.trials]
+        assert queued == rates
+
+
+def of_one(method: Callable[..., None]) -> Callable[..., None]:
+    """The method, which ends the program when it is called a second time."""
+    calls: list[object] = []
+
+    def call(*args: Any) -> None:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(args)
+        method(*args)
+
+    return call
+
+
 def test_a_trial_that_two_supervisors_find_dead_is_queued_once(queue: Queue) -> None:
     trial = begun(queue)
     queue.fail_and_requeue(trial, "its worker died", 2)
@@ -366,10 +396,12 @@ def test_another_machines_clock_does_not_kill_a_trial_that_is_about_to_be_signed
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.study.enqueue_trial({"x": 1})
-    assert queue.ask(GRID)  # type: ignore[arg-type]
+    asked = queue.ask(GRID)  # type: ignore[arg-type]
+    assert asked
     trial = queue.read(0)
     trial.datetime_start = datetime(2000, 1, 1)
     assert not queue.is_dead(trial)
-    later = time.monotonic() + 31
+    later = time.monotonic() + 4
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert queue.is_dead(trial)
+    assert queue.reap(max_retries=2) and not queue.record_worker(asked), "its worker woke up too late, and asks anew"

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep.choose_pruner import make_pruner, pruner_options, scouts_of
+from sweeper_digits.sweep.grammar import draw
 from sweeper_digits.sweep.pruning import BEST_SCOUT, number_of_scouts
 from sweeper_digits.sweep.queue import Queue
 from sweeper_digits.sweep.space import Sweep
@@ -41,6 +42,7 @@ def test_a_scout_stops_when_it_is_judged_first_however_good(make_sweep: MakeSwee
     assert scouts_of(sweep) == 4
     trial = queue.ask(sweep)
     assert trial
+    sweep.suggest(trial)
     judged = []
     for epoch in range(2):
         trial.report(0.1 - 0.01 * epoch, epoch)
@@ -115,5 +117,22 @@ def test_two_processes_do_not_both_begin_with_the_best_scout(make_sweep: MakeSwe
     other = set_up(sweep)
     for value in (0.3, 0.2, 0.4):
         begun(sweep, queue, value)
-    both: list[FrozenTrial] = [begun(sweep, queue), begun(sweep, other)]
-    assert ["point_from" in trial.user_attrs for trial in both] == [True, False]
+    both = [queue.ask(sweep), other.ask(sweep)]
+    for trial in both[::-1]:  # whichever draws first
+        assert trial
+        sweep.suggest(trial)
+    assert [trial.user_attrs.get("point_from") for trial in both if trial] == [BEST_SCOUT, None]
+
+
+def test_the_best_scout_that_is_cut_off_while_it_is_drawn_is_drawn_again(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    sweep, queue = scouted(make_sweep, tmp_path, "model.dropout=interval(0,0.5)")
+    scouts = [begun(sweep, queue, value) for value in (0.3, 0.2, 0.4)]
+    for names in ([], ["optimizer.learning_rate"], list(sweep.distributions)):
+        trial = queue.ask(sweep)
+        assert trial
+        for name in names:
+            draw(trial, name, sweep.distributions[name])
+        queue.fail_and_requeue(queue.read(trial.number), "killed", max_retries=None)
+    again = begun(sweep, queue)
+    assert again.params == scouts[1].params and again.user_attrs["point_from"] == BEST_SCOUT
+    assert "point_from" not in begun(sweep, queue).user_attrs

@@ -46,7 +46,7 @@ def check_sampler(
 
 def test_the_default_sampler_leaves_random_search_after_its_startup(in_process: Callable[..., Sweeps]) -> None:
     chance = drawn(in_process, "random")
-    check_sampler(in_process, chance, "optuna", ["+hydra.sweeper.sampler.n_startup_trials=3"], 3)
+    check_sampler(in_process, chance, "tpe", ["+hydra.sweeper.sampler.n_startup_trials=3"], 3)
 
 
 @pytest.mark.slow

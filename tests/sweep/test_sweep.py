@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,8 +57,36 @@ def test_a_sweep_that_is_refused_leaves_no_study(in_process: Callable[..., Sweep
     assert not list(Path("multirun").glob("*"))
 
 
+def test_a_parameter_that_the_default_option_lacks_is_searched(in_process: Callable[..., Sweeps]) -> None:
+    sweeps = in_process("optimizer=sgd,rmsprop", "optimizer.momentum=0.1,0.8", "epochs=1")
+    assert Counter(sweeps.points("optimizer.momentum")) == {0.1: 2, 0.8: 2}, "AdamW, the default, has none"
+    saved = [yaml.safe_load((sweeps.trial_folder(n).folder / ".hydra/config.yaml").read_text()) for n in range(4)]
+    assert [one["optimizer"]["momentum"] for one in saved] == sweeps.points("optimizer.momentum")
+    fixed = in_process("study=fixed", "optimizer=sgd,rmsprop", "optimizer.momentum=0.5", "epochs=1")
+    assert fixed.points("optimizer.momentum", "fixed") == [0.5, 0.5]
+
+
+def test_values_that_belong_together_are_searched_beside_free_ones(
+    in_process: Callable[..., Sweeps], tmp_path: Path
+) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    for name, batch, rate in (("first", 32, 0.01), ("second", 64, 0.02)):
+        text = f"# @package _global_\nbatch_size: {batch}\noptimizer: {{learning_rate: {rate}}}\n"
+        (tmp_path / "mine/experiment" / f"{name}.yaml").write_text(text)
+    beside = ("model.dropout=interval(0,0.5)", "epochs=1", "hydra.sweeper.n_trials=4", "hydra/sweeper/sampler=random")
+    in_process("--config-dir", "mine", "experiment=first,second", *beside, "study=files")
+    mappings = "optimizer={learning_rate:0.01,beta_1:0.8},{learning_rate:0.02,beta_1:0.7}"
+    sweeps = in_process(mappings, *beside, "study=mappings")
+    for study, together in (("files", {(0.01, 32), (0.02, 64)}), ("mappings", {(0.01, 0.8), (0.02, 0.7)})):
+        folders = [sweeps.trial_folder(number, study).folder for number in range(4)]
+        saved = [yaml.safe_load((folder / ".hydra/config.yaml").read_text()) for folder in folders]
+        other = [one["batch_size"] if study == "files" else one["optimizer"]["beta_1"] for one in saved]
+        assert {(one["optimizer"]["learning_rate"], it) for one, it in zip(saved, other, strict=True)} == together
+        assert len(set(sweeps.points("model.dropout", study))) == 4
+
+
 def test_a_finite_space_is_sampled_without_repeating_a_point(in_process: Callable[..., Sweeps]) -> None:
-    for sampler in ("optuna", "random"):
+    for sampler in ("tpe", "random"):
         sweeps = in_process(
             f"study={sampler}",
             "model.dropout=choice(0,0.1)",

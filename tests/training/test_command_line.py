@@ -48,7 +48,8 @@ def test_a_run_is_resumed_with_its_own_config_first(started: Callable[..., list[
     arguments = started(*moved)
     assert arguments[-4:] == moved and arguments[:2] == [
         "~data",
-        "++data={invert:false,transpose:false,_target_:sweeper_digits.data.sources.npz,path:'a b,c=d.npz',part:train}",
+        "++data={_target_:sweeper_digits.data.sources.npz,invert:false,transpose:false,limit:null,limit_seed:0,"
+        "path:'a b,c=d.npz',part:train}",
     ]
     composed = recipe.composer(command_line.CONF)(arguments)
     assert composed.data.path == "elsewhere.npz" and composed.model.filters == 4 and composed.epochs == 40

@@ -26,6 +26,7 @@ NOTEBOOK: dict[str, Any] = {
     "dropout": 0.2,
     "dense_dropout": 0.5,
     "activation": "relu",
+    "padding": "same",
 }
 
 
