@@ -30,6 +30,7 @@ from optuna.storages._rdb.storage import _VersionManager
 from sweeper_digits import bad_input, components
 from sweeper_digits.data.dataset import Dataset, load_mnist_5k
 from sweeper_digits.runs.folder import RunFolder
+from tests import warm
 
 ROOT = Path(__file__).parent.parent
 # A network that trains for two epochs in half a second: most of that is TensorFlow's tracing, which counts operations.
@@ -200,8 +201,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
     folder = tmp_path_factory.mktemp("swept")
     space = ["study=first", "optimizer=adam,sgd", "seed=1,2", "split.test_size=0.2", "hydra.sweeper.keep_models=3"]
     space += ["augmentation=medium"]  # for test-time augmentation
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *tiny, *space]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=200)
+    printed, status = warm.python([str(ROOT / "train.py"), "-m", *tiny, *space], folder, os.environ)
+    assert status == 0, printed
     return folder
 
 
