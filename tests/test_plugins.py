@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 import yaml
 
 from sweeper_digits import __main__, components
 from sweeper_digits.runs.folder import RunFolder
+from tests import warm
 from tests.conftest import ROOT, forget_components
 
 HERE = Path(__file__).parent
@@ -139,13 +139,14 @@ def test_a_run_of_own_parts_alone(
         train("from_run=a", folder="c", defaults=[])
 
 
-def test_a_sweep_over_own_parts(command: Callable[..., CompletedProcess[str]], tmp_path: Path, npz: Path) -> None:
+def test_a_sweep_over_own_parts(tmp_path: Path, npz: Path) -> None:
     """In processes, whose workers import the module too."""
     path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
     space = ["model=tiny,small", "model.width=2,4", "study=own", "hydra.sweeper.n_jobs=1", "epochs=1"]
     given = ["-m", "data=pairs", f"data.path={npz}", *SHORT[1:], *space]
-    done = command(*given, SWEEPER_DIGITS_PLUGINS="my_digits", PYTHONPATH=path)
-    assert done.returncode == 0, done.stderr + done.stdout
+    plugins = {"SWEEPER_DIGITS_PLUGINS": "my_digits", "PYTHONPATH": path}
+    printed, status = warm.python([str(ROOT / "train.py"), *given], tmp_path, os.environ | plugins)
+    assert status == 0, printed
     results = yaml.safe_load((tmp_path / "multirun" / "own" / "optimization_results.yaml").read_text())
     assert results["trials"] == {"complete": 3} and results["directions"] == ["minimize"]
     assert 0 <= results["best_value"] <= 1

@@ -99,6 +99,7 @@ class Sweep:
         names = checked_objectives(config.objective)
         check_study(str(config.study))
         check_study(options.study_name)
+        options = options.copy()  # the caller's config says what was typed
         folder = Path(os.path.realpath(config.hydra.sweep.dir))  # Path.resolve raises for a loop
         if options.storage is None:
             options.storage = url_of(folder)

@@ -6,7 +6,6 @@ import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from tests import warm
 from tests.conftest import ROOT
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)  # which a search handles
@@ -59,15 +59,9 @@ class Program:
 
     def apart(self, *arguments: str, **environment: str) -> Done:
         """Run Python with these arguments in a process of its own: sweeps, plug-ins, another environment."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
-        return Done(done.stdout.decode(errors="surrogateescape"), done.returncode)
+        known = os.environ | {"PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"}
+        text, status = warm.python([*arguments], self.folder, known | environment)
+        return Done(text.decode(errors="surrogateescape"), status)
 
     def sweep(self, *arguments: str, **environment: str) -> str:
         """Run `python train.py -m`, which must succeed; return what it printed."""
@@ -75,10 +69,9 @@ class Program:
 
     def tries_to_sweep(self, *arguments: str, **environment: str) -> Done:
         """Run `python train.py -m`, its trials in this process too unless the launcher or an environment is named."""
-        if environment:
+        if environment or any(one.startswith("hydra/launcher=") for one in arguments):
             return self.apart(str(ROOT / "train.py"), "-m", *arguments, **environment)
-        here = [] if any(one.startswith("hydra/launcher=") for one in arguments) else ["hydra/launcher=basic"]
-        return self.tries_to_train("-m", *here, *arguments)
+        return self.tries_to_train("-m", "hydra/launcher=basic", *arguments)
 
     def metrics(self, run: str) -> dict[str, Any]:
         """What metrics.json of a run says."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tests.conftest import TINY
+from tests.conftest import TINY, WHOLE
 from tests.guards.conftest import Program, write_npz
 
 # Of what only the images are looked at: the optimizer that is built fastest.
@@ -41,7 +41,7 @@ def error(values: np.ndarray) -> float:
 @pytest.mark.parametrize("wrong", [0, 2])
 def test_the_error_over_folds_is_that_of_all_their_images(program: Program, wrong: int) -> None:
     data = write_npz(program.folder / "sides.npz", *sides(90, wrong))
-    options = ("split=kfold", "split.folds=3", "epochs=6", "optimizer.learning_rate=0.02", "augmentation=none")
+    options = ("split=kfold", "split.folds=3", "epochs=6", "optimizer.learning_rate=0.02")
     text = program.train(*TINY, *data, *options, "hydra.run.dir=run")
     right, losses, clean = [], [], 0
     for file in sorted((program.folder / "run").glob("fold_*/validation.npz")):
@@ -64,7 +64,7 @@ def test_the_error_over_folds_is_that_of_all_their_images(program: Program, wron
 def test_averaged_weights_are_validated_in_each_precision(program: Program, digits: Any, precision: str) -> None:
     data = write_npz(program.folder / "digits.npz", digits.images, digits.labels)
     options = ("optimizer.use_ema=true", "optimizer.ema_momentum=0.9999", "optimizer.learning_rate=0.01", "epochs=8")
-    program.train(*TINY, *data, *options, f"precision={precision}", "hydra.run.dir=run")
+    program.train(*TINY, *WHOLE, *data, *options, f"precision={precision}", "hydra.run.dir=run")
     *_, last = csv.DictReader((program.folder / "run" / "history.csv").read_text().splitlines())
     # The average of some 50 steps is nearly the first weights, which know nothing of ten classes.
     assert float(last["loss"]) < 1.8 and abs(float(last["val_loss"]) - np.log(10)) < 0.4

@@ -194,7 +194,7 @@ def test_overrides_mean_in_a_sweep_what_they_mean_in_one_run(program: Program, s
         "seed=5",
     ]
     drawn = ["augmentation={rotation_degrees:3.0},{rotation_degrees:4.0}", "+extra=one,two"]
-    typed = [*small, *fixed, *drawn]
+    typed = [*small, "augmentation=medium", *fixed, *drawn]
     flags = ["--config-dir", "my"]
     program.sweep(*flags, *typed, "study=merged")
     found = saved(program, "merged")

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, WHOLE
 from tests.guards.conftest import Done, Program, write_npz
 
 RNG = np.random.default_rng(0)
@@ -185,9 +185,9 @@ def test_a_killed_run_goes_on_with_its_own_images_alone(program: Program, digits
     """A3: with the file in another order, the validation images had been trained on."""
     images, labels = digits.images, digits.labels
     data = write_npz(program.folder / "small.npz", images, labels)
-    program.train(*data, *TINY, "hydra.run.dir=whole")
+    program.train(*data, *TINY, *WHOLE, "hydra.run.dir=whole")
     with killed_at(1):
-        assert program.tries_to_train(*data, *TINY, "hydra.run.dir=killed").status == 130
+        assert program.tries_to_train(*data, *TINY, *WHOLE, "hydra.run.dir=killed").status == 130
     before = files_of(program.folder / "killed")
     for now, named, said in (
         (images[ORDER], labels[ORDER], "the same images in another order"),
@@ -269,7 +269,7 @@ def test_runs_compare_by_content_and_not_by_path(program: Program, digits: Any) 
     # The same path, and another content: with the same settings it is another configuration.
     for now, named in ((images[ORDER], labels[ORDER]), (images, wrong(labels, ORDER[:60]))):
         write_npz(program.folder / "one.npz", now, named)
-        said = program.train("from_run=a/0", "seed=1", "hydra.run.dir=c/0")
+        said = program.train("from_run=a/0", "seed=1", "figures=false", "hydra.run.dir=c/0")
         assert re.search(r"^as +a/0, but on other data: .*; no repetition of it$", said, re.MULTILINE), said
         verdict = json.loads(program.verb("compare", "a", "c", "--verdict", "--json"))
         assert verdict["configurations"] == 2 and "the ranks mix values of different images" in verdict["warnings"][0]
@@ -290,7 +290,8 @@ def test_runs_compare_by_content_and_not_by_path(program: Program, digits: Any) 
         (program.folder / run / "metrics.json").write_text(json.dumps(kept))
     old = json.loads(program.verb("compare", "a", "b/0", "--verdict", "--json"))
     assert "unpaired: not known to be over the same images" in old["lines"][0]
-    assert "; not known whether on the same data" in program.train("from_run=a/0", "hydra.run.dir=c/0")
+    said = program.train("from_run=a/0", "figures=false", "hydra.run.dir=c/0")
+    assert "; not known whether on the same data" in said
 
 
 def test_the_report_asks_the_runs_that_validated_an_image_wherever_it_was(program: Program, digits: Any) -> None:

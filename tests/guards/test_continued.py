@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import TINY
+from tests.conftest import TINY, WHOLE
 from tests.guards.conftest import Program, write_npz
 
 # A network of the user's own, and a callback that ends the process before the fourth epoch, as a kill does.
@@ -61,9 +61,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory, digits: object) -> Program:
     (program.folder / "mine.py").write_text(PLUGIN)
     (program.folder / "my" / "experiment").mkdir(parents=True)
     (program.folder / "my" / "experiment" / "mine.yaml").write_text(EXPERIMENT)
-    common = [*data, *(one for one in TINY if not one.startswith(("model", "epochs")))]
+    common = [*data, *(one for one in (*TINY, *WHOLE) if not one.startswith(("model", "epochs")))]
     begin(program, "own", *common, "model=flat", "epochs=5")
-    begin(program, "plain", *common, *(one for one in TINY if one.startswith("model")), *MINE)
+    begin(program, "plain", *common, *(one for one in (*TINY, *WHOLE) if one.startswith("model")), *MINE)
     return program
 
 
@@ -96,7 +96,8 @@ def refused(program: Program, *arguments: str) -> str:
 
 def test_a_run_goes_on_with_its_saved_config_whatever_became_of_the_files(program: Program) -> None:
     shutil.copytree(program.folder / "plain", program.folder / "kept")
-    whole = [*MINE, "data=npz", "data.path=small.npz", *(one for one in TINY if not one.startswith("epochs"))]
+    settings = [one for one in (*TINY, *WHOLE) if not one.startswith("epochs")]
+    whole = [*MINE, "data=npz", "data.path=small.npz", *settings]
     program.train(*whole, "hydra.run.dir=whole")
     (program.folder / "my/experiment/mine.yaml").write_text(EXPERIMENT.replace("0.02", "0.5").replace("${epochs}", "9"))
     for beside in ("new", "plain"):
@@ -215,9 +216,9 @@ def test_a_run_of_other_code_is_no_repetition(program: Program, apart: Callable[
     (program.folder / "mine.py").write_text(PLUGIN.replace("import os", "import os\nimport near", 1))
     for folder, units in (("runs/b", "relu"), ("runs/c", "tanh")):
         (program.folder / "near.py").write_text(f"UNITS = {units!r}\n")  # only the helper changes
-        status, text = apart("from_run=runs/a", "seed=1", f"hydra.run.dir={folder}")
+        status, text = apart("from_run=runs/a", "seed=1", "figures=false", f"hydra.run.dir={folder}")
         assert status == 0 and "but mine.py changed since; no repetition of it" in text, text
-    status, text = apart("from_run=runs/b", "seed=2", "hydra.run.dir=runs/d")
+    status, text = apart("from_run=runs/b", "seed=2", "figures=false", "hydra.run.dir=runs/d")
     assert "but near.py changed since; no repetition of it" in text
     done = program.apart("-m", "sweeper_digits", "compare", "runs", "--json", SWEEPER_DIGITS_PLUGINS="mine")
     codes = {row["folder"]: row["code"] for row in json.loads(done.text)}

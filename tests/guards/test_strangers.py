@@ -205,7 +205,7 @@ def test_a_strangers_values_are_plain_text_to_what_composes_and_compares(program
         taint(program.folder / "multirun/s/0", hostile)
         taint(program.folder / "bad", hostile)
         shown = [] if "evil" in str(hostile[2]) else ["--cfg", "all"]  # which Hydra prints, whatever is in it
-        program.tries_to_train("from_run=multirun/s/0", *shown)
+        program.tries_to_train("from_run=multirun/s/0", "figures=false", *shown)
         done = program.tries_to_train("resume=bad", *shown)
         if hostile[1] == "callbacks" and done.status == 0 and hostile[2] != REFERENCE:
             assert "callbacks=[" in done.text and "a run folder starts no callback; type that too" in done.text
@@ -229,7 +229,8 @@ def test_a_strangers_run_starts_nothing_when_it_is_trained_and_predicted(program
         put(program.folder / folder / ".hydra/hydra.yaml", "hydra.callbacks", {"evil": {"_target_": "os.system"}})
         (program.folder / folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(OVERRIDES))
     says = "'callbacks=[mlflow]'"
-    for typed in (["resume=cut", "hydra.run.dir=cut"], ["from_run=multirun/s/0", "hydra.run.dir=again", "epochs=1"]):
+    repeats = ["from_run=multirun/s/0", "epochs=1", "figures=false"]
+    for typed in (["resume=cut", "hydra.run.dir=cut"], [*repeats, "hydra.run.dir=again"]):
         said = program.train(*typed)
         assert f"note       without {says}" in said and "folder  " in said
     for folder in ("multirun/s/0", "multirun/s/1"):
@@ -246,7 +247,7 @@ def test_a_strangers_run_starts_nothing_when_it_is_trained_and_predicted(program
     assert confirmed.status == 0, confirmed.text
     # The user types it, and it is started: the listener is asked, once it is typed.
     program.secret = "\0 not looked for"
-    text = program.tries_to_train("from_run=multirun/s/0", "hydra.run.dir=typed", "callbacks=[mlflow]", "epochs=1")
+    text = program.tries_to_train(*repeats, "hydra.run.dir=typed", "callbacks=[mlflow]")
     assert "a run folder starts no callback" not in text.text
 
 
@@ -309,7 +310,7 @@ def test_a_folder_may_have_any_name_and_what_is_printed_can_be_typed(program: Wa
     held = "multirun/s/0"
     for number, name in enumerate([*NAMES, f"a {REFERENCE} ${{b}} \\${{c}}"]):
         if number < 2:
-            program.train(f"from_run={held}", "epochs=1", f"hydra.run.dir={name}")
+            program.train(f"from_run={held}", "epochs=1", "figures=false", f"hydra.run.dir={name}")
             assert program.metrics(name)["epochs"] == 1
             shutil.rmtree(program.folder / name)
         (program.folder / held).rename(program.folder / name)

@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sweeper_digits import command_line
 from sweeper_digits.runs import recipe
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.sweep import frozen
+from tests import warm
 from tests.conftest import ROOT
 from tests.runs.composing import everything, job
 from tests.tables import unlike
@@ -44,10 +44,9 @@ def own(tmp_path_factory: pytest.TempPathFactory, npz: Path) -> Path:
     for name, text in OWN.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.replace("PATH", str(npz)))
-    command = [sys.executable, str(ROOT / "train.py"), *SWEEP]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "screen.txt").write_text(done.stdout)
+    printed, status = warm.python([str(ROOT / "train.py"), *SWEEP], folder, os.environ)
+    assert status == 0, printed
+    (folder / "screen.txt").write_bytes(printed)
     return folder
 
 

@@ -31,14 +31,14 @@ def test_the_printed_command_repeats_the_best_exactly(tool: Tool, train: Callabl
     out = tool("compare", "multirun/first", "--no-report")
     command, again = re.findall(r"^  (python -m sweeper_digits train .*)$", out, re.MULTILINE)
     best = rows(tool, "multirun/first")[0]
-    again_run = train(*shlex.split(command)[4:], folder="again", defaults=[])
+    again_run = train(*shlex.split(command)[4:], "figures=false", folder="again", defaults=[])
     assert again_run.read_metrics()["val_loss"] == best["val_loss"]
     assert f"from_run={best['folder']} seed=1" in again
 
 
 def test_from_run_takes_the_recipe_and_lets_the_user_override(tool: Tool, train: Callable[..., RunFolder]) -> None:
     (sgd,) = [row["folder"] for row in rows(tool, "multirun/first") if (row["optimizer"], row["seed"]) == ("sgd", 2)]
-    run = train(f"from_run={sgd}", "epochs=1", "optimizer=adam", folder="again", defaults=[])
+    run = train(f"from_run={sgd}", "epochs=1", "optimizer=adam", "figures=false", folder="again", defaults=[])
     then, now = (yaml.safe_load((Path(folder) / ".hydra/config.yaml").read_text()) for folder in (sgd, run.folder))
     assert now["optimizer"]["_target_"].endswith(".adam") and now["epochs"] == 1 and now["seed"] == 2
     assert now["model"] == then["model"] and now["data"] == then["data"] and now["split"] == then["split"]

@@ -5,6 +5,7 @@ import gc
 import io
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 
+from sweeper_digits.results import confirm
 from sweeper_digits.sweep import local
 
 
 class Forked(subprocess.Popen[Any]):
-    """A process that goes on from here as if `python SLEEPER ...`, or `python -c CODE`, had been typed.
+    """A process that goes on from here as if `python SCRIPT`, `python -m MODULE` or `python -c CODE` had been typed.
 
     Only its start differs.
 
@@ -77,7 +79,7 @@ def _be(
             os.environ.clear()
             os.environ.update(env)
         sys.orig_argv[:], sys.argv = list(args), list(args[1:])
-        status = _status_of((lambda: exec(args[2], {"__name__": "__main__"})) if args[1] == "-c" else _run)
+        status = _status_of(lambda: _run(args[1:]))
     except BaseException:  # of what is above; nothing may reach the parent's frames
         traceback.print_exc()
     finally:
@@ -86,13 +88,23 @@ def _be(
         os._exit(status)
 
 
-def _run() -> None:
-    from benchmarks import sleeper
-    from sweeper_digits import command_line
-
-    local.subprocess = _Processes()  # type: ignore[assignment, attr-defined]
+def _run(args: list[str]) -> None:
+    """Do what Python does with its arguments; what the program starts for its jobs is forked too."""
+    local.subprocess = confirm.subprocess = _Processes()  # type: ignore[assignment, attr-defined]
     GlobalHydra.instance().clear()
-    command_line.start(sleeper.main)
+    if args[0] == "-c":
+        sys.argv = ["-c", *args[2:]]
+        exec(args[1], {"__name__": "__main__"})
+    elif args[0] == "-m":
+        sys.argv = args[1:]
+        runpy.run_module(args[1], run_name="__main__", alter_sys=True)
+    elif args[0].endswith("sleeper.py"):
+        from benchmarks import sleeper
+        from sweeper_digits import command_line
+
+        command_line.start(sleeper.main)
+    else:
+        runpy.run_path(args[0], run_name="__main__")
 
 
 def _status_of(program: Callable[[], None]) -> int:

@@ -73,16 +73,16 @@ def test_values_that_belong_together_are_searched_beside_free_ones(
     for name, batch, rate in (("first", 32, 0.01), ("second", 64, 0.02)):
         text = f"# @package _global_\nbatch_size: {batch}\noptimizer: {{learning_rate: {rate}}}\n"
         (tmp_path / "mine/experiment" / f"{name}.yaml").write_text(text)
-    beside = ("model.dropout=interval(0,0.5)", "epochs=1", "hydra.sweeper.n_trials=4", "hydra/sweeper/sampler=random")
+    beside = ("model.dropout=interval(0,0.5)", "epochs=1", "hydra.sweeper.n_trials=8", "hydra/sweeper/sampler=random")
     in_process("--config-dir", "mine", "experiment=first,second", *beside, "study=files")
     mappings = "optimizer={learning_rate:0.01,beta_1:0.8},{learning_rate:0.02,beta_1:0.7}"
     sweeps = in_process(mappings, *beside, "study=mappings")
     for study, together in (("files", {(0.01, 32), (0.02, 64)}), ("mappings", {(0.01, 0.8), (0.02, 0.7)})):
-        folders = [sweeps.trial_folder(number, study).folder for number in range(4)]
+        folders = [sweeps.trial_folder(number, study).folder for number in range(8)]
         saved = [yaml.safe_load((folder / ".hydra/config.yaml").read_text()) for folder in folders]
         other = [one["batch_size"] if study == "files" else one["optimizer"]["beta_1"] for one in saved]
         assert {(one["optimizer"]["learning_rate"], it) for one, it in zip(saved, other, strict=True)} == together
-        assert len(set(sweeps.points("model.dropout", study))) == 4
+        assert len(set(sweeps.points("model.dropout", study))) == 8
 
 
 def test_a_finite_space_is_sampled_without_repeating_a_point(in_process: Callable[..., Sweeps]) -> None:

@@ -14,6 +14,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeper_digits.runs.folder import RunFolder
+from tests.conftest import WHOLE
 from tests.sweep.conftest import LEARNING_RATE, STEADY, Sweeps, epochs_of, wait_for, workers_of
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
@@ -122,7 +123,7 @@ def test_folds_are_pruned_too(trained: Callable[..., Sweeps], pruner: str, start
 @pytest.mark.slow
 def test_a_killed_workers_training_continues_from_its_weights(training_sweeps: Sweeps) -> None:
     sweeps = training_sweeps
-    arguments = (*STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    arguments = (*WHOLE, *STEADY, LEARNING_RATE, "epochs=40", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     with sweeps.start(*arguments) as process:
         wait_for(lambda: len(sweeps.checkpoints()) == 2)
         os.kill(workers_of(process, 2)[0].pid, signal.SIGKILL)

@@ -22,8 +22,8 @@ from tests.tables import unlike
 
 Train = Callable[..., RunFolder]
 TINY = [
-    "model=small", "model.filters=4", "model.dense_units=16", "epochs=1", "batch_size=32", "precision=float32",
-    "split.test_size=0.2",
+    "model=small", "model.filters=4", "model.stages=1", "model.normalization=false", "model.dense_units=16", "epochs=1",
+    "batch_size=32", "precision=float32", "split.test_size=0.2",
 ]  # fmt: skip
 
 

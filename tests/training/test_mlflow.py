@@ -113,10 +113,18 @@ def test_mlflow_continues_the_child_of_a_killed_trial_and_records_each_epoch_onc
 def test_mlflow_goes_on_in_the_run_of_a_folder_that_a_kill_left_empty_but_not_in_a_finished_one() -> None:
     registered.mlflow(context()).on_train_begin()
     whole("mlflow", context())
-    assert len(children()) == 1
+    (child,) = children()
+    file = Path("multirun/quick/0/.mlflow_run_id")
+    assert file.read_text() == child.info.run_id
     RunFolder("multirun/quick/0").clear()
     whole("mlflow", context())
     assert [run.info.status for run in children()] == ["FINISHED", "FINISHED"]
+    registered.mlflow(context("multirun/quick/1", trial=1)).on_train_begin()
+    (open_still,) = (run for run in children() if run.info.status == "RUNNING")
+    Path("multirun/quick/2").mkdir()
+    Path("multirun/quick/2/.mlflow_run_id").write_text(open_still.info.run_id)
+    whole("mlflow", context("multirun/quick/2", trial=2))
+    assert client().get_run(open_still.info.run_id).info.status == "RUNNING", "a stranger's folder names another's run"
 
 
 @pytest.mark.usefixtures("tables")

@@ -16,7 +16,7 @@ import pytest
 
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import callbacks, reporting
-from tests.conftest import ROOT
+from tests.conftest import ROOT, WHOLE
 
 Train = Callable[..., RunFolder]
 
@@ -37,7 +37,7 @@ command_line.main()
 """
 
 
-LONG = ["epochs=4", "model.dropout=0.3", "objective=[val_loss,seconds]"]
+LONG = [*WHOLE, "epochs=4", "model.dropout=0.3", "objective=[val_loss,seconds]"]
 FOLDS = ["split=kfold", "split.folds=2", "epochs=1"]
 
 

@@ -18,7 +18,7 @@ from sweeper_digits.data.split import splits
 from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training import validation
 from sweeper_digits.training.fit import fit, keep, prepare
-from tests.conftest import ROOT
+from tests.conftest import ROOT, WHOLE
 
 Train = Callable[..., RunFolder]
 
@@ -222,7 +222,7 @@ def precisions(run: RunFolder) -> set[str]:
     ],
 )
 def test_a_network_learns_with_each_kind_of_training(train: Train, options: list[str]) -> None:
-    run = train(*options, "epochs=15", "optimizer.learning_rate=0.02")
+    run = train(*WHOLE, *options, "epochs=15", "optimizer.learning_rate=0.02")
     assert run.read_metrics()["val_accuracy"] > 0.4  # of 45 images; chance is 0.1, with a standard error of 0.045
     # Of a later run of this process too, which has forgotten the models of the first.
     assert precisions(run) == {options[0].removeprefix("precision=")}
@@ -230,7 +230,8 @@ def test_a_network_learns_with_each_kind_of_training(train: Train, options: list
 
 def test_ema_validates_and_keeps_the_averaged_weights(train: Train) -> None:
     """The averaged weights barely move with momentum 0.9999, so the kept model is the initial one."""
-    run = train("optimizer.use_ema=true", "optimizer.ema_momentum=0.9999", "epochs=8", "optimizer.learning_rate=0.01")
+    averaged = ["optimizer.use_ema=true", "optimizer.ema_momentum=0.9999", "epochs=8", "optimizer.learning_rate=0.01"]
+    run = train(*WHOLE, *averaged)
     history = run.read_history()
     # The initial weights with the trained ones' averages of batch normalization: knows nothing, at 2.5 or so.
     assert history[-1]["loss"] < 1.8 and abs(history[-1]["val_loss"] - np.log(10)) < 0.4
@@ -249,7 +250,8 @@ def test_clean_epochs_are_the_last_ones_and_train_on_images_as_they_are(train: T
 
 
 def test_early_stopping_keeps_the_best_weights_and_waits_for_the_clean_epochs(train: Train) -> None:
-    options = ["epochs=30", "patience=2", "optimizer.learning_rate=0.1", "schedule=constant", "augmentation=light"]
+    steep = ["optimizer.learning_rate=0.1", "schedule=constant"]
+    options = [*WHOLE, *steep, "epochs=30", "patience=2", "augmentation=light"]
     early, late = (train(*options, f"clean_fraction={clean}", folder=f"c{clean}") for clean in (0, 0.5))
     metrics, losses = early.read_metrics(), [row["val_loss"] for row in early.read_history()]
     assert len(losses) < 15 and np.argmin(losses) == len(losses) - 3

@@ -24,7 +24,9 @@ from sweeper_digits.runs.folder import RunFolder
 from sweeper_digits.training.context import RunContext
 from sweeper_digits.training.trackers.tracker import Tracker, best_numbers, compared_settings
 
-# Tags by which a run is found again: a sweep by its name, a run by its folder.
+# In the run's folder: the id of its run of MLflow.
+ID_FILE, LONGEST_ID = ".mlflow_run_id", 64
+# Tags: a sweep is found again by its name; a run says which folder is its own.
 SWEEP, FOLDER, STATE = "sweeper_digits.sweep", "sweeper_digits.folder", "sweeper_digits.state"
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "stopped": "KILLED"}  # any other: FAILED
 PARAMS_AT_ONCE = 100  # MLflow takes no more
@@ -142,24 +144,33 @@ class MlflowRun(Tracker):
         """
         params = {key: str(value)[:LONGEST_PARAM] for key, value in compared_settings(self.run).items()}
         source, here = self.continued(), str(self.whole)
-        for run in reversed(self._of_folder(source or self.whole)):
+        if run := self._of_folder(source or self.whole):
             known = self.client.get_metric_history(run.info.run_id, f"{self.prefix}loss")
             open_still = run.info.status == "RUNNING" or (self.fold and not known)
             if source or (open_still and run.data.params == params):
                 self.client.set_tag(run.info.run_id, FOLDER, here)
                 self.client.update_run(run.info.run_id, status="RUNNING", name=self._title())
+                self._keep(run.info.run_id)
                 return run.info.run_id, max((metric.step for metric in known), default=0)
         tags = {FOLDER: here} | ({"mlflow.parentRunId": self.parent} if self.parent else {})
         made: str = self.client.create_run(self.experiment_id, tags=tags, run_name=self._title()).info.run_id
         pairs = [Param(key, value) for key, value in params.items()]
         for first in range(0, len(pairs), PARAMS_AT_ONCE):
             self.client.log_batch(made, params=pairs[first : first + PARAMS_AT_ONCE])
+        self._keep(made)
         return made, 0
 
-    def _of_folder(self, folder: Path) -> list[Run]:
-        quoted = str(folder).replace("'", "''")
-        condition = f"tags.`{FOLDER}` = '{quoted}'"
-        return self._found(condition + (f" AND tags.`mlflow.parentRunId` = '{self.parent}'" if self.parent else ""))
+    def _of_folder(self, folder: Path) -> Run | None:
+        """Return the run whose id a folder has; a stranger's may name any, so the run has to name the folder too."""
+        file = folder / ID_FILE
+        with contextlib.suppress(MlflowException, OSError, ValueError):  # another server, a run that was deleted
+            run = self.client.get_run(file.read_text(encoding="ascii")[:LONGEST_ID])
+            alike = run.info.experiment_id == self.experiment_id and run.info.lifecycle_stage == "active"
+            return run if alike and run.data.tags.get(FOLDER) == str(folder) else None
+        return None
+
+    def _keep(self, run_id: str) -> None:
+        (self.whole / ID_FILE).write_text(run_id, encoding="ascii")
 
 
 @contextlib.contextmanager
