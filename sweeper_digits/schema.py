@@ -40,7 +40,7 @@ def model_of(name: str, keys: Keys, meanings: Mapping[str, str] | None = None) -
     """
     fields: dict[str, Any] = {}
     for key, (hint, default) in keys.items():
-        given = {} if default is MISSING else {"default": default}
+        given = {} if default == MISSING else {"default": default}
         described = (meanings or {}).get(key)
         fields[_field(key)] = (_taken(hint), Field(alias=key, description=described, validate_default=True, **given))
     return create(name, __config__=CONFIG, **fields)
@@ -58,7 +58,7 @@ def judged(prefix: str, keys: Keys, model: type[BaseModel], given: Mapping[Any, 
     Raises:
         UserError: A line for each key that is unknown, missing, of another type, or out of its range.
     """
-    values = {str(key): value for key, value in given.items() if not (isinstance(value, str) and value == MISSING)}
+    values = {str(key): value for key, value in given.items() if value != MISSING}
     try:
         made = model.model_validate(values)
     except ValidationError as error:
@@ -129,7 +129,7 @@ def _lines(prefix: str, keys: Keys, values: Mapping[str, Any], error: Validation
 
 
 def _shown(value: Any) -> str:
-    text = override_text(value)
+    text = str(value) if isinstance(value, dict) else override_text(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
@@ -142,7 +142,7 @@ def _wanted(hint: Any, value: Any, fault: str) -> str:
         return f"no such value{closest(str(value), choices)}; choose from {', '.join(choices)}"
     if get_origin(bare) is list and not isinstance(value, list):
         return f"a list is expected, for example [{_shown(value)}]"
-    return f"{_words(bare)}{f' in {limits}' if limits else ''} is expected"
+    return f"{_words(hint)} is expected"
 
 
 def _choices(hint: Any) -> list[str]:
@@ -157,7 +157,7 @@ def _choices(hint: Any) -> list[str]:
 def _words(hint: Any) -> str:
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _words(inner[0])
+        return _words(inner[0]) + (f" in {limits}" if (limits := interval_text(hint)) else "")
     if origin in (types.UnionType, Union):
         return " or ".join(map(_words, inner))
     if origin is list:

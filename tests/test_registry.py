@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Interval
 from omegaconf import MISSING
+from pydantic import Field
 
 from sweeper_digits import command_line, components, config, register
 from sweeper_digits.errors import UserError
@@ -103,6 +104,28 @@ def test_a_config_names_its_keys(clean_registry: None) -> None:
         ("~model.path", "model.path: a value is needed; add model.path=VALUE"),
     ]
     assert unlike(cases, parsed) == []
+
+
+def test_a_key_may_have_any_name_and_pydantics_own_limits(clean_registry: None) -> None:
+    @register("augmentation")
+    def odd(
+        width: Annotated[int | None, Field(ge=1, lt=9)] = 3,
+        sizes: list[Annotated[int, Interval(gt=0)]] = [1],  # noqa: B006 - as a user may write it
+        copy: str = "x",
+        model_config: bool = True,
+    ) -> None:
+        """Nothing."""
+
+    part = components.options_of("augmentation")["odd"]
+    assert vars(part.judged({"copy": 3})) == part.node | {"copy": "3"}
+    cases = [
+        ({"width": 9}, r"^augmentation.width=9: must be in \[1, 9\)$"),
+        ({"width": True}, r"^augmentation.width=true: a whole number or null in \[1, 9\) is expected$"),
+        ({"sizes": [0]}, r"^augmentation.sizes=\[0\]: a list, each item a whole number in \(0, inf\), is expected$"),
+        ({"model_config": None}, "^augmentation.model_config=null: true or false is expected$"),
+        ({"schema": 1}, "^augmentation.schema: no such key$"),
+    ]
+    assert unlike(cases, part.judged) == []
 
 
 def test_only_what_is_registered_is_called() -> None:
