@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from sweeper_digits import components
@@ -78,7 +78,7 @@ def _check_key(argument: str, keys: Collection[str]) -> None:
 
 def _with_conditional(arguments: list[str]) -> list[str]:
     parsed = [_parsed(argument) for argument in arguments]
-    searched = {str(one.key_or_group) for one in parsed if one and one.is_sweep_override()}
+    searched = {str(one.key_or_group) for one in parsed if one and _searches_options(one)}
     found = []
     for argument, one in zip(arguments, parsed, strict=True):
         group, _, key = override_key(argument).rpartition(".")
@@ -88,6 +88,14 @@ def _with_conditional(arguments: list[str]) -> list[str]:
             argument = f"{group}.{key}=choice({argument.partition('=')[2]})"
         found.append(argument)
     return found
+
+
+def _searches_options(override: Override) -> bool:
+    """Return whether an override searches options, and not the values of one, as `data={part:train},{part:test}`."""
+    if not override.is_sweep_override():
+        return False
+    value = override.value()
+    return not (isinstance(value, ChoiceSweep) and any(isinstance(one, dict) for one in value.list))
 
 
 def _parsed(argument: str) -> Override | None:

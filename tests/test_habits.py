@@ -30,6 +30,8 @@ def test_a_fixed_key_of_searched_options_is_searched_with_one_value() -> None:
     expected = [*given[:1], "optimizer.momentum=choice(0.5)", *given[2:]]
     assert understood(given, KEYS, in_sweep=True) == expected, "all optimizers have a learning rate"
     assert understood(["optimizer=sgd", *given[1:]], KEYS, in_sweep=True) == ["optimizer=sgd", *given[1:]]
+    of_values = ["data=npz", "data.path=a.npz", "data={transpose:true},{transpose:false}"]
+    assert understood(of_values, KEYS, in_sweep=True) == of_values, "no option is searched"
 
 
 @pytest.mark.parametrize(
