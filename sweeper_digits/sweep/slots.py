@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
@@ -17,6 +18,7 @@ from sweeper_digits.sweep import job
 from sweeper_digits.sweep.ending import described
 from sweeper_digits.sweep.gpus import deal, environment, visible_gpus
 from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, Lost, failed
+from sweeper_digits.sweep.plugin import LocalLauncher
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.record import OUT_OF_MEMORY
 from sweeper_digits.sweep.space import Sweep
@@ -61,7 +63,7 @@ class Slots:
     def __init__(self, sweep: Sweep, launcher: Any) -> None:
         self.sweep, self.launcher = sweep, launcher
         self.stderr: int | None = None  # a copy of the file descriptor, while fd 2 is the log's
-        self.is_local, self.is_here = (type(launcher).__name__ == name for name in ("LocalLauncher", "BasicLauncher"))
+        self.is_local, self.is_here = (type(launcher) is kind for kind in (LocalLauncher, BasicLauncher))
         if not self.is_local and not self.is_here:
             self._log_what_launchers_print()
             if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster

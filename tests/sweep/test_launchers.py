@@ -96,6 +96,8 @@ def test_a_job_runs_in_the_process_of_a_launcher_and_tells_its_study(sweeps: Swe
     assert trial.state == COMPLETE and trial.value == metrics["objective"][0]
     assert list(trial.intermediate_values) == [0, 1]
     assert str(metrics["pid"]) != trial.user_attrs["worker"].split(":")[1]
+    logs = list(sweeps.folder.glob("multirun/sweep/.submitit/*_log.out"))
+    assert logs, "submitit ran it: its launcher has the name of ours, LocalLauncher"
 
 
 @pytest.mark.slow
@@ -108,21 +110,22 @@ def test_launchers_run_the_trials_elsewhere_with_pruning(
         sweeps.environment["SLURM_CONF"] = str(request.getfixturevalue("slurm").conf)
     sweeps.forks = False
     sweeps.trials_last(1)
-    points = "[{optimizer.learning_rate:0.01},{optimizer.learning_rate:0.012},{optimizer.learning_rate:0.000101}]"
+    rates = (0.01, 0.012, 0.0101, 0.000101)  # when the last one begins, two of the others have ended
+    points = f"[{','.join(f'{{optimizer.learning_rate:{rate}}}' for rate in rates)}]"
     sweeps.ok(
         LEARNING_RATE,
         f"search.points={points}",
         f"hydra/launcher={launcher}",
         "hydra.sweeper.n_jobs=2",
-        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.n_trials=4",
         "hydra/sweeper/pruner=median",
         "hydra.sweeper.pruner.n_startup_trials=2",
         "hydra.sweeper.pruner.n_warmup_steps=2",
         "epochs=6",
     )
     trials = sweeps.trials()
-    assert [trial.state for trial in trials] == [COMPLETE, COMPLETE, PRUNED]
-    assert len(trials[2].intermediate_values) < 6 == len(trials[0].intermediate_values)
+    assert [trial.state for trial in trials] == [COMPLETE, COMPLETE, COMPLETE, PRUNED]
+    assert len(trials[3].intermediate_values) < 6 == len(trials[0].intermediate_values)
     assert len({trial.user_attrs["worker"] for trial in trials}) == 1  # one light process keeps all of them in flight
     assert trials[1].datetime_start < trials[0].datetime_complete
 
