@@ -42,59 +42,8 @@ def load_file(
     Raises:
         UserError: Nothing that is read, several data sets, no such part, or bad content.
     """
-    return _load(path, part, Requested(label, size, white), member, find_pieces(existing_path(path)))
-
-
-def load_idx(path: str, part: str = "train") -> Dataset:
-    """Load MNIST's own files, `*images-idx3-ubyte` and `*labels-idx1-ubyte`, raw or .gz, below a folder or in a zip.
-
-    Raises:
-        UserError: A file that is missing, cut short or of another type.
-    """
-    members = list_members(existing_path(path))
-    return _load(path, part, Requested(), None, _some(find_idx(members), path, members))
-
-
-def load_npz(path: str, part: str = "train") -> Dataset:
-    """Load a NumPy archive with images and labels.
-
-    Raises:
-        UserError: An unreadable or too large file, a missing array, or wrong shapes, types or values.
-    """
-    members = list_members(existing_path(path))
-    return _load(path, part, Requested(), None, _some(_find_arrays(members), path, members))
-
-
-def find_pieces(path: Path) -> list[Piece]:
-    """Return what a path holds, unread, by all formats.
-
-    Raises:
-        UserError: Nothing that is read; the message says what is there instead.
-    """
-    members = list_members(path)
-    return _some([piece for find in FINDERS for piece in find(members)], str(path), members)
-
-
-def default_part(path: Path, member: str | None = None) -> str:
-    """Return the part that is predicted where the user names none: the test part if there is one, else all."""
-    parts = {piece.part for piece in find_pieces(path) if member is None or piece.answers(member)}
-    return "test" if "test" in parts and not (path.is_file() and len(parts) == 1) else "all"
-
-
-def _list_arrays(members: Sequence[Member]) -> list[Named]:
-    return [array for member in members if member.kind in ARRAYS for array in ARRAYS[member.kind](member)]
-
-
-def _find_arrays(members: Sequence[Member]) -> list[Piece]:
-    return find_arrays(_list_arrays(members))
-
-
-ARRAYS = {"npz": list_npz, "npy": list_npz, "mat": list_mat, "hdf5": list_hdf5}
-FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
-
-
-def _load(path: str, part: str, wish: Requested, member: str | None, pieces: Sequence[Piece]) -> Dataset:
-    chosen = choose(pieces, path, part, member, alone=existing_path(path).is_file())
+    wish, found_at = Requested(label, size, white), existing_path(path)
+    chosen = choose(find_pieces(found_at), path, part, member, alone=found_at.is_file())
     found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
     source = chosen[0].where if len(chosen) == 1 else path
     # One scale for all parts: one of them may be dark throughout.
@@ -129,6 +78,34 @@ def _load(path: str, part: str, wish: Requested, member: str | None, pieces: Seq
         notes=tuple(dict.fromkeys(note for one in parts for note in one.notes)),
         white=white,
     )
+
+
+def find_pieces(path: Path) -> list[Piece]:
+    """Return what a path holds, unread, by all formats.
+
+    Raises:
+        UserError: Nothing that is read; the message says what is there instead.
+    """
+    members = list_members(path)
+    return _some([piece for find in FINDERS for piece in find(members)], str(path), members)
+
+
+def default_part(path: Path, member: str | None = None) -> str:
+    """Return the part that is predicted where the user names none: the test part if there is one, else all."""
+    parts = {piece.part for piece in find_pieces(path) if member is None or piece.answers(member)}
+    return "test" if "test" in parts and not (path.is_file() and len(parts) == 1) else "all"
+
+
+def _list_arrays(members: Sequence[Member]) -> list[Named]:
+    return [array for member in members if member.kind in ARRAYS for array in ARRAYS[member.kind](member)]
+
+
+def _find_arrays(members: Sequence[Member]) -> list[Piece]:
+    return find_arrays(_list_arrays(members))
+
+
+ARRAYS = {"npz": list_npz, "npy": list_npz, "mat": list_mat, "hdf5": list_hdf5}
+FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
 
 
 def _as_emnist(piece: Piece, found: DataPiece, path: str) -> DataPiece:

@@ -1,6 +1,7 @@
 """The data sources: where images and labels come from."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sweeper_digits.components import register
 from sweeper_digits.errors import INFINITY, Range
@@ -20,10 +21,10 @@ def mnist_5k() -> "Dataset":
 @register("data")
 def file(
     path: str,
-    part: Literal["train", "test", "all"],
-    size: Annotated[int | None, Range(8, 128)],
-    label: str | None,
-    member: str | None,
+    part: Literal["train", "test", "all"] = "train",
+    size: Annotated[int | None, Range(8, 128)] = None,
+    label: str | None = None,
+    member: str | None = None,
     white: Annotated[float | None, Range(0, INFINITY, open_low=True, open_high=True)] = None,
 ) -> "Dataset":
     """Any file, folder or zip with images; docs/data.md lists the layouts.
@@ -42,32 +43,6 @@ def file(
 
 
 @register("data")
-def kaggle(path: str, part: Literal["train", "test"]) -> "Dataset":
-    """Kaggle's zip or a folder with its CSV files.
-
-    Args:
-        path: The zip as downloaded, a folder with the files, or one CSV file.
-        part: `train` (labelled) or `test` (to be labelled).
-    """
-    from sweeper_digits.data.tables import load_kaggle  # with NumPy and more: --help does without
-
-    return load_kaggle(path, part)
-
-
-@register("data")
-def idx(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset":
-    """A folder with MNIST's own files.
-
-    Args:
-        path: The path of the folder or zip.
-        part: `train`, `test`, or `all` parts.
-    """
-    from sweeper_digits.data.file import load_idx  # with NumPy and more: --help does without
-
-    return load_idx(path, part)
-
-
-@register("data")
 def keras(name: Literal["mnist", "fashion_mnist"], part: Literal["train", "test", "all"] = "train") -> "Dataset":
     """A data set that Keras downloads.
 
@@ -80,14 +55,18 @@ def keras(name: Literal["mnist", "fashion_mnist"], part: Literal["train", "test"
     return load_keras(name, part)
 
 
-@register("data")
-def npz(path: str, part: Literal["train", "test", "all"] = "train") -> "Dataset":
-    """A NumPy archive.
+def _alias(name: str, reads: str) -> None:
+    """Register another name of `file`, with the same keys: run folders have it, and people look for it."""
 
-    Args:
-        path: The path of the archive.
-        part: `train`, `test`, or `all` parts.
-    """
-    from sweeper_digits.data.file import load_npz  # with NumPy and more: --help does without
+    @functools.wraps(file)
+    def alias(**values: Any) -> "Dataset":
+        return file(**values)
 
-    return load_npz(path, part)
+    alias.__name__ = alias.__qualname__ = name
+    alias.__doc__ = (file.__doc__ or "").replace("Any file, folder or zip with images", f"{reads}, as data=file")
+    register("data")(alias)
+
+
+_alias("kaggle", "Kaggle's zip or a folder with its CSV files")
+_alias("idx", "A folder with MNIST's own files")
+_alias("npz", "A NumPy archive")

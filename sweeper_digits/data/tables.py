@@ -1,4 +1,4 @@
-"""CSV tables and Kaggle's zip: which columns are pixels, which one is the label and which one names the rows."""
+"""CSV tables: which columns are pixels, which one is the label and which one names the rows."""
 
 import csv
 import io
@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sweeper_digits.data.checks import MOST_CLASSES, as_pixels
-from sweeper_digits.data.contents import Member, list_members
-from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
+from sweeper_digits.data.contents import Member
 from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.pieces import DataPiece, Piece, Requested, is_emnist, name_and_part
 from sweeper_digits.errors import UserError, closest
@@ -232,42 +230,6 @@ def find_tables(members: Sequence[Member]) -> list[Piece]:
             read = partial(_read_member, member)
             pieces.append(Piece(name, part, (member.name,), member.where, read, is_emnist(member.name)))
     return pieces
-
-
-def load_kaggle(path: str, part: str = "train") -> Dataset:
-    """Load train.csv or test.csv of Kaggle's Digit Recognizer.
-
-    Args:
-        path: The zip as downloaded, a folder with the files, or one CSV file.
-        part: `train` (labelled) or `test` (to be labelled).
-
-    Raises:
-        UserError: A missing or malformed file; the message names the row and column of the first bad cell.
-    """
-    member = kaggle_file(existing_path(path), f"{part}.csv")
-    found = read_table(member.read(), member.where, Requested())
-    if part == "train" and found.labels is None:
-        raise UserError(f"{member.where}: no label column in the header; Kaggle's train.csv begins label,pixel0")
-    return as_dataset(found.images, found.labels, member.where, ids=found.ids, notes=found.notes)
-
-
-def kaggle_file(path: Path, name: str) -> Member:
-    """Return one of Kaggle's files in a zip or a folder, or the one CSV file that the path is, whatever its name.
-
-    Raises:
-        UserError: No such file, or an unreadable zip.
-    """
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return list_members(path)[0]
-    members = list_members(path)
-    found = [member for member in members if Path(member.name).name == name]
-    if path.is_dir():
-        found = [member for member in found if member.name == name]
-    elif len(members) == 1 and members[0].where == str(path):
-        raise UserError(f"{path}: not a readable zip; data=file data.path=... reads files of other kinds")
-    if not found:
-        raise UserError(f"{path}: no {name} in this {'folder' if path.is_dir() else 'zip'}")
-    return found[0]
 
 
 def _read_member(member: Member, wish: Requested) -> DataPiece:
