@@ -26,6 +26,7 @@ def file(
     label: str | None = None,
     member: str | None = None,
     white: Annotated[float | None, Range(0, INFINITY, open_low=True, open_high=True)] = None,
+    group: str | None = None,
 ) -> "Dataset":
     """Any file, folder or zip with images; docs/data.md lists the layouts.
 
@@ -36,10 +37,11 @@ def file(
         label: The column of the labels in a table: its name, or `first` or `last`.
         member: The data set, or the file, among several.
         white: Value that becomes 255 in images of more than 8 bits; null: the largest that their depth has.
+        group: Whose images stay together in a split: a column, an array, or the level of a folder, from 1.
     """
     from sweeper_digits.data.file import load_file  # with NumPy and more: --help does without
 
-    return load_file(path, part, size, label, member, white)
+    return load_file(path, part, size, label, member, white, group)
 
 
 @register("data")
