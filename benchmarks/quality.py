@@ -33,10 +33,10 @@ def notebook(data: str | None, seed: int, epochs: int, out: Path) -> None:
     from benchmarks.notebook import compile_as_notebook, generator, notebook_model
     from sweeper_digits.config import Holdout
     from sweeper_digits.data.dataset import load_mnist_5k
+    from sweeper_digits.data.file import load_file
     from sweeper_digits.data.split import splits
-    from sweeper_digits.data.tables import load_kaggle
 
-    digits = load_kaggle(data) if data else load_mnist_5k()
+    digits = load_file(data) if data else load_mnist_5k()
     parts = next(splits(Holdout(test_size=0.0, seed=0, validation_size=0.15), digits.labels, digits.groups))
     keras.utils.set_random_seed(seed)
     model = notebook_model()

@@ -35,14 +35,14 @@ def keras_tuner(kind: str, data: str | None, trials: int, epochs: int, folder: P
     from sweeper_digits.components import Option
     from sweeper_digits.config import parse
     from sweeper_digits.data.dataset import load_mnist_5k
+    from sweeper_digits.data.file import load_file
     from sweeper_digits.data.split import splits
-    from sweeper_digits.data.tables import load_kaggle
     from sweeper_digits.runs import recipe
     from sweeper_digits.training import device as hardware
     from sweeper_digits.training.network import build_network
 
     config = parse(recipe.without_hydra(recipe.composer(command_line.CONF)(["model=small"])))
-    digits = load_kaggle(data) if data else load_mnist_5k()
+    digits = load_file(data) if data else load_mnist_5k()
     parts = next(splits(config.split, digits.labels, digits.groups))
     precision = hardware.choose_precision("auto", "cpu:0")
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")

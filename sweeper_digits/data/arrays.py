@@ -159,8 +159,8 @@ def _pieces(arrays: Sequence[Named]) -> list[Piece]:
     for array in sorted(arrays, key=lambda array: len(array.shape)):
         if array.is_images:
             images[array.key, array.part] = array
-    labels = [array for array in arrays if array.is_labels and array not in images.values()]
-    return [_piece(one, _labels_of(one, labels), part, one.key) for (_, part), one in images.items()]
+    others = [array for array in arrays if array.is_labels and array not in images.values()]
+    return [_piece(one, _labels_of(one, others), part, one.key, others) for (_, part), one in images.items()]
 
 
 def _numbered_pieces(arrays: Sequence[Named]) -> list[Piece]:
@@ -171,15 +171,15 @@ def _numbered_pieces(arrays: Sequence[Named]) -> list[Piece]:
         len(images), (name_and_part(arrays[0].file)[1],)
     )
     pairs = itertools.zip_longest(images, labels[: len(images)], parts[: len(images)], fillvalue=None)
-    return [_piece(one, own, part or "", ()) for one, own, part in pairs if one is not None]
+    return [_piece(one, own, part or "", (), labels) for one, own, part in pairs if one is not None]
 
 
-def _piece(images: Named, labels: Named | None, part: str, key: tuple[str, ...]) -> Piece:
+def _piece(images: Named, labels: Named | None, part: str, key: tuple[str, ...], others: Sequence[Named]) -> Piece:
     folder, _ = name_and_part(images.file)
     name = "/".join(part for part in (folder, "-".join(key)) if part)
     files = tuple(dict.fromkeys(array.file for array in (images, labels) if array is not None))
     transposed = is_emnist(images.file) and images.file.lower().endswith(".mat")
-    return Piece(name, part, files, images.where, partial(_read, images, labels), transposed)
+    return Piece(name, part, files, images.where, partial(_read, images, labels, others), transposed)
 
 
 def _labels_of(images: Named, labels: Sequence[Named]) -> Named | None:
@@ -192,9 +192,23 @@ def _labels_of(images: Named, labels: Sequence[Named]) -> Named | None:
     return next((array for array in same if LABELS & set(array.words)), same[0] if same else None)
 
 
-def _read(images: Named, labels: Named | None, wish: Requested) -> DataPiece:
+def _groups_of(images: Named, others: Sequence[Named], wished: str) -> Named | None:
+    """Return the array that the user named: by its name, or by its last words but those for the part."""
+    last = tuple(word for word in words_of(wished) if word not in PARTS)
+    words = {one: tuple(word for word in one.words if word not in PARTS) for one in others}
+    found = [one for one in others if one.name == wished or (last and words[one][-len(last) :] == last)]
+    same = [one for one in found if one.part == images.part] or found
+    return next((one for one in same if images.shape[0] in one.shape), same[0] if same else None)
+
+
+def _read(images: Named, labels: Named | None, others: Sequence[Named], wish: Requested) -> DataPiece:
+    groups = None if wish.group is None else _groups_of(images, others, wish.group)
+    if groups is not None and groups is labels:
+        labels = _labels_of(images, [one for one in others if one is not groups])
+    lacks = f"no such array; it has {describe([images, *others])}"
     notes = tuple(array.note for array in (images, labels) if array is not None and array.note)
-    return DataPiece(images.read(), None if labels is None else labels.read(), notes=notes)
+    own, named = (None if array is None else array.read() for array in (labels, groups))
+    return DataPiece(images.read(), own, notes=notes, groups=named, lacks=lacks)
 
 
 def _apart(word: str) -> list[str]:

@@ -78,11 +78,13 @@ class Member:
         name: Its path below the folder, or in the zip, with "/"; of a single file its name.
         where: Its path, for messages.
         opens: Opens it.
+        group: The folder that was taken out of the name, for it names a group; empty if none was.
     """
 
     name: str
     where: str
     opens: Callable[[], IO[bytes]]
+    group: str = ""
 
     @cached_property
     def head(self) -> bytes:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sweeper_digits import components
 from sweeper_digits.components import Data
@@ -42,6 +44,8 @@ class Dataset:
         ids: What names each image in the source, (n,), or None: a submission keeps it.
         notes: What reading changed or guessed, a line each, for people.
         white: What became 255 in images of more than 8 bits; None: they had 8.
+        named_groups: What names the group of each image, str (n,), for example a patient; None: nothing does.
+        lacks: Why groups that the user named are not known.
     """
 
     images: np.ndarray
@@ -51,6 +55,8 @@ class Dataset:
     ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     white: float | None = None
+    named_groups: np.ndarray | None = None
+    lacks: str = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -63,10 +69,28 @@ class Dataset:
         return hash_images(self.images)
 
     @functools.cached_property
-    def groups(self) -> np.ndarray:
+    def copies(self) -> np.ndarray:
         """Return int64 (n,), equal numbers for equal images, from 0 in the order of the first of each."""
-        _, first, group = np.unique(self.hashes, return_index=True, return_inverse=True)
-        return np.argsort(np.argsort(first))[group]
+        return _numbered(self.hashes)
+
+    @functools.cached_property
+    def groups(self) -> np.ndarray:
+        """Return int64 (n,), equal numbers for images that a split keeps together, from 0 in the order of the first.
+
+        They are equal, or of one named group, or other images join them.
+
+        Raises:
+            UserError: The groups that the user named are not known.
+        """
+        if self.lacks:
+            raise UserError(self.lacks)
+        if self.named_groups is None:
+            return self.copies
+        named = _numbered(self.named_groups)
+        edges = (np.ones(len(named), np.int8), (self.copies, self.copies.max() + 1 + named))
+        nodes = int(edges[1][1].max()) + 1
+        _, joined = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)
+        return _numbered(joined[self.copies])
 
     def describe(self) -> str:
         """Return how many images there are, of which shape and how many classes."""
@@ -78,7 +102,8 @@ class Dataset:
         """Return the images at these places, int (m,), with all classes."""
         labels = None if self.labels is None else self.labels[places]
         ids = None if self.ids is None else tuple(self.ids[place] for place in places)
-        return replace(self, images=self.images[places], labels=labels, ids=ids)
+        named = None if self.named_groups is None else self.named_groups[places]
+        return replace(self, images=self.images[places], labels=labels, ids=ids, named_groups=named)
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
         """Return the same images with labels that are places in another list of classes, which a model has.
@@ -96,6 +121,12 @@ class Dataset:
             )
         places = np.array([classes.index(name) if name in classes else -1 for name in self.classes], np.int32)
         return replace(self, labels=places[self.labels], classes=tuple(classes))
+
+
+def _numbered(values: np.ndarray) -> np.ndarray:
+    """Return int64 (n,), equal numbers for equal values, from 0 in the order of the first of each."""
+    _, first, place = np.unique(values, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[place]
 
 
 def load(option: Data) -> Dataset:

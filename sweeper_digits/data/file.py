@@ -13,7 +13,7 @@ from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
 from sweeper_digits.data.formats import find_idx, find_parquet, list_hdf5, list_mat, read_mapping
 from sweeper_digits.data.kinds import REFUSED, refusal
-from sweeper_digits.data.pictures import find_folders
+from sweeper_digits.data.pictures import find_folders, without_level
 from sweeper_digits.data.pieces import DataPiece, Piece, Requested, choose, name_and_part
 from sweeper_digits.data.tables import find_tables
 from sweeper_digits.errors import UserError
@@ -28,6 +28,7 @@ def load_file(
     label: str | None = None,
     member: str | None = None,
     white: float | None = None,
+    group: str | None = None,
 ) -> Dataset:
     """Load images from a file, a folder or a zip of any layout that docs/data.md lists.
 
@@ -38,41 +39,86 @@ def load_file(
         label: The column of the labels in a table: its name, or `first` or `last`.
         member: The data set, or the file, among several.
         white: What becomes 255 in images of more than 8 bits; None: the most that their depth has.
+        group: What names the group of an image: a column, an array, or the level of a folder, from 1.
 
     Raises:
         UserError: Nothing that is read, several data sets, no such part, or bad content.
     """
-    return _load(path, part, Requested(label, size, white), member, find_pieces(existing_path(path)))
+    wish, found_at = Requested(label, size, white, group), existing_path(path)
+    chosen = choose(find_pieces(found_at, group), path, part, member, alone=found_at.is_file())
+    found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
+    source = chosen[0].where if len(chosen) == 1 else path
+    # One scale for all parts: one of them may be dark throughout.
+    known = (one.white if one.images.dtype == np.uint8 else wish.white or depth_white(one.images) for one in found)
+    white = max(filter(None, known), default=None)
+    groups, lacks = (None, "") if group is None else _groups_of(found, group, source)
+    if len(found) == 1:
+        (one,) = found
+        dataset = as_dataset(
+            one.images,
+            one.labels,
+            source,
+            names=one.names,
+            ids=one.ids,
+            notes=one.notes,
+            size=wish.size,
+            white=white,
+        )
+        return replace(dataset, named_groups=groups, lacks=lacks)
+    unlabelled = [piece.part for piece, one in zip(chosen, found, strict=True) if one.labels is None]
+    if 0 < len(unlabelled) < len(found):
+        raise UserError(f"{path}: its {unlabelled[0]} part has no labels, others have; leave out data.part=all")
+    parts = [
+        as_dataset(one.images, None, source, ids=one.ids, notes=one.notes, size=wish.size, white=white) for one in found
+    ]
+    if len(shapes := {one.image_shape for one in parts}) > 1:
+        raise UserError(f"{path}: its parts have images of shapes {' and '.join(map(str, shapes))}; add data.size=28")
+    dataset = as_dataset(
+        np.concatenate([one.images for one in parts]),
+        None if unlabelled else np.concatenate([one.labels for one in found]),
+        source,
+        names=found[0].names,
+        ids=[name for one in parts for name in one.ids or ()] or None,
+        notes=tuple(dict.fromkeys(note for one in parts for note in one.notes)),
+        white=white,
+    )
+    return replace(dataset, named_groups=groups, lacks=lacks)
 
 
-def load_idx(path: str, part: str = "train") -> Dataset:
-    """Load MNIST's own files, `*images-idx3-ubyte` and `*labels-idx1-ubyte`, raw or .gz, below a folder or in a zip.
-
-    Raises:
-        UserError: A file that is missing, cut short or of another type.
-    """
-    members = list_members(existing_path(path))
-    return _load(path, part, Requested(), None, _some(find_idx(members), path, members))
-
-
-def load_npz(path: str, part: str = "train") -> Dataset:
-    """Load a NumPy archive with images and labels.
-
-    Raises:
-        UserError: An unreadable or too large file, a missing array, or wrong shapes, types or values.
-    """
-    members = list_members(existing_path(path))
-    return _load(path, part, Requested(), None, _some(_find_arrays(members), path, members))
-
-
-def find_pieces(path: Path) -> list[Piece]:
+def find_pieces(path: Path, group: str | None = None) -> list[Piece]:
     """Return what a path holds, unread, by all formats.
+
+    Args:
+        path: The path of the file, folder or zip.
+        group: If it is the level of a folder, this folder does not count where folders name classes and parts.
 
     Raises:
         UserError: Nothing that is read; the message says what is there instead.
     """
     members = list_members(path)
+    if group is not None:
+        members = [without_level(member, group) for member in members]
     return _some([piece for find in FINDERS for piece in find(members)], str(path), members)
+
+
+def _groups_of(found: Sequence[DataPiece], group: str, source: str) -> tuple[np.ndarray | None, str]:
+    """Return what names the group of each image, str (n,); if something is amiss, None and what it is."""
+    every = []
+    for one in found:
+        if one.groups is None:
+            return None, f"{source}: data.group={group}: {one.lacks}"
+        if one.groups.size != len(one.images) or one.groups.shape[0] not in (1, len(one.images)):
+            return None, f"{source}: data.group={group}: shape {one.groups.shape} for {len(one.images):,} images"
+        values = one.groups.reshape(-1)
+        if values.dtype.kind == "f" and (values == np.round(values)).all():
+            values = values.astype(np.int64)
+        texts = np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values.astype(str)
+        every.append(np.char.strip(texts))
+    names = np.concatenate(every)
+    if (missing := np.isin(names, UNNAMED)).any():
+        place = int(np.argmax(missing))
+        return None, f"{source}: data.group={group}: {str(names[place])!r} at image {place}; a name is expected"
+    return names, ""
 
 
 def default_part(path: Path, member: str | None = None) -> str:
@@ -89,46 +135,9 @@ def _find_arrays(members: Sequence[Member]) -> list[Piece]:
     return find_arrays(_list_arrays(members))
 
 
+UNNAMED = ("", "nan", "NaN", "None", "null", "NULL")  # of a group
 ARRAYS = {"npz": list_npz, "npy": list_npz, "mat": list_mat, "hdf5": list_hdf5}
 FINDERS = (find_tables, find_idx, _find_arrays, find_parquet, find_folders)
-
-
-def _load(path: str, part: str, wish: Requested, member: str | None, pieces: Sequence[Piece]) -> Dataset:
-    chosen = choose(pieces, path, part, member, alone=existing_path(path).is_file())
-    found = [_as_emnist(piece, piece.read(wish), path) if piece.transposed else piece.read(wish) for piece in chosen]
-    source = chosen[0].where if len(chosen) == 1 else path
-    # One scale for all parts: one of them may be dark throughout.
-    known = (one.white if one.images.dtype == np.uint8 else wish.white or depth_white(one.images) for one in found)
-    white = max(filter(None, known), default=None)
-    if len(found) == 1:
-        (one,) = found
-        return as_dataset(
-            one.images,
-            one.labels,
-            source,
-            names=one.names,
-            ids=one.ids,
-            notes=one.notes,
-            size=wish.size,
-            white=white,
-        )
-    unlabelled = [piece.part for piece, one in zip(chosen, found, strict=True) if one.labels is None]
-    if 0 < len(unlabelled) < len(found):
-        raise UserError(f"{path}: its {unlabelled[0]} part has no labels, others have; leave out data.part=all")
-    parts = [
-        as_dataset(one.images, None, source, ids=one.ids, notes=one.notes, size=wish.size, white=white) for one in found
-    ]
-    if len(shapes := {one.image_shape for one in parts}) > 1:
-        raise UserError(f"{path}: its parts have images of shapes {' and '.join(map(str, shapes))}; add data.size=28")
-    return as_dataset(
-        np.concatenate([one.images for one in parts]),
-        None if unlabelled else np.concatenate([one.labels for one in found]),
-        source,
-        names=found[0].names,
-        ids=[name for one in parts for name in one.ids or ()] or None,
-        notes=tuple(dict.fromkeys(note for one in parts for note in one.notes)),
-        white=white,
-    )
 
 
 def _as_emnist(piece: Piece, found: DataPiece, path: str) -> DataPiece:

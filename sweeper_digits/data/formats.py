@@ -19,7 +19,7 @@ from sweeper_digits.data.arrays import UNREADABLE, Named
 from sweeper_digits.data.contents import Member, check_size
 from sweeper_digits.data.pictures import read_sized
 from sweeper_digits.data.pieces import DataPiece, Piece, Requested, is_emnist, name_and_part
-from sweeper_digits.data.tables import LABEL_NAMES, label_by_name
+from sweeper_digits.data.tables import LABEL_NAMES, column_named, label_by_name, no_column
 from sweeper_digits.errors import UserError
 
 # The third byte, and the type of the numbers: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
@@ -228,19 +228,24 @@ def _read_parquet(members: Sequence[Member], wish: Requested) -> DataPiece:
         raise UserError(f"{where}: {MISSING}") from error
     try:
         files = [parquet.ParquetFile(io.BytesIO(member.read())) for member in members]
-        groups = [file.metadata.row_group(place) for file in files for place in range(file.num_row_groups)]
-        check_size(sum(group.total_byte_size for group in groups), where)
+        row_groups = [file.metadata.row_group(place) for file in files for place in range(file.num_row_groups)]
+        check_size(sum(one.total_byte_size for one in row_groups), where)
         table = pyarrow.concat_tables([file.read() for file in files])
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{where}: not a readable Parquet file ({' '.join(str(error).split())})") from error
     image = next((name for name in table.column_names if _is_pictures(table.schema.field(name).type, pyarrow)), None)
     label = _parquet_label(table.column_names, wish.label, where)
+    place = column_named({n: name.strip().lower() for n, name in enumerate(table.column_names)}, wish.group)
+    group = None if place is None else table.column_names[place]
     names = _parquet_names(table.schema.metadata or {}, label)
     labels = None if label is None else _parquet_labels(table[label], label, where)
     table, labels, notes = _without_hidden(table, labels, names)
+    groups = None if group is None else np.array([str(value) for value in table[group].to_pylist()])
+    lacks = no_column(wish.group or "", table.column_names)
     if image is None:
-        pixels = [name for name in table.column_names if name != label]
-        return DataPiece(_numbers(table, pixels, where), labels, names=names, notes=notes)
+        pixels = [name for name in table.column_names if name not in (label, group)]
+        numbers = _numbers(table, pixels, where)
+        return DataPiece(numbers, labels, names=names, notes=notes, groups=groups, lacks=lacks)
     values = table[image].to_pylist()
     raws = [value["bytes"] if isinstance(value, dict) else value for value in values]
     if missing := [place for place, raw in enumerate(raws) if raw is None]:
@@ -250,7 +255,7 @@ def _read_parquet(members: Sequence[Member], wish: Requested) -> DataPiece:
         for place, raw in enumerate(raws)
     ]
     found = read_sized(pictures, pictures, wish)
-    return replace(found, labels=labels, names=names, notes=(*notes, *found.notes))
+    return replace(found, labels=labels, names=names, notes=(*notes, *found.notes), groups=groups, lacks=lacks)
 
 
 def _is_pictures(kind: Any, pyarrow: Any) -> bool:

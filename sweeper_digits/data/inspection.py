@@ -149,7 +149,7 @@ def inspect(dataset: Dataset, option: Data) -> Inspection:
     neighbours = _neighbours(_sample(images))
     shuffled = _is_shuffled(neighbours, images.shape[1:3])
     orientation, correlation = (None, None) if shuffled else orientation_of(dataset, background)
-    divided = divided_groups(dataset.groups, dataset.labels)
+    divided = divided_groups(dataset.copies, dataset.labels)
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     most = int(images.max())
     return Inspection(
@@ -159,7 +159,7 @@ def inspect(dataset: Dataset, option: Data) -> Inspection:
         background=background,
         neighbours=neighbours,
         images_per_class=tuple(counts.tolist()),
-        copies=len(images) - len(np.unique(dataset.groups)),
+        copies=len(images) - len(np.unique(dataset.copies)),
         two_labels=len(divided),
         orientation=orientation,
         correlation=correlation,
@@ -270,7 +270,7 @@ def _note_labels(dataset: Dataset, divided: np.ndarray) -> list[str]:
     if len(divided) == 0:
         return []
     assert dataset.labels is not None  # noqa: S101 - for training
-    places = np.flatnonzero(dataset.groups == divided[0])
+    places = np.flatnonzero(dataset.copies == divided[0])
     other = places[np.argmax(dataset.labels[places] != dataset.labels[places[0]])]
     images = "1 image has" if len(divided) == 1 else f"{len(divided):,} images have"
     first, second = (

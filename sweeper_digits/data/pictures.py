@@ -221,6 +221,30 @@ def find_folders(members: Sequence[Member]) -> list[Piece]:
     return pieces
 
 
+def without_level(member: Member, level: str) -> Member:
+    """Return a picture with the folder of a level, from 1, as its group and out of its name; other files as they are.
+
+    A picture in the folder of its class, or in none, is returned as it is where it has no such level.
+
+    Raises:
+        UserError: There is no such level, and what the folders above that of the class are is not known.
+    """
+    folders = PurePosixPath(member.name).parent.parts
+    if member.kind != "picture":
+        return member
+    if level.isdecimal() and 1 <= (place := int(level)) <= len(folders):
+        kept = (*folders[: place - 1], *folders[place:], PurePosixPath(member.name).name)
+        return replace(member, name="/".join(kept), group=folders[place - 1])
+    if sum(_part_of(folder) is None for folder in folders) > 1:
+        raise UserError(f"{member.where}: data.group={level}: {_no_level(member)}")
+    return member
+
+
+def _no_level(member: Member) -> str:
+    levels = ", ".join(f"{n} is {name}" for n, name in enumerate(PurePosixPath(member.name).parent.parts, 1))
+    return f"no such level of folders; of {member.name}, {levels or 'there is none'}"
+
+
 def _part_of(folder: str) -> str | None:
     words = [word for word in words_of(folder) if word not in ("set", "data", "images", "img")]
     return PARTS.get(words[0]) if len(words) == 1 else None
@@ -233,8 +257,11 @@ def _read(members: Sequence[Member], labels: list[str] | None, every: Sequence[M
     found = read_sized(members, every, wish)
     ids = tuple(PurePosixPath(member.name).name for member in members)
     if len(set(ids)) < len(ids):
-        ids = tuple(member.name for member in members)
-    return replace(found, labels=None if labels is None else np.array(labels), ids=ids)
+        ids = tuple(str(PurePosixPath(member.group, member.name)) for member in members)
+    found = replace(found, labels=None if labels is None else np.array(labels), ids=ids)
+    if odd := [member for member in members if not member.group]:
+        return replace(found, lacks=_no_level(odd[0]))
+    return replace(found, groups=np.array([member.group for member in members]))
 
 
 def read_sized(members: Sequence[Member], every: Sequence[Member], wish: Requested) -> DataPiece:

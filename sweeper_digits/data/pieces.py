@@ -32,6 +32,8 @@ class DataPiece:
         names: What to call the labels 0, 1, 2, ..., or None.
         notes: What was changed or guessed, a line each.
         white: What became 255 in pictures of more than 8 bits, or None.
+        groups: What names the group of each image, or None.
+        lacks: Why there are no groups where the user named some.
     """
 
     images: np.ndarray
@@ -40,15 +42,18 @@ class DataPiece:
     names: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
     white: float | None = None
+    groups: np.ndarray | None = None
+    lacks: str = "no groups: they are a column of a table, an array, or a level of folders"
 
 
 @dataclass(frozen=True)
 class Requested:
-    """The user's wishes: the column of the labels, the side of the images in pixels, the value that is white."""
+    """The user's wishes: the column of the labels, the side of the images, the value that is white, the groups."""
 
     label: str | None = None
     size: int | None = None
     white: float | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The data sources: where images and labels come from."""
 
+import functools
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
@@ -29,6 +30,7 @@ def file(
     label: str | None = None,
     member: str | None = None,
     white: Annotated[float | None, Interval(gt=0, lt=math.inf)] = None,
+    group: str | None = None,
 ) -> "Dataset":
     """Any file, folder or zip with images; docs/data.md lists the layouts.
 
@@ -39,36 +41,11 @@ def file(
         label: The column of the labels in a table: its name, or `first` or `last`.
         member: The data set, or the file, among several.
         white: Value that becomes 255 in images of more than 8 bits; null: the largest that their depth has.
+        group: Whose images stay together in a split: a column, an array, or the level of a folder, from 1.
     """
     from sweeper_digits.data.file import load_file  # with NumPy and more: --help does without
 
-    return load_file(path, part, size, label, member, white)
-
-
-@register("data")
-def kaggle(path: str, part: Literal["train", "test"] = "train") -> "Dataset":
-    """Kaggle's zip or a folder with its CSV files.
-
-    Args:
-        path: The zip as downloaded, a folder with the files, or one CSV file.
-        part: `train` (labelled) or `test` (to be labelled).
-    """
-    from sweeper_digits.data.tables import load_kaggle  # with NumPy and more: --help does without
-
-    return load_kaggle(path, part)
-
-
-@register("data")
-def idx(path: str, part: Part = "train") -> "Dataset":
-    """A folder with MNIST's own files.
-
-    Args:
-        path: The path of the folder or zip.
-        part: `train`, `test`, or `all` parts.
-    """
-    from sweeper_digits.data.file import load_idx  # with NumPy and more: --help does without
-
-    return load_idx(path, part)
+    return load_file(path, part, size, label, member, white, group)
 
 
 @register("data")
@@ -95,14 +72,18 @@ def fashion_mnist(part: Part = "train") -> "Dataset":
     return load_keras("fashion_mnist", part)
 
 
-@register("data")
-def npz(path: str, part: Part = "train") -> "Dataset":
-    """A NumPy archive.
+def _alias(name: str, reads: str) -> None:
+    """Register another name of `file`, with the same keys: run folders have it, and people look for it."""
 
-    Args:
-        path: The path of the archive.
-        part: `train`, `test`, or `all` parts.
-    """
-    from sweeper_digits.data.file import load_npz  # with NumPy and more: --help does without
+    @functools.wraps(file)
+    def alias(**values: Any) -> "Dataset":
+        return file(**values)
 
-    return load_npz(path, part)
+    alias.__name__ = alias.__qualname__ = name
+    alias.__doc__ = (file.__doc__ or "").replace("Any file, folder or zip with images", f"{reads}, as data=file")
+    register("data")(alias)
+
+
+_alias("kaggle", "Kaggle's zip or a folder with its CSV files")
+_alias("idx", "A folder with MNIST's own files")
+_alias("npz", "A NumPy archive")

@@ -1,4 +1,4 @@
-"""CSV tables and Kaggle's zip: which columns are pixels, which one is the label and which one names the rows."""
+"""CSV tables: which columns are pixels, which one is the label and which one names the rows."""
 
 import csv
 import io
@@ -6,17 +6,15 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sweeper_digits.data.checks import MOST_CLASSES, as_pixels
-from sweeper_digits.data.contents import Member, list_members
-from sweeper_digits.data.dataset import Dataset, as_dataset, existing_path
+from sweeper_digits.data.contents import Member
 from sweeper_digits.data.kinds import REFUSED, kind_of, refusal
 from sweeper_digits.data.pieces import DataPiece, Piece, Requested, is_emnist, name_and_part
 from sweeper_digits.errors import UserError, closest
@@ -46,6 +44,7 @@ class Roles:
         pixels: In the order of the image.
         label: Or None where there is none, or where only the values can tell.
         id: What names the rows, or None.
+        group: What names the groups, or None.
         either: Whether the first or the last of `pixels` is the label, which the values decide.
         notes: What was guessed.
     """
@@ -53,6 +52,7 @@ class Roles:
     pixels: list[int]
     label: int | None
     id: int | None
+    group: int | None = None
     either: bool = False
     notes: tuple[str, ...] = ()
 
@@ -79,7 +79,13 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     return steps[1] > 0.9 * len(numbers) and len(set(numbers)) > 1
 
 
-def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wished: str | None, where: str) -> Roles:
+def find_roles(
+    names: Sequence[str] | None,
+    rows: Sequence[Sequence[str]],
+    wished: str | None,
+    where: str,
+    wished_group: str | None = None,
+) -> Roles:
     """Say what each column is.
 
     Args:
@@ -87,6 +93,7 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
         rows: The first rows.
         wished: The label's column as the user named it: a name, `first` or `last`.
         where: What is read, for messages.
+        wished_group: The column of the groups as the user named it.
 
     Raises:
         UserError: The columns that are left are no image; the message names those that look like no pixels.
@@ -99,6 +106,9 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
     if names is None:
         return _without_names(columns, rows, wished, where)
     plain = {c: names[c].strip().lower() for c in columns}
+    group = column_named(plain, wished_group)
+    columns = [c for c in columns if c != group]
+    plain = {c: plain[c] for c in columns}
     label = label_by_name(plain, wished, where)
     if wished is not None:  # other columns of labels are left out
         columns = [c for c in columns if c == label or plain[c] not in LABEL_NAMES]
@@ -112,8 +122,27 @@ def find_roles(names: Sequence[str] | None, rows: Sequence[Sequence[str]], wishe
             pixels.remove(label)
             notes = (f"column {names[label]!r} was taken for the label; data.label=NAME names another",)
     if not is_image(len(pixels)) or 0 < len(_odd(plain, pixels)) < len(pixels) / 10:
+        if wished_group is not None and group is None:
+            raise UserError(f"{where}: data.group={wished_group}: {no_column(wished_group, plain.values())}")
         raise UserError(f"{where}: {_refusal(names, plain, pixels, label)}")
-    return Roles(_in_order(plain, pixels), label, ids[0] if ids else None, notes=notes)
+    return Roles(_in_order(plain, pixels), label, ids[0] if ids else None, group, notes=notes)
+
+
+def column_named(plain: Mapping[int, str], wished: str | None) -> int | None:
+    """Return the place of a column; None if no column has this name.
+
+    Args:
+        plain: Place -> name, stripped and in lower case.
+        wished: The name as the user wrote it.
+    """
+    return next((c for c, name in plain.items() if wished is not None and name == wished.strip().lower()), None)
+
+
+def no_column(wished: str, plain: Iterable[str]) -> str:
+    """Say that there is no such column, and which there are."""
+    names = [name for name in plain if name]
+    shown = ", ".join([*names[:6], *(["..."] if len(names) > 6 else [])])
+    return f"no such column{closest(wished, names)}; it has {shown or 'no names'}"
 
 
 def label_by_name(
@@ -133,14 +162,9 @@ def label_by_name(
     if wished in ("first", "last"):
         return min(plain) if wished == "first" else max(plain)
     if wished is not None:
-        found = [c for c, name in plain.items() if name == wished.strip().lower()]
-        if not found:
-            names = [name for name in plain.values() if name]
-            shown = ", ".join([*names[:6], *(["..."] if len(names) > 6 else [])])
-            raise UserError(
-                f"{where}: data.label={wished}: no such column{closest(wished, names)}; it has {shown or 'no names'}"
-            )
-        return found[0]
+        if (place := column_named(plain, wished)) is None:
+            raise UserError(f"{where}: data.label={wished}: {no_column(wished, plain.values())}")
+        return place
     found = [c for c, name in plain.items() if name in labels]
     if len(found) > 1:
         every = [plain[c] for c in found]
@@ -234,42 +258,6 @@ def find_tables(members: Sequence[Member]) -> list[Piece]:
     return pieces
 
 
-def load_kaggle(path: str, part: str = "train") -> Dataset:
-    """Load train.csv or test.csv of Kaggle's Digit Recognizer.
-
-    Args:
-        path: The zip as downloaded, a folder with the files, or one CSV file.
-        part: `train` (labelled) or `test` (to be labelled).
-
-    Raises:
-        UserError: A missing or malformed file; the message names the row and column of the first bad cell.
-    """
-    member = kaggle_file(existing_path(path), f"{part}.csv")
-    found = read_table(member.read(), member.where, Requested())
-    if part == "train" and found.labels is None:
-        raise UserError(f"{member.where}: no label column in the header; Kaggle's train.csv begins label,pixel0")
-    return as_dataset(found.images, found.labels, member.where, ids=found.ids, notes=found.notes)
-
-
-def kaggle_file(path: Path, name: str) -> Member:
-    """Return one of Kaggle's files in a zip or a folder, or the one CSV file that the path is, whatever its name.
-
-    Raises:
-        UserError: No such file, or an unreadable zip.
-    """
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return list_members(path)[0]
-    members = list_members(path)
-    found = [member for member in members if Path(member.name).name == name]
-    if path.is_dir():
-        found = [member for member in found if member.name == name]
-    elif len(members) == 1 and members[0].where == str(path):
-        raise UserError(f"{path}: not a readable zip; data=file data.path=... reads files of other kinds")
-    if not found:
-        raise UserError(f"{path}: no {name} in this {'folder' if path.is_dir() else 'zip'}")
-    return found[0]
-
-
 def _read_member(member: Member, wish: Requested) -> DataPiece:
     return read_table(member.read(), member.where, wish)
 
@@ -291,10 +279,10 @@ def read_table(raw: bytes, where: str, wish: Requested) -> DataPiece:
     named = has_header(rows)
     if len(rows) == named:
         raise UserError(f"{where}: no rows below the header")
-    roles = find_roles(rows[0] if named else None, rows[named:], wish.label, where)
+    roles = find_roles(rows[0] if named else None, rows[named:], wish.label, where, wish.group)
     header = rows[0] if named else None
     table = _Table(raw, separator, header, count)
-    text = [place for place in (roles.label, roles.id) if place is not None]
+    text = [place for place in (roles.label, roles.id, roles.group) if place is not None]
     frame = _read_numbers(table, roles, text, where, wish.white)
     images, labels, notes = frame[roles.pixels].to_numpy(), None, roles.notes
     if roles.either:
@@ -305,7 +293,8 @@ def read_table(raw: bytes, where: str, wish: Requested) -> DataPiece:
             row = int(np.argmax(labels == "")) + 1 + named
             raise UserError(f"{where}: row {row}, column {table.name(roles.label)}: an empty cell; a label is expected")
     ids = None if roles.id is None else tuple(frame[roles.id].str.strip())
-    return DataPiece(images, labels, ids, notes=notes)
+    groups = None if roles.group is None else frame[roles.group].to_numpy(str)
+    return DataPiece(images, labels, ids, notes=notes, groups=groups, lacks=no_column(wish.group or "", header or ()))
 
 
 def _first_rows(raw: bytes) -> tuple[list[list[str]], str]:

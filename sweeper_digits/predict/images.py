@@ -187,7 +187,8 @@ def _as_today(record: Record, own: Dataset | None) -> Content:
     if own is None or own.labels is None:
         nothing = np.zeros(0, np.int64)
         return Content(nothing.astype(np.uint64), nothing, (), nothing)
-    return Content.of(own, list(splits(saved_option(record, "split"), own.labels, own.groups)))
+    named = own.named_groups is not None
+    return Content.of(own, list(splits(saved_option(record, "split"), own.labels, own.groups, own.classes, named)))
 
 
 def _of_members(members: list[Member], chosen: list[Record], contents: list[Content], what: Use) -> list[np.ndarray]:

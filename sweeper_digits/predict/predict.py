@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import glob
+import inspect
 import io
 import re
 import sys
@@ -87,7 +88,8 @@ def predict(arguments: argparse.Namespace, runs: list[str], pictures: list[Path]
         dataset = adapt_pixels(load(option), option, chosen[0]).with_classes(classes)
         part = getattr(option, "part", "all")
         looked = look(dataset, part if part == "all" else f"its {part} part", chosen, members)
-        sample = read_sample(option)
+        if hasattr(option, "path") and (dataset.labels is None or part != "train"):
+            sample = read_sample(Path(option.path).expanduser())
     else:
         looked = find_part(chosen, members, arguments.part)
     print(f"data       {looked.describe()}")
@@ -131,21 +133,30 @@ def data_overrides(given: list[str], own: Any, white: float | None = None) -> li
     """Return what `--data` says as overrides: an option with its values, or just a path.
 
     A path without `part=` means its test part if it has one, else all. Its images are brought to the size that the
-    run's own were brought to, and scaled as they were. `kaggle part=test` takes the path from the run's
-    own data, if it has one of the same option.
+    run's own were brought to, and scaled as they were; what names their groups is neither a pixel nor a class.
+    `kaggle part=test` takes the path from the run's own data, if that was read by the same function: by `kaggle`,
+    `file` or another of its names.
     """
     name, *values = given
     keyed = {key.removeprefix("data."): text for key, _, text in (value.partition("=") for value in values)}
     path = Path(name).expanduser()
     if path.exists():
         part = keyed.get("part") or default_part(path, keyed.get("member"))
-        known = {"size": getattr(own, "size", None), "white": white}
+        known = {"size": getattr(own, "size", None), "white": white, "group": getattr(own, "group", None)}
         alike = {key: str(value) for key, value in known.items() if value}
         name, keyed = "file", {"path": name, **alike, **keyed, "part": part}
-    elif name == components.find("data", vars(own)).name and hasattr(own, "path"):
+    elif hasattr(own, "path") and _reads(name) is _reads(components.find("data", vars(own)).name):
         keyed = {"path": own.path, **keyed}
-    texts = {key: value if value.isdecimal() else override_text(value) for key, value in keyed.items()}
+    texts = {
+        key: value if value.isdecimal() or value == "null" else override_text(value) for key, value in keyed.items()
+    }
     return [f"data={name}", *(f"data.{key}={text}" for key, text in texts.items())]
+
+
+def _reads(name: str) -> Any:
+    """Return the function that reads the data of an option; None for one that only a file in conf/ has."""
+    component = components.options_of("data").get(name)
+    return component and inspect.unwrap(component.make)
 
 
 def compose_data(overrides: list[str], record: Record) -> Any:

@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from sweeper_digits import components
 from sweeper_digits.data.contents import Member, list_members
 from sweeper_digits.errors import UserError
 from sweeper_digits.runs.folder import replacing
@@ -72,16 +70,13 @@ def write_predictions(
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def read_sample(option: Any) -> Sample | None:
+def read_sample(path: Path) -> Sample | None:
     """Return the sample_submission.csv beside or in the data to be labelled, or None without one.
 
     Raises:
         UserError: It has not two columns.
     """
-    name = components.find("data", vars(option)).name
-    if name != "file" and not (name == "kaggle" and option.part == "test"):
-        return None
-    member = _find_sample(Path(option.path).expanduser())
+    member = _find_sample(path) if path.exists() else None
     if member is None:
         return None
     rows = [row for row in csv.reader(io.StringIO(member.read().decode("utf-8-sig", errors="replace"))) if row]

@@ -21,7 +21,7 @@ from sweeper_digits.config import METRIC_OF, All, Config, epoch_metric
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.inspection import Inspection, inspect
-from sweeper_digits.data.split import Subsets, splits
+from sweeper_digits.data.split import Subsets, note_groups, splits
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs import begun
 from sweeper_digits.runs.folder import RunFolder
@@ -103,7 +103,8 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     dataset = _read(config)
     assert dataset.labels is not None  # noqa: S101 - for mypy
     pixels = inspect(dataset, config.data)
-    parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes))
+    named = dataset.named_groups is not None
+    parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes, named))
     content = Content.of(dataset, parts)
     show_plan(config, dataset, pixels, parts, content, f"{describe_device(device)}, {precision}")
     source, known = checked_source(source, content)
@@ -322,7 +323,11 @@ def show_plan(
     log.info("data       %s: %s", printable(dataset.source), dataset.describe())
     for line in pixels.lines():
         log.info("%s", line)
-    log.info("split      %s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}")
+    named = dataset.named_groups is not None
+    by_group = f", by group: {int(dataset.groups.max()) + 1:,}" if named else ""
+    log.info("split      %s%s", text if len(parts) == 1 else f"{len(parts)} folds, each about {text}", by_group)
+    for note in note_groups(config.split, dataset, parts) if named else ():
+        log.info("note       %s", note)
     clean = clean_epochs(config.clean_fraction, config.epochs)
     if config.patience is not None and 0 < clean < config.epochs:
         counts = f"counts from epoch {config.epochs - clean + 1}, the first of {counted(clean, 'clean epoch')}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeper_digits import components
 from sweeper_digits.data.dataset import Dataset, load, load_keras, load_mnist_5k
 from sweeper_digits.errors import UserError
 from tests.conftest import option
@@ -35,6 +36,17 @@ def test_pixels_are_inverted_and_transposed_where_the_option_says_so(npz: Path) 
     np.testing.assert_array_equal(both.images[7, 20, 5], 255 - plain.images[7, 5, 20])
     assert both.notes == ("inverted by data.invert=true", "transposed by data.transpose=true") and plain.notes == ()
     assert both.images.flags.c_contiguous
+
+
+def test_kaggle_idx_and_npz_are_other_names_of_file(npz: Path) -> None:
+    whole = load(option("data", "file", path=str(npz), size=14, invert=True))
+    assert whole.image_shape == (14, 14, 1)
+    for name in ("kaggle", "idx", "npz"):
+        found = load(option("data", name, path=str(npz), size=14, invert=True))
+        assert found.images.tobytes() == whole.images.tobytes() and found.labels.tolist() == whole.labels.tolist()
+        saved = {"_target_": f"sweeper_digits.data.sources.{name}"}  # as in the folders of runs
+        component = components.find("data", saved)
+        assert component.name == name and component.keys == components.options_of("data")["file"].keys
 
 
 def test_a_limit_draws_each_class_in_its_share(tmp_path: Path) -> None:

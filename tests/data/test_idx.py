@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.data.file import load_idx
+from sweeper_digits.data.file import load_file
 from tests.tables import unlike
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
@@ -24,7 +24,7 @@ def test_idx_is_read_raw_and_gzipped(tmp_path: Path, suffix: str, dot: str) -> N
     for stem, array in ((f"train-images{dot}idx3-ubyte", IMAGES), (f"train-labels{dot}idx1-ubyte", LABELS)):
         raw = idx(array)
         (tmp_path / f"{stem}{suffix}").write_bytes(gzip.compress(raw) if suffix else raw)
-    digits = load_idx(str(tmp_path))
+    digits = load_file(str(tmp_path))
     np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
     assert [digits.classes[label] for label in digits.labels] == list("314159")
 
@@ -40,6 +40,6 @@ def test_bad_idx_is_refused(tmp_path: Path) -> None:
 
     def load(change: Callable[[bytes], bytes]) -> None:
         (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(change(idx(IMAGES)))
-        load_idx(str(tmp_path))
+        load_file(str(tmp_path))
 
     assert unlike(cases, load) == []

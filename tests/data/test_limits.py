@@ -15,9 +15,8 @@ import pytest
 import scipy.io
 
 from sweeper_digits.data import contents
-from sweeper_digits.data.file import load_file, load_idx, load_npz
+from sweeper_digits.data.file import load_file
 from sweeper_digits.data.pictures import read_pictures
-from sweeper_digits.data.tables import load_kaggle
 from sweeper_digits.errors import UserError
 
 LARGE = 50 * 2**20
@@ -100,11 +99,11 @@ def read_picture(path: str) -> None:
 @pytest.mark.parametrize(
     ("make", "read"),
     [
-        (bomb_zip, load_kaggle),
-        (lying_zip, load_kaggle),
-        (bomb_npz, load_npz),
-        (lying_npz, load_npz),
-        (bomb_gz, load_idx),
+        (bomb_zip, load_file),
+        (lying_zip, load_file),
+        (bomb_npz, load_file),
+        (lying_npz, load_file),
+        (bomb_gz, load_file),
         (bomb_mat, load_file),
         (bomb_h5, load_file),
         (bomb_parquet, load_file),

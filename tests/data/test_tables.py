@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper_digits.data.tables import load_kaggle
+from sweeper_digits.data.file import load_file
 from sweeper_digits.errors import UserError
 from tests.tables import unlike
 
@@ -47,7 +47,7 @@ def kaggle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_kaggle_is_read_from_zip_folder_and_file(kaggle: Path) -> None:
-    digits = load_kaggle(str(kaggle))
+    digits = load_file(str(kaggle))
     assert digits.images.dtype == np.uint8 and digits.images.shape == (6, 28, 28, 1)
     np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
     assert [digits.classes[label] for label in digits.labels] == list("314159")
@@ -55,7 +55,9 @@ def test_kaggle_is_read_from_zip_folder_and_file(kaggle: Path) -> None:
 
 def test_kaggle_test_part_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_bytes(csv(PIXEL_NAMES, [list(image.ravel()) for image in IMAGES]))
-    digits = load_kaggle(str(tmp_path), part="test")
+    digits = load_file(str(tmp_path), part="test")
+    with pytest.raises(UserError, match=r"no train part; it has test; add data\.part=test"):
+        load_file(str(tmp_path))
     assert digits.labels is None
     np.testing.assert_array_equal(digits.images[..., 0], IMAGES)
 
@@ -78,24 +80,26 @@ def test_bad_csv_is_refused_with_its_place(tmp_path: Path) -> None:
 
     def load(raw: bytes) -> None:
         path.write_bytes(raw)
-        load_kaggle(str(tmp_path))
+        load_file(str(tmp_path))
 
     load(train_csv())
     assert unlike([(raw, f"{re.escape(str(path))}.*{message}") for raw, message in cases], load) == []
 
 
 def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.path=nowhere: no such file"):
-        load_kaggle("nowhere")
-    with pytest.raises(UserError, match=r"no train.csv in this folder"):
-        load_kaggle(str(tmp_path))
+    (tmp_path / "empty").mkdir()
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("other.txt", "")
-    with pytest.raises(UserError, match=r"no train.csv in this zip"):
-        load_kaggle(str(tmp_path / "a.zip"))
+        archive.writestr("other.txt", "words")
+        archive.writestr("more.txt", "words")
     (tmp_path / "b.zip").write_bytes(b"not a zip")
-    with pytest.raises(UserError, match="not a readable zip"):
-        load_kaggle(str(tmp_path / "b.zip"))
+    (tmp_path / "train.csv").write_bytes(train_csv())
+    cases = [
+        ("nowhere", r"data.path=.*nowhere: no such file"),
+        ("empty", "empty: no file in it; expected are CSV"),
+        ("a.zip", r"a\.zip: nothing in it is read as images: more\.txt, other\.txt; expected are CSV"),
+        ("b.zip", r"b\.zip: text that begins 'not a zip'; expected are CSV"),
+    ]
+    assert unlike(cases, lambda name: load_file(str(tmp_path / name))) == []
 
 
 def test_truncated_zip_is_refused(tmp_path: Path) -> None:
@@ -104,4 +108,4 @@ def test_truncated_zip_is_refused(tmp_path: Path) -> None:
         archive.writestr("train.csv", train_csv())
     (tmp_path / "a.zip").write_bytes(whole.getvalue()[:-100])
     with pytest.raises(UserError, match="is the file whole"):
-        load_kaggle(str(tmp_path / "a.zip"))
+        load_file(str(tmp_path / "a.zip"))

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeper_digits.components import Data
 from sweeper_digits.data.dataset import Dataset
 from sweeper_digits.predict.predict import data_overrides
 from sweeper_digits.predict.submission import read_sample, write_predictions
@@ -78,12 +77,8 @@ CLASSES = ("cat", "dog", "eel")
 SURE = np.eye(3)[[2, 0, 1]]  # eel, cat, dog
 
 
-def file(path: Path) -> Data:
-    return option("data", "file", path=str(path), part="test", size=None, label=None, member=None)
-
-
 def submitted(folder: Path, ids: list[str] | None) -> list[str]:
-    write_predictions(folder / "out.csv", SURE, read_sample(file(folder)), CLASSES, ids)
+    write_predictions(folder / "out.csv", SURE, read_sample(folder), CLASSES, ids)
     return (folder / "out.csv").read_text().splitlines()
 
 
@@ -119,9 +114,11 @@ def test_a_path_alone_means_its_test_part_or_all_of_it(tmp_path: Path, monkeypat
     assert data_overrides(["test.npz"], None)[-1] == "data.part=all"
     given = ["both (1).npz", "data.part=train", "size=28"]
     assert data_overrides(given, None)[-2:] == ["data.part=train", "data.size=28"]
-    sized = option("data", "file", path="own", part="train", size=32, label=None, member=None)
+    sized, own = option("data", "file", path="own", size=32), option("data", "file", path="own.npz")
     assert data_overrides(["test.npz"], sized)[2] == "data.size=32"
-    assert data_overrides(["file", "part=test"], file(Path("own.npz")))[1:] == ["data.path=own.npz", "data.part=test"]
+    for name in ("file", "kaggle"):  # the same function reads both
+        assert data_overrides([name, "part=test"], own)[1:] == ["data.path=own.npz", "data.part=test"]
+    assert data_overrides(["mnist", "part=test"], own) == ["data=mnist", "data.part=test"]
 
 
 def test_a_table_without_a_header_loses_no_image_and_ids_are_kept(tool: Tool, digits: Dataset) -> None:
