@@ -254,9 +254,8 @@ class StudySweeperConf:
     trial_timeout: Annotated[float | None, Gt(0)] = None
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="local", node={"_target_": "sweeper_digits.sweep.plugin.LocalLauncher"}
-)
+LOCAL_LAUNCHER = "sweeper_digits.sweep.plugin.LocalLauncher"
+ConfigStore.instance().store(group="hydra/launcher", name="local", node={"_target_": LOCAL_LAUNCHER})
 
 
 def objectives() -> dict[str, str]:

@@ -94,6 +94,8 @@ def draws(override: Override) -> list[str]:
 
 def check_overrides(arguments: list[str]) -> None:
     """Compose and parse the overrides of a command; each choice of a sweep occurs once."""
+    if any(argument.startswith("data.group=") for argument in arguments):
+        arguments = ["data=file", *arguments]
     needs_path = any(argument in ("data=file", "data=kaggle", "data=idx", "data=npz") for argument in arguments)
     if needs_path and not any(argument.startswith("data.path=") for argument in arguments):
         arguments = [*arguments, "data.path=x"]

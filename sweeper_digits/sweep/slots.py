@@ -13,12 +13,12 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from sweeper_digits.config import LOCAL_LAUNCHER
 from sweeper_digits.errors import UserError
 from sweeper_digits.sweep import job
 from sweeper_digits.sweep.ending import described
 from sweeper_digits.sweep.gpus import deal, environment, visible_gpus
 from sweeper_digits.sweep.local import MAX_DEAD_STARTS, Job, LocalProcess, Lost, failed
-from sweeper_digits.sweep.plugin import LocalLauncher
 from sweeper_digits.sweep.private import share_folder_of_jobs, start_ray
 from sweeper_digits.sweep.record import OUT_OF_MEMORY
 from sweeper_digits.sweep.space import Sweep
@@ -63,7 +63,9 @@ class Slots:
     def __init__(self, sweep: Sweep, launcher: Any) -> None:
         self.sweep, self.launcher = sweep, launcher
         self.stderr: int | None = None  # a copy of the file descriptor, while fd 2 is the log's
-        self.is_local, self.is_here = (type(launcher) is kind for kind in (LocalLauncher, BasicLauncher))
+        kind = type(launcher)  # with its module: submitit has a LocalLauncher too
+        self.is_local = f"{kind.__module__}.{kind.__qualname__}" == LOCAL_LAUNCHER
+        self.is_here = kind is BasicLauncher
         if not self.is_local and not self.is_here:
             self._log_what_launchers_print()
             if hasattr(launcher, "ray_cfg"):  # its threads would each start a cluster
