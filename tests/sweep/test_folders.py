@@ -183,7 +183,8 @@ def test_a_damaged_copy_of_conf_is_one_line(in_process: Callable[..., Sweeps], m
 
 
 @pytest.mark.slow
-def test_another_conf_of_another_machine_is_seen(sweeps: Sweeps) -> None:
+def test_another_conf_of_another_machine_is_seen(sweeps_of: Callable[..., Sweeps]) -> None:
+    sweeps = sweeps_of(storage="sqlite:///all.db")
     sweeps.forks = False  # the other machine has its own checkout
     checkout = sweeps.folder / "checkout"
     for name in ("conf", "sweeper_digits"):
