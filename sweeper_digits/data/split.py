@@ -128,8 +128,8 @@ def _deal(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int,
     """Return the part of each image, so that groups stay whole and each part has about its share of each class.
 
     Large groups are dealt before small ones, in random order among those of about one size. Each goes to the part where
-    it lessens chi-square the most: the squares of what the parts lack of each class, each over what is its share. Each
-    part gets one group at least.
+    it lessens chi-square the most: the squares of what the parts lack of each class, and of all, over what their share
+    is. No part stays empty.
 
     Args:
         labels: int (n,), each a place in the classes.
@@ -147,12 +147,13 @@ def _deal(labels: np.ndarray, groups: np.ndarray, shares: np.ndarray, seed: int,
             f"{key}: {counted(len(numbers), 'group')} for {len(shares)} parts, so nothing is left for one of them; "
             "data.group=NAME keeps the images of a group, and of groups that share an image, together"
         )
-    counts = np.zeros((len(numbers), labels.max() + 1))
+    counts = np.zeros((len(numbers), labels.max() + 2))  # in the last column of all classes
     np.add.at(counts, (own, labels), 1)
+    counts[:, -1] = sizes = counts.sum(axis=1)
     share = np.outer(shares, counts.sum(axis=0))
     weights = 1 / np.maximum(share, np.finfo(float).tiny)
     order = np.random.default_rng(seed).permutation(len(numbers))
-    order = order[np.argsort(-np.floor(np.log2(counts.sum(axis=1)[order])), kind="stable")]
+    order = order[np.argsort(-np.floor(np.log2(sizes[order])), kind="stable")]
     lacking, filled, chosen = share.copy(), np.zeros(len(shares), bool), np.zeros(len(numbers), np.int64)
     for left, group in zip(range(len(order), 0, -1), order, strict=True):
         gain = ((2 * lacking - counts[group]) * counts[group] * weights).sum(axis=1)

@@ -134,8 +134,8 @@ def data_overrides(given: list[str], own: Any, white: float | None = None) -> li
 
     A path without `part=` means its test part if it has one, else all. Its images are brought to the size that the
     run's own were brought to, and scaled as they were; what names their groups is neither a pixel nor a class.
-    `kaggle part=test` takes the path from the run's own data, if that was read by the same function: by `kaggle`,
-    `file` or another of its names.
+    `kaggle part=test` takes the path, and what was said of it, from the run's own data, if that was read by the same
+    function: by `kaggle`, `file` or another of its names.
     """
     name, *values = given
     keyed = {key.removeprefix("data."): text for key, _, text in (value.partition("=") for value in values)}
@@ -145,18 +145,21 @@ def data_overrides(given: list[str], own: Any, white: float | None = None) -> li
         known = {"size": getattr(own, "size", None), "white": white, "group": getattr(own, "group", None)}
         alike = {key: str(value) for key, value in known.items() if value}
         name, keyed = "file", {"path": name, **alike, **keyed, "part": part}
-    elif hasattr(own, "path") and _reads(name) is _reads(components.find("data", vars(own)).name):
-        keyed = {"path": own.path, **keyed}
+    elif "path" not in keyed and hasattr(own, "path") and _is_read_alike(name, own):
+        said = ("path", "size", "label", "member", "white", "group")
+        keyed = {key: str(value) for key in said if (value := getattr(own, key, None))} | keyed
     texts = {
         key: value if value.isdecimal() or value == "null" else override_text(value) for key, value in keyed.items()
     }
     return [f"data={name}", *(f"data.{key}={text}" for key, text in texts.items())]
 
 
-def _reads(name: str) -> Any:
-    """Return the function that reads the data of an option; None for one that only a file in conf/ has."""
+def _is_read_alike(name: str, own: Any) -> bool:
+    """Return whether one function reads the data of an option and that of a run, whatever their names."""
     component = components.options_of("data").get(name)
-    return component and inspect.unwrap(component.make)
+    return component is not None and (
+        inspect.unwrap(component.make) is inspect.unwrap(components.find("data", vars(own)).make)
+    )
 
 
 def compose_data(overrides: list[str], record: Record) -> Any:

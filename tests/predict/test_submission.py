@@ -114,10 +114,11 @@ def test_a_path_alone_means_its_test_part_or_all_of_it(tmp_path: Path, monkeypat
     assert data_overrides(["test.npz"], None)[-1] == "data.part=all"
     given = ["both (1).npz", "data.part=train", "size=28"]
     assert data_overrides(given, None)[-2:] == ["data.part=train", "data.size=28"]
-    sized, own = option("data", "file", path="own", size=32), option("data", "file", path="own.npz")
+    sized, own = option("data", "file", path="own", size=32), option("data", "file", path="own.npz", member="b")
+    said = ["data.path=own.npz", "data.member=b"]
     assert data_overrides(["test.npz"], sized)[2] == "data.size=32"
     for name in ("file", "kaggle"):  # the same function reads both
-        assert data_overrides([name, "part=test"], own)[1:] == ["data.path=own.npz", "data.part=test"]
+        assert data_overrides([name, "part=test"], own) == [f"data={name}", *said, "data.part=test"]
     assert data_overrides(["mnist", "part=test"], own) == ["data=mnist", "data.part=test"]
 
 
