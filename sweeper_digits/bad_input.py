@@ -20,7 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from sweeper_digits.components import KINDS, options_of, unset_hint
 from sweeper_digits.errors import UserError, closest
-from sweeper_digits.habits import LAUNCHERS
+from sweeper_digits.habits import LAUNCHERS, SHORT
 from sweeper_digits.screen import Message
 from sweeper_digits.text import printable, relative
 
@@ -131,7 +131,7 @@ def _unknown(name: str, key: str, node: Any) -> str:
     for component in options_of(group).values():
         if component.target == beside.get("_target_"):
             having = [other.name for other in options_of(group).values() if key in other.keys]
-            near = f"; choose {group}={'|'.join(having)}" if having else closest(key, component.keys)
+            near = f"; choose {group}={'|'.join(having)}" if having else closest(SHORT.get(key, key), component.keys)
             return f"{name}: {component.name}, the chosen {group}, has no such key{near}"
     near = closest(key, map(str, beside))
     return f"{name}: no such key{near}" + (f"; to add it, type +{name}=..." if group and not near else "")

@@ -12,6 +12,7 @@ from sweeper_digits.errors import UserError
 from sweeper_digits.overrides import override_key
 
 PARAMS = "hydra.sweeper.params."
+STUDY_NAME = "hydra.sweeper.study_name"
 CUSTOM = "hydra.sweeper.custom_search_space"
 SHORT = {"lr": "learning_rate", "bs": "batch_size"}
 # The groups whose keys people call by their last name.
@@ -30,8 +31,9 @@ LAUNCHERS = {
 def understood(arguments: list[str], keys: Collection[str], in_sweep: bool) -> list[str]:
     """Return arguments as this program takes them.
 
-    `hydra.sweeper.params.KEY=VALUES` is `KEY=VALUES`. A fixed key that only some searched options have is one of the
-    searched parameters, with one value: Hydra itself would look for it in the default option.
+    `hydra.sweeper.params.KEY=VALUES` is `KEY=VALUES`, and `hydra.sweeper.study_name` is `study`. A fixed key that only
+    some searched options have is one of the searched parameters, with one value: Hydra itself would look for it in the
+    default option.
 
     Args:
         arguments: As typed.
@@ -56,6 +58,8 @@ def _parameter(argument: str) -> str:
             f"{CUSTOM}: a sweep calls no function for its space; name each parameter with its values, for example "
             "optimizer.learning_rate=interval(0.001,0.1), or choose hydra/sweeper=optuna"
         )
+    if name == STUDY_NAME and equals:
+        return f"study={value}"  # one name, of the study and of its folder
     if not (equals and name.startswith(PARAMS)):
         return argument
     quoted = QUOTED.fullmatch(value)

@@ -20,6 +20,7 @@ def test_parameters_of_hydras_sweeper_are_parameters() -> None:
         "hydra.sweeper.params.seed=1,2": "seed=1,2",
         '+hydra.sweeper.params.model.dropout="interval(0, 0.5)"': "model.dropout=interval(0, 0.5)",
         "hydra.sweeper.n_trials=3": "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.study_name=mine": "study=mine",
     }
     assert understood(list(cases), KEYS, in_sweep=True) == list(cases.values())
     assert understood(list(cases), KEYS, in_sweep=False) == list(cases), "another sweeper has them"

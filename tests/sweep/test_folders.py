@@ -53,8 +53,8 @@ def test_a_study_that_is_gone_keeps_its_folder(in_process: Callable[..., Sweeps]
 
 
 def test_two_studies_do_not_share_a_folder(in_process: Callable[..., Sweeps]) -> None:
-    sweeps = in_process(*TWO_SEEDS, "hydra.sweeper.study_name=one")
-    text = refused(in_process, *TWO_SEEDS, "hydra.sweeper.study_name=two")
+    sweeps = in_process(*TWO_SEEDS, "hydra.sweep.dir=multirun/sweep", "hydra.sweeper.study_name=one")
+    text = refused(in_process, *TWO_SEEDS, "hydra.sweep.dir=multirun/sweep", "study=two")
     assert "multirun/sweep: this folder belongs to the study one, not to two; choose" in text
     assert optuna.get_all_study_names(sweeps.url) == ["one"]
 
