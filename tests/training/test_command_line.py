@@ -46,11 +46,9 @@ def test_a_run_is_resumed_with_its_own_config_first(started: Callable[..., list[
     save(tmp_path / "old", saved("data=npz", "data.path='a b,c=d.npz'", "experiment=best", "++model.filters=4"))
     moved = ["resume=old", "device=cpu", "data.path=elsewhere.npz", "hydra.run.dir=new"]
     arguments = started(*moved)
-    assert arguments[-4:] == moved and arguments[:2] == [
-        "~data",
-        "++data={_target_:sweeper_digits.data.sources.npz,invert:false,transpose:false,limit:null,limit_seed:0,"
-        "path:'a b,c=d.npz',part:train}",
-    ]
+    assert arguments[-4:] == moved and arguments[0] == "~data"
+    assert arguments[1].startswith("++data={_target_:sweeper_digits.data.sources.npz,invert:false,")
+    assert ",path:'a b,c=d.npz',part:train" in arguments[1]
     composed = recipe.composer(command_line.CONF)(arguments)
     assert composed.data.path == "elsewhere.npz" and composed.model.filters == 4 and composed.epochs == 40
 
