@@ -24,7 +24,6 @@ def drawn(in_process: Callable[..., Sweeps], sampler: str, *options: str) -> lis
 
 
 SAMPLERS = {
-    "tpe": (["hydra.sweeper.sampler.n_startup_trials=3"], 3),
     "cmaes": ([], 1),
     "gp": (["hydra.sweeper.sampler.n_startup_trials=3"], 3),
     "nsgaii": (["hydra.sweeper.sampler.population_size=4"], 4),
@@ -46,7 +45,7 @@ def check_sampler(
 
 def test_the_default_sampler_leaves_random_search_after_its_startup(in_process: Callable[..., Sweeps]) -> None:
     chance = drawn(in_process, "random")
-    check_sampler(in_process, chance, "tpe", ["+hydra.sweeper.sampler.n_startup_trials=3"], 3)
+    check_sampler(in_process, chance, "tpe", ["hydra.sweeper.sampler.n_startup_trials=3"], 3)
 
 
 @pytest.mark.slow

@@ -135,7 +135,7 @@ def test_a_changed_sweep_is_refused_with_the_difference(
 
 
 def test_one_worker_and_one_seed_repeat_a_study(in_process: Callable[..., Sweeps]) -> None:
-    startup = "+hydra.sweeper.sampler.n_startup_trials=2"
+    startup = "hydra.sweeper.sampler.n_startup_trials=2"
     for name in ("a", "b"):
         sweeps = in_process(
             f"study={name}",
