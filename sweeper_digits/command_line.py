@@ -138,11 +138,10 @@ def call(task: TaskFunction, arguments: list[str]) -> None:
         UserError: Bad input; other errors that `bad_input.bad_input` knows are raised too.
     """
     given = what_to_compose_from(arguments)
-    overrides = [one for one in overrides_in(arguments) if override_key(one) != SEARCH_PATH]
     with initialize_config_search_path(given.origin.search_path(given.conf)), execution_whitelist(CALLABLES):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None  # noqa: S101 - it was just initialized
-        hydra.run(given.origin.name or DEFAULT_NAME, task, overrides, with_log_configuration=False)
+        hydra.run(given.origin.name or DEFAULT_NAME, task, _composed_ones(arguments), with_log_configuration=False)
 
 
 def as_hydra_takes(arguments: list[str]) -> list[str]:
@@ -168,6 +167,11 @@ def as_hydra_takes(arguments: list[str]) -> list[str]:
 def overrides_in(arguments: list[str]) -> list[str]:
     """Return the overrides among arguments, without flags and their values."""
     return list(get_args_parser().parse_intermixed_args(arguments).overrides)
+
+
+def _composed_ones(arguments: list[str]) -> list[str]:
+    """Return the overrides among arguments, but for the search path, which `what_to_compose_from` has read."""
+    return [one for one in overrides_in(arguments) if override_key(one) != SEARCH_PATH]
 
 
 def _check_names(folders: list[Path]) -> None:
@@ -266,8 +270,7 @@ def composed(arguments: list[str], given: Given) -> DictConfig:
     """
     from sweeper_digits.runs import recipe  # only here: it brings NumPy
 
-    overrides = [one for one in overrides_in(arguments) if override_key(one) != SEARCH_PATH]
-    return recipe.composer(given.conf, given.origin)(overrides)
+    return recipe.composer(given.conf, given.origin)(_composed_ones(arguments))
 
 
 def _check_options(arguments: list[str], given: Given) -> None:

@@ -128,7 +128,7 @@ class Search:
     Args:
         points: Points that are tried first: a list of mappings, or the path of a YAML file with one.
         from_sweep: Folder of an earlier sweep, whose best points are tried first.
-        prior: Share of the draws that lie near the best point so far, which is the recipe at first.
+        prior: Share of the draws that lie near the best point so far.
     """
 
     points: Any

@@ -98,6 +98,13 @@ def splits(
                 yield Subsets(rest[part != fold], rest[part == fold])
 
 
+def splits_of(split: Split, dataset: "Dataset") -> list[Subsets]:
+    """Return the parts of each training on a data set with labels; see `splits`."""
+    assert dataset.labels is not None  # noqa: S101 - see above
+    named = dataset.named_groups is not None
+    return list(splits(split, dataset.labels, dataset.groups, dataset.classes, named))
+
+
 def split_test(
     split: Split, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str] = (), named: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from sweeper_digits.components import Data
 from sweeper_digits.data.dataset import Dataset, inverted, load
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.inspection import TRANSPOSED, UPRIGHT, background_of, orientation_of
-from sweeper_digits.data.split import splits
+from sweeper_digits.data.split import splits_of
 from sweeper_digits.errors import UserError
 from sweeper_digits.predict.ensemble import Member
 from sweeper_digits.runs.record import Record, saved_option
@@ -187,8 +187,7 @@ def _as_today(record: Record, own: Dataset | None) -> Content:
     if own is None or own.labels is None:
         nothing = np.zeros(0, np.int64)
         return Content(nothing.astype(np.uint64), nothing, (), nothing)
-    named = own.named_groups is not None
-    return Content.of(own, list(splits(saved_option(record, "split"), own.labels, own.groups, own.classes, named)))
+    return Content.of(own, splits_of(saved_option(record, "split"), own))
 
 
 def _of_members(members: list[Member], chosen: list[Record], contents: list[Content], what: Use) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from optuna.trial import FrozenTrial, TrialState
@@ -44,7 +44,6 @@ from sweeper_digits.sweep.study import check_claim, set_up
 
 log = logging.getLogger(__name__)
 
-STORAGE_VARIABLE = "OPTUNA_STORAGE"
 # Seconds between two looks at the study. A look takes a while where the study is long, and the trials need the cores:
 # the pause is so many times as long that looking takes 2 % of a core.
 LEAST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
@@ -74,21 +73,9 @@ def search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFu
     """
     _check_options(sweep)
     _interrupt_between_steps()
-    with _storage_in_environment(sweep.options.storage):
+    # Jobs find the study by it, and no file has its password; the next sweep of this process has another.
+    with env_override({"OPTUNA_STORAGE": sweep.options.storage}):
         _search(sweep, launcher, context, task)
-
-
-@contextlib.contextmanager
-def _storage_in_environment(url: str) -> Iterator[None]:
-    """Let jobs find the study by the environment: no file has the password of the database."""
-    before = os.environ.get(STORAGE_VARIABLE)
-    os.environ[STORAGE_VARIABLE] = url
-    try:
-        yield
-    finally:  # the next sweep of this process has another
-        del os.environ[STORAGE_VARIABLE]
-        if before is not None:
-            os.environ[STORAGE_VARIABLE] = before
 
 
 def _search(sweep: Sweep, launcher: Launcher, context: HydraContext, task: TaskFunction) -> None:

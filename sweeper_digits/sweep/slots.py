@@ -25,7 +25,6 @@ from sweeper_digits.sweep.space import Sweep
 from sweeper_digits.sweep.storage import interruption_requested
 
 log = logging.getLogger(__name__)
-HYDRAS = "hydra._internal.core_plugins.basic_launcher"
 
 
 class Slot(Protocol):
@@ -235,7 +234,7 @@ class HereSlot:
     def launch(self, overrides: list[str], number: int) -> None:
         """Run the job to its end."""
         job.is_alone = False
-        logging.getLogger(HYDRAS).setLevel(logging.WARNING)  # it would announce each job
+        logging.getLogger(BasicLauncher.__module__).setLevel(logging.WARNING)  # it would announce each job
         try:
             (self.ended,) = self.launcher.launch([overrides], initial_job_idx=number)
         except (SystemExit, KeyboardInterrupt) as end:

@@ -21,7 +21,7 @@ from sweeper_digits.config import METRIC_OF, All, Config, epoch_metric
 from sweeper_digits.data.dataset import Dataset, load
 from sweeper_digits.data.fingerprint import Content
 from sweeper_digits.data.inspection import Inspection, inspect
-from sweeper_digits.data.split import Subsets, note_groups, splits
+from sweeper_digits.data.split import Subsets, note_groups, splits_of
 from sweeper_digits.errors import Diverged, UserError
 from sweeper_digits.runs import begun
 from sweeper_digits.runs.folder import RunFolder
@@ -103,8 +103,7 @@ def _run(config: Config, here: RunFolder, in_sweep: bool, watch: Watch) -> float
     dataset = _read(config)
     assert dataset.labels is not None  # noqa: S101 - for mypy
     pixels = inspect(dataset, config.data)
-    named = dataset.named_groups is not None
-    parts = list(splits(config.split, dataset.labels, dataset.groups, dataset.classes, named))
+    parts = splits_of(config.split, dataset)
     content = Content.of(dataset, parts)
     show_plan(config, dataset, pixels, parts, content, f"{describe_device(device)}, {precision}")
     source, known = checked_source(source, content)
